@@ -1,0 +1,452 @@
+//! A guard over a real nats-server process.
+
+use std::{
+    error::Error,
+    fmt,
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{binary, ports::Ports, watchdog::Watchdog};
+
+/// How long a server may take to start or to stop; it takes about 0.2 s on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often we look whether it has.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running nats-server of the test's own, on a free port of 127.0.0.1.
+///
+/// Dropping the guard kills the process and removes its directory. When the test process
+/// itself is killed, a watchdog does the same.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn doc() {
+/// let mut server = testkit::NatsServer::builder()
+///     .jetstream(true)
+///     .config("max_payload: 64KB")
+///     .start()
+///     .await;
+/// server.kill(); // Its clients notice a lost connection …
+/// server.restart().await; // … and find it again where it was, with its streams.
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct NatsServer {
+    // The order of the fields is the order of their drop: the watchdog may clean up `dir`,
+    // and what it leaves is removed after it.
+    process: Option<Child>,
+    watchdog: Watchdog,
+    dir: TempDir,
+    options: NatsServerBuilder,
+    binary: PathBuf,
+    ports: Option<Ports>,
+}
+
+impl NatsServer {
+    /// Starts a server with nothing special: no JetStream, no monitoring, a free port.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start, with its log or with the command that provides one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the half-started server.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// A server with options.
+    pub fn builder() -> NatsServerBuilder {
+        NatsServerBuilder {
+            jetstream: false,
+            monitoring: false,
+            port: None,
+            config: None,
+        }
+    }
+
+    /// Kills the process (SIGKILL), as a crash or a power cut would. Does nothing when it is down.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Fails only if it has ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+            self.watchdog.release();
+        }
+    }
+
+    /// Asks the process to stop (SIGTERM) and waits until it has. Does nothing when it is down.
+    ///
+    /// # Panics
+    ///
+    /// When it has not ended after 10 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// The signal is sent at the first poll. Dropping the future later only stops waiting.
+    pub async fn stop(&mut self) {
+        if self.process.is_none() {
+            return;
+        }
+        self.signal("TERM");
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_running() {
+            assert!(
+                Instant::now() < deadline,
+                "nats-server did not stop within {PATIENCE:?}; its log:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Starts the server again: same port, same configuration, same JetStream store.
+    ///
+    /// Stops it first when it is running.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start, with its log.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the server running, starting or down.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        if let Err(error) = self.launch().await {
+            panic!("{error}");
+        }
+    }
+
+    /// Tells the server to enter lame duck mode (SIGUSR2): it asks its clients to move
+    /// elsewhere, and ends after a while.
+    pub fn lame_duck(&mut self) {
+        self.signal("USR2");
+    }
+
+    /// Freezes the process (SIGSTOP): its connections stay open and nothing answers.
+    ///
+    /// Returns when it stands still. A paused server can be killed; to stop it, resume it first.
+    ///
+    /// # Panics
+    ///
+    /// When it does not stand still after 10 s.
+    pub fn pause(&mut self) {
+        self.signal("STOP");
+        // Its threads stop one by one, after the signal was sent.
+        let deadline = Instant::now() + PATIENCE;
+        while !self.stands_still() {
+            assert!(Instant::now() < deadline, "nats-server still moves after {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets a paused process go on (SIGCONT).
+    pub fn resume(&mut self) {
+        self.signal("CONT");
+    }
+
+    /// Whether the process runs. Notices also that it ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        let Some(process) = &mut self.process else {
+            return false;
+        };
+        if matches!(process.try_wait(), Ok(None)) {
+            return true;
+        }
+        self.process = None;
+        self.watchdog.release();
+        false
+    }
+
+    /// The URL for clients, `nats://127.0.0.1:PORT`. Stays the same across restarts.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port())
+    }
+
+    /// The port for clients. Stays the same across restarts.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.started().client
+    }
+
+    /// The base URL of the monitoring pages, `http://127.0.0.1:PORT`.
+    ///
+    /// # Panics
+    ///
+    /// When the server was built without [`monitoring`](NatsServerBuilder::monitoring).
+    #[must_use]
+    pub fn monitoring_url(&self) -> String {
+        match self.started().monitoring {
+            Some(port) => format!("http://127.0.0.1:{port}"),
+            None => panic!("build the server with `.monitoring(true)` to have a monitoring URL"),
+        }
+    }
+
+    /// The process id of the server.
+    ///
+    /// # Panics
+    ///
+    /// When it is down after [`kill`](Self::kill) or [`stop`](Self::stop).
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        match &self.process {
+            Some(process) => process.id(),
+            None => panic!("the nats-server is down and has no pid"),
+        }
+    }
+
+    /// The directory of the server's configuration, log and JetStream store.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What the server has written to its log, over all restarts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Starts the process and returns once it talks to clients.
+    async fn launch(&mut self) -> Result<(), StartError> {
+        let ports_dir = self.dir.path().join("ports");
+        let child = self
+            .spawn(&ports_dir)
+            .map_err(|error| self.error(format!("cannot start it: {error}")))?;
+        self.watchdog.guard(child.id());
+        self.process = Some(child);
+
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if !self.is_running() {
+                return Err(self.error("it ended at once".to_owned()));
+            }
+            // The file comes when the server listens; INFO shows that it also serves.
+            if let Some(ports) = Ports::read(&ports_dir)
+                && self.answers(ports.client, deadline)
+            {
+                self.ports = Some(ports);
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                self.kill();
+                return Err(self.error(format!("it was not ready after {PATIENCE:?}")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn spawn(&self, ports_dir: &Path) -> io::Result<Child> {
+        let dir = self.dir.path();
+        // A killed server leaves its ports file behind; it must not answer for the next one.
+        if ports_dir.exists() {
+            fs::remove_dir_all(ports_dir)?;
+        }
+        fs::create_dir(ports_dir)?;
+        let log = File::options().create(true).append(true).open(dir.join("log"))?;
+
+        let mut command = Command::new(&self.binary);
+        // A restart takes the same ports; the first start takes free ones (-1).
+        let port = self.ports.map(|ports| ports.client).or(self.options.port);
+        command.args(["--addr", "127.0.0.1", "--port"]).arg(or_any(port));
+        command.arg("--ports_file_dir").arg(ports_dir);
+        if self.options.monitoring {
+            let port = self.ports.and_then(|ports| ports.monitoring);
+            command.arg("--http_port").arg(or_any(port));
+        }
+        if self.options.jetstream {
+            command.arg("--jetstream").arg("--store_dir").arg(dir.join("jetstream"));
+        }
+        if let Some(config) = &self.options.config {
+            let path = dir.join("nats-server.conf");
+            fs::write(&path, config)?;
+            command.arg("--config").arg(path);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C on `cargo test` is the watchdog's business.
+            .process_group(0)
+            .spawn()
+    }
+
+    /// Whether a client would be greeted on `port`.
+    fn answers(&self, port: u16, deadline: Instant) -> bool {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let Ok(stream) = TcpStream::connect_timeout(&address, PATIENCE) else {
+            return false;
+        };
+        // Such a server waits for TLS first and greets nobody; that it listens must do.
+        let config = self.options.config.as_deref().unwrap_or_default();
+        if config.contains("handshake_first") {
+            return true;
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).max(POLL);
+        let mut greeting = String::new();
+        stream.set_read_timeout(Some(left)).is_ok()
+            && BufReader::new(stream).read_line(&mut greeting).is_ok()
+            && greeting.starts_with("INFO ")
+    }
+
+    fn signal(&mut self, name: &str) {
+        if !self.is_running() {
+            return;
+        }
+        // std sends SIGKILL only; the shell's own `kill` needs neither unsafe nor a dependency.
+        // The pid is ours until we have waited for it, so no stranger is hit.
+        let sent = Command::new("/bin/sh")
+            .args(["-c", r#"kill -s "$1" "$2""#, "signal", name, &self.pid().to_string()])
+            .status();
+        assert!(
+            sent.as_ref().is_ok_and(|status| status.success()),
+            "cannot send SIG{name} to nats-server: {sent:?}"
+        );
+    }
+
+    /// Whether every thread of the process is stopped. Linux only; elsewhere it is taken for granted.
+    fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid())) else {
+            return true;
+        };
+        threads.flatten().all(|thread| {
+            // The state follows the name, which stands in parentheses. A thread may end meanwhile.
+            fs::read_to_string(thread.path().join("stat"))
+                .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+        })
+    }
+
+    fn started(&self) -> Ports {
+        self.ports.expect("only a server that has started leaves the builder")
+    }
+
+    fn error(&self, what: String) -> StartError {
+        let log = self.log();
+        let config = self.options.config.as_deref().unwrap_or("(none)");
+        StartError(format!(
+            "nats-server ({}): {what}\nits log:\n{log}\nits configuration:\n{config}",
+            self.binary.display()
+        ))
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Options of a [`NatsServer`].
+#[derive(Clone, Debug)]
+#[must_use = "a server starts with `.start().await`"]
+pub struct NatsServerBuilder {
+    jetstream: bool,
+    monitoring: bool,
+    port: Option<u16>,
+    config: Option<String>,
+}
+
+impl NatsServerBuilder {
+    /// JetStream, with its store in the server's own directory. Default: off.
+    pub fn jetstream(mut self, on: bool) -> Self {
+        self.jetstream = on;
+        self
+    }
+
+    /// The monitoring pages, on a free port. Default: off.
+    pub fn monitoring(mut self, on: bool) -> Self {
+        self.monitoring = on;
+        self
+    }
+
+    /// A fixed port for clients. Default: a free one, which is what tests that run side by
+    /// side need.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Configuration in the server's own syntax: accounts, TLS, limits.
+    ///
+    /// Address, ports and store come from the other options and win over this text.
+    pub fn config(mut self, text: impl Into<String>) -> Self {
+        self.config = Some(text.into());
+        self
+    }
+
+    /// Starts the server and waits until it serves.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start, with its log or with the command that provides one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the half-started server.
+    pub async fn start(self) -> NatsServer {
+        match self.try_start().await {
+            Ok(server) => server,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// [`start`](Self::start) for tests of servers that must not start.
+    ///
+    /// # Errors
+    ///
+    /// When there is no nats-server, or it ends or is not ready within 10 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the half-started server.
+    pub async fn try_start(self) -> Result<NatsServer, StartError> {
+        let binary = binary::find().map_err(StartError)?;
+        let dir = tempfile::Builder::new()
+            .prefix("natstream-")
+            .tempdir()
+            .map_err(|error| StartError(format!("cannot create a directory: {error}")))?;
+        let watchdog =
+            Watchdog::new(dir.path()).map_err(|error| StartError(format!("cannot start /bin/sh: {error}")))?;
+        let mut server = NatsServer {
+            process: None,
+            watchdog,
+            dir,
+            options: self,
+            binary,
+            ports: None,
+        };
+        server.launch().await?;
+        Ok(server)
+    }
+}
+
+/// Why a nats-server did not start: a text for people, with its log.
+#[derive(Clone, Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for StartError {}
+
+/// A port as nats-server takes it, where -1 is any free one.
+fn or_any(port: Option<u16>) -> String {
+    port.map_or_else(|| "-1".to_owned(), |port| port.to_string())
+}

@@ -1,0 +1,105 @@
+//! The one entry for developers: `cargo xtask COMMAND`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for the terminal: results go to stdout, the rest to stderr"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "times the steps and waits for processes; no protocol code is here"
+)]
+
+use std::{env, process::ExitCode};
+
+use anyhow::Result;
+
+use crate::{
+    flags::{Args, Usage},
+    process::Interrupted,
+    workspace::Workspace,
+};
+
+mod demo;
+mod docs;
+mod flags;
+mod fmt;
+mod it;
+mod lint;
+mod metadata;
+mod nats;
+mod process;
+mod provide;
+mod report;
+mod server;
+mod setup;
+mod test;
+mod tidy;
+mod watchdog;
+mod workspace;
+
+/// One command.
+struct Task {
+    name: &'static str,
+    /// What it does, in a few words.
+    about: &'static str,
+    /// Its `--help`: the usage first.
+    help: &'static str,
+    run: fn(&Workspace, Args) -> Result<ExitCode>,
+}
+
+const TASKS: &[Task] = &[
+    setup::TASK,
+    demo::TASK,
+    test::TASK,
+    it::TASK,
+    nats::TASK,
+    fmt::TASK,
+    lint::TASK,
+    docs::TASK,
+    tidy::TASK,
+];
+
+fn main() -> ExitCode {
+    let mut args = env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    if matches!(name.as_str(), "-h" | "--help" | "help") {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        match name.as_str() {
+            "" => eprint!("error: no command\n\n{}", help()),
+            _ => eprint!("error: unknown command `{name}`\n\n{}", help()),
+        }
+        return ExitCode::from(2);
+    };
+    let mut args = Args::new(args);
+    if args.flag("--help") || args.flag("-h") {
+        print!("{}", task.help);
+        return ExitCode::SUCCESS;
+    }
+
+    let result = process::watch_signals()
+        .and_then(|()| Workspace::open())
+        .and_then(|workspace| (task.run)(&workspace, args));
+    result.unwrap_or_else(|error| {
+        if let Some(Interrupted(signal)) = error.downcast_ref() {
+            // What shells report for a process that a signal ended.
+            return ExitCode::from(128 + signal);
+        }
+        eprintln!("error: {error:#}");
+        if error.is::<Usage>() {
+            eprint!("\n{}", task.help);
+            return ExitCode::from(2);
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn help() -> String {
+    let mut text = "Usage: cargo xtask COMMAND\n\nCommands:\n".to_owned();
+    for task in TASKS {
+        text += &format!("  {:<6} {}\n", task.name, task.about);
+    }
+    text + "\n`cargo xtask COMMAND --help` says more.\n"
+}

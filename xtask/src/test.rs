@@ -1,0 +1,210 @@
+//! `cargo xtask test`
+
+use std::{collections::BTreeSet, process::ExitCode};
+
+use anyhow::Result;
+
+use crate::{
+    Task, docs,
+    flags::Args,
+    fmt, lint,
+    metadata::{self, Package, SUITES},
+    process::{Interrupted, run as run_command},
+    provide::{Accept, Provided, provide},
+    report::Report,
+    server::Server,
+    tidy,
+    workspace::Workspace,
+};
+
+pub(crate) const TASK: Task = Task {
+    name: "test",
+    about: "run every check and every test",
+    help: "\
+Usage: cargo xtask test
+
+Runs every check and every test: format, tidy, lints, documentation, unit tests, integration
+tests with the examples, suites in their short form, doc tests. Stops at the first step that
+fails; ends with a table of times.
+
+One nats-server serves all tests that need nothing special. It is the one that
+NATSTREAM_NATS_SERVER names, or the one of `cargo xtask setup`, which is done where needed.
+",
+    run,
+};
+
+/// One line of the table.
+struct Step {
+    name: &'static str,
+    action: Action,
+}
+
+enum Action {
+    /// Find or install nats-server, and start the one that the tests share.
+    Server,
+    /// `cargo` with these arguments.
+    Cargo(Vec<String>),
+    /// The same, with the shared server.
+    Tests(Vec<String>),
+    Docs,
+    Tidy,
+}
+
+fn run(workspace: &Workspace, args: Args) -> Result<ExitCode> {
+    args.finish()?;
+    let packages = metadata::packages(workspace)?;
+    let mut server = None;
+    let mut report = Report::new();
+    let mut result = Ok(());
+    for step in steps(workspace, &packages) {
+        if result.is_err() {
+            report.not_run(step.name);
+            continue;
+        }
+        result = report.time(step.name, || step.action.run(workspace, &mut server));
+    }
+    // The table is the last thing to read, also below an error.
+    match result {
+        Err(error) if !error.is::<Interrupted>() => {
+            eprintln!("error: {error:#}");
+            print!("\n{report}");
+            Ok(ExitCode::FAILURE)
+        }
+        result => {
+            print!("\n{report}");
+            result.map(|()| ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// All steps, the quick ones first.
+///
+/// Everything that is built for running names the same packages. Cargo unites the features
+/// of the packages it is asked for, so other sets would build the dependencies once more.
+fn steps(workspace: &Workspace, packages: &[Package]) -> Vec<Step> {
+    let mut set = vec!["--workspace"];
+    if packages.iter().any(|package| package.name == BENCH) {
+        // Linted, but neither built nor run here: it measures.
+        set.extend(["--exclude", BENCH]);
+    }
+    let build = |targets: &[&str]| Action::Cargo(owned(&[&["build"], &set[..], targets].concat()));
+    let tests = |targets: &[&str]| {
+        let command = [&["test"], &set[..], &["--no-fail-fast"], targets].concat();
+        Action::Tests(owned(&command))
+    };
+    let step = |name, action| Step { name, action };
+
+    let mut steps = vec![
+        step("nats-server", Action::Server),
+        step("format", Action::Cargo(owned(fmt::CHECK))),
+        step("tidy", Action::Tidy),
+        step("lint", Action::Cargo(owned(lint::CLIPPY))),
+        step("docs", Action::Docs),
+        // Tests start programs and examples; cargo builds those for tests of their own
+        // package only.
+        step("build", build(&["--bins", "--examples"])),
+        step("unit tests", tests(&["--lib", "--bins"])),
+    ];
+    let suites = test_targets(packages, |package| package == SUITES);
+    let others = test_targets(packages, |package| package != SUITES && package != BENCH);
+    for (name, targets) in [("integration tests", others), ("suites", suites)] {
+        // Without a name cargo would run them all.
+        if !targets.is_empty() {
+            steps.push(step(name, tests(&targets)));
+        }
+    }
+    steps.push(step("doc tests", tests(&["--doc"])));
+    if workspace.root().join(NO_STD_PROOF).exists() {
+        let build = ["build", "--manifest-path", NO_STD_PROOF];
+        steps.push(step("no_std proof", Action::Cargo(owned(&build))));
+    }
+    steps
+}
+
+/// The arguments that select the `[[test]]` targets of some packages, each name once.
+fn test_targets(packages: &[Package], wanted: impl Fn(&str) -> bool) -> Vec<&str> {
+    let packages = packages.iter().filter(|package| wanted(&package.name));
+    let names: BTreeSet<&str> = packages
+        .flat_map(|package| &package.tests)
+        .map(String::as_str)
+        .collect();
+    names.into_iter().flat_map(|name| ["--test", name]).collect()
+}
+
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().copied().map(str::to_owned).collect()
+}
+
+/// The package of load programs and peers.
+const BENCH: &str = "bench";
+
+/// A program without std that links stream-proto; no member of the workspace, whose features
+/// would bring std back.
+const NO_STD_PROOF: &str = "crates/stream-proto/no_std/Cargo.toml";
+
+/// The nats-server of the run.
+type Shared = Option<(Provided, Server)>;
+
+impl Action {
+    fn run(&self, workspace: &Workspace, shared: &mut Shared) -> Result<()> {
+        match self {
+            Self::Server => {
+                let program = provide(workspace, Accept::Pinned)?;
+                let server = Server::start(&program.path, None)?;
+                *shared = Some((program, server));
+                Ok(())
+            }
+            Self::Cargo(args) => run_command(workspace, workspace.cargo(args.iter().map(String::as_str))),
+            Self::Tests(args) => {
+                let mut command = workspace.cargo(args.iter().map(String::as_str));
+                if let Some((program, server)) = shared {
+                    command = server.serve(command, &program.path);
+                }
+                run_command(workspace, command)
+            }
+            Self::Docs => docs::build(workspace, &[]),
+            Self::Tidy => tidy::check(workspace),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, tests: &[&str]) -> Package {
+        Package {
+            name: name.to_owned(),
+            tests: owned(tests),
+        }
+    }
+
+    #[test]
+    fn every_test_target_has_its_step() {
+        let packages = [
+            package("bench", &["measures"]),
+            package(SUITES, &["restart"]),
+            package("stream-client", &["server"]),
+            package("testkit", &["server"]),
+        ];
+        let workspace = Workspace::open().unwrap();
+        let targets = |name: &str, packages: &[Package]| {
+            let step = steps(&workspace, packages).into_iter().find(|step| step.name == name)?;
+            match step.action {
+                Action::Tests(args) => Some(args.join(" ")),
+                _ => None,
+            }
+        };
+        let all = "test --workspace --exclude bench --no-fail-fast";
+        assert_eq!(
+            targets("integration tests", &packages),
+            Some(format!("{all} --test server"))
+        );
+        assert_eq!(targets("suites", &packages), Some(format!("{all} --test restart")));
+        assert_eq!(targets("suites", &[]), None);
+        assert_eq!(
+            targets("doc tests", &[]),
+            Some("test --workspace --no-fail-fast --doc".to_owned())
+        );
+    }
+}
