@@ -11,7 +11,7 @@ use std::{panic::Location, time::Duration};
 ///
 /// When the limit passes. `future` is dropped then.
 #[track_caller]
-pub fn within<F: Future>(limit: Duration, future: F) -> impl Future<Output = F::Output> {
+pub fn within<F: IntoFuture>(limit: Duration, future: F) -> impl Future<Output = F::Output> {
     // Taken here, not in the block below: inside it the caller would be the executor.
     let caller = Location::caller();
     async move {

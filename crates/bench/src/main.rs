@@ -1,0 +1,35 @@
+//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`.
+//!
+//! Variants take turns (A B A B …), each round in the same processes and on the same connections; the table shows the median,
+//! the smallest and the largest round, and the processor time of each process.
+#![expect(clippy::print_stdout, reason = "a program that prints a table")]
+
+mod load;
+mod process;
+mod report;
+mod stream;
+
+use anyhow::{Context as _, Result, bail};
+
+const HELP: &str = "\
+usage: bench stream [--items N] [--size BYTES] [--rounds N] [--json]
+
+  stream   a native stream beside plain async-nats, one message an item";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut words = args.iter().map(String::as_str);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match words.next() {
+        Some("stream") => runtime.block_on(stream::run(stream::Options::parse(words)?)),
+        Some("--help" | "-h") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        // The two other processes of a run.
+        Some("responder") => runtime.block_on(load::responder(words.next().context("a URL")?)),
+        Some("caller") => runtime.block_on(load::caller(words.next().context("a URL")?)),
+        Some(other) => bail!("unknown command `{other}`\n{HELP}"),
+        None => bail!("{HELP}"),
+    }
+}

@@ -1,0 +1,77 @@
+//! The processes of a run, and what they cost.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+/// Clock ticks of /proc a second on Linux, on every architecture that Rust supports.
+const TICKS: f64 = 100.0;
+
+/// A child of this program in one of its roles; it ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Role {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Role {
+    /// Starts this program again as `role`, and waits until it is ready.
+    pub(crate) async fn start(role: &str, url: &str) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args([role, url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let input = child.stdin.take().context("a pipe")?;
+        let output = child.stdout.take().context("a pipe")?;
+        let mut role = Self {
+            child,
+            input,
+            output: BufReader::new(output).lines(),
+        };
+        let line = role.read().await?;
+        if line != "ready" {
+            bail!("unexpected `{line}`");
+        }
+        Ok(role)
+    }
+
+    /// Sends a line and returns the answer.
+    pub(crate) async fn ask(&mut self, line: &str) -> Result<String> {
+        self.input.write_all(format!("{line}\n").as_bytes()).await?;
+        self.read().await
+    }
+
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.child.id().context("the process has ended")
+    }
+
+    async fn read(&mut self) -> Result<String> {
+        let line = self.output.next_line().await?;
+        line.context("a process of the benchmark has ended; its error stands above")
+    }
+}
+
+/// Processor seconds that a process has used so far.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold blanks; what follows it does not.
+    let after = stat.rsplit_once(')').context("/proc/PID/stat")?.1;
+    let field = |index: usize| -> Result<f64> {
+        let text = after.split_whitespace().nth(index).context("/proc/PID/stat")?;
+        Ok(text.parse::<f64>()?)
+    };
+    Ok((field(11)? + field(12)?) / TICKS)
+}
+
+/// The most memory that a process has had resident so far, in bytes.
+pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).context("VmHWM")?;
+    Ok(kib.parse::<u64>()? * 1024)
+}

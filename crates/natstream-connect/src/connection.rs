@@ -1,0 +1,458 @@
+//! A supervised connection: the handle that everything else shares.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ServerInfo, SubscribeError};
+use futures_util::Sink;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::classify::{Verdict, classify};
+use crate::config::{ConnectConfig, Prepared};
+use crate::driver::Driver;
+use crate::error::{ConnectError, ConnectErrorKind, Failure, FenceError};
+use crate::fence;
+use crate::observe::{Observer, Signals};
+use crate::reconnect::Selector;
+use crate::router::{Router, Unrouted};
+use crate::server_error::ServerErrorEvent;
+use crate::state::{ConnectionState, ConnectionStatus};
+use crate::supervisor;
+
+/// A connection to NATS that knows its state.
+///
+/// It is a handle: clones share one connection, one supervising task and one state. The connection
+/// ends when it is [closed](Self::close), when its reconnect attempts are exhausted, or when the
+/// last handle *and* the last clone of its [client](Self::nats) are gone. In the last case
+/// async-nats throws away what it has not written: [`close`](Self::close) confirms it first.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use natstream_connect::{ConnectConfig, Connection};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let connection = Connection::connect(ConnectConfig::new("nats://localhost")).await?;
+/// connection.nats().publish("orders.new", "…".into()).await?;
+///
+/// let mut state = connection.state();
+/// tokio::select! {
+///     _ = state.wait_for(|state| state.epoch > 1) => println!("reconnected"),
+///     result = connection.fence(Duration::from_secs(1)) => println!("confirmed after {:?}", result?),
+/// }
+/// connection.close(Duration::from_secs(5)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+impl Connection {
+    /// Connects to the first server that can be reached.
+    ///
+    /// Each server is tried once, in random order unless
+    /// [`retain_servers_order`](ConnectConfig::retain_servers_order) is set. Wrong credentials end
+    /// the search at once. After at most 2 × [`connect_timeout`](ConnectConfig::connect_timeout) ×
+    /// the number of servers there is a result; where names have one address each, after half of
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](ConnectErrorKind::InvalidConfig) names the setting that cannot work; all
+    /// other [kinds](ConnectErrorKind) say what became of the servers.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up; nothing is left behind.
+    pub async fn connect(config: ConnectConfig) -> Result<Self, ConnectError> {
+        let signals = Arc::new(Signals::default());
+        let Prepared {
+            options,
+            addresses,
+            connect_timeout,
+            inbox_prefix,
+            selector,
+        } = config.prepare(&signals).await?;
+        // async-nats bounds each address of a server, but neither the resolution of its name nor
+        // the number of its addresses.
+        let limit = connect_timeout.saturating_mul(2);
+        let mut failures = Vec::with_capacity(addresses.len());
+        for _ in &addresses {
+            // async-nats asks the selector first, and then tries that server only.
+            let attempt = Box::pin(options.clone().connect(addresses.as_slice()));
+            let (verdict, cause) = match timeout(limit, without_panic(attempt)).await {
+                Ok(Ok(Ok(client))) => {
+                    signals.attach(client.statistics());
+                    return Ok(Self::new(client, signals, inbox_prefix, Some(selector)).0);
+                }
+                Ok(Ok(Err(error))) => (classify(&error, connect_timeout), Some(error)),
+                Ok(Err(Panicked)) => (Verdict::nonsense(), None),
+                Err(_) => (Verdict::timeout(limit), None),
+            };
+            let stop = verdict.kind == ConnectErrorKind::Authentication;
+            failures.push(Failure {
+                server: selector
+                    .current()
+                    .map_or_else(String::new, |addr| addr.as_url_str().to_owned()),
+                verdict,
+                cause,
+            });
+            if stop {
+                break;
+            }
+        }
+        Err(ConnectError::servers(failures))
+    }
+
+    /// Takes over a client that somebody else has connected.
+    ///
+    /// Its state is looked at every 250 ms; a reconnect between two looks still raises the epoch.
+    /// What only async-nats' events tell stays unknown: lame duck mode, [server
+    /// errors](Self::server_errors). [`observe`](crate::observe) gives both.
+    ///
+    /// The client's options are not changed: with async-nats' defaults a dead server is noticed
+    /// after 180 s, and `no_echo` makes every [`fence`](Self::fence) time out.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn from_nats(client: Client) -> Self {
+        Self::supervised(client).0
+    }
+
+    /// Takes over a client that somebody else has connected with the callback of
+    /// [`observe`](crate::observe).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn from_observed(client: Client, observer: Observer) -> Self {
+        observer.signals.attach(client.statistics());
+        Self::foreign(client, observer.signals).0
+    }
+
+    pub(crate) fn supervised(client: Client) -> (Self, JoinHandle<()>) {
+        let signals = Arc::new(Signals::default());
+        signals.attach(client.statistics());
+        Self::foreign(client, signals)
+    }
+
+    fn foreign(client: Client, signals: Arc<Signals>) -> (Self, JoinHandle<()>) {
+        // The prefix itself cannot be read.
+        let inbox = client.new_inbox();
+        let prefix = inbox
+            .rsplit_once('.')
+            .map_or(inbox.as_str(), |(prefix, _)| prefix)
+            .to_owned();
+        Self::new(client, signals, prefix, None)
+    }
+
+    fn new(
+        client: Client,
+        signals: Arc<Signals>,
+        inbox_prefix: String,
+        selector: Option<Arc<Selector>>,
+    ) -> (Self, JoinHandle<()>) {
+        let level = level(&client, &signals);
+        let inner = Arc::new(Inner {
+            client,
+            closed: AtomicBool::new(false),
+            driver: OnceLock::new(),
+            inbox_prefix,
+            selector,
+            signals,
+            state: watch::Sender::new(level),
+        });
+        let supervisor = supervisor::spawn(&inner);
+        (Self { inner }, supervisor)
+    }
+
+    /// The client of async-nats.
+    ///
+    /// A clone of it keeps the connection alive.
+    #[must_use]
+    pub fn nats(&self) -> &Client {
+        &self.inner.client
+    }
+
+    /// The state of the connection, to be read and waited for.
+    ///
+    /// The watch ends (its `changed` fails) when the last handle is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(connection: natstream_connect::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut state = connection.state();
+    /// let epoch = state.borrow_and_update().epoch;
+    /// state.wait_for(|state| state.epoch > epoch).await?;
+    /// println!("reconnected");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.inner.state.subscribe()
+    }
+
+    /// What the server complains about from now on, permission violations above all.
+    ///
+    /// 256 complaints are kept for a slow reader, who is told when it missed more. async-nats
+    /// itself drops events when they come in storms. A foreign client without
+    /// [`observe`](crate::observe) yields nothing.
+    #[must_use]
+    pub fn server_errors(&self) -> broadcast::Receiver<ServerErrorEvent> {
+        self.inner.signals.server_errors.subscribe()
+    }
+
+    /// The largest message that the server takes, headers and payload together, in bytes.
+    ///
+    /// It may change with a reconnect.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.inner.client.max_payload()
+    }
+
+    /// What the server said about itself when the connection was established.
+    #[must_use]
+    pub fn server_info(&self) -> ServerInfo {
+        self.inner.client.server_info()
+    }
+
+    /// The version of the server, `2.15.1` for example.
+    #[must_use]
+    pub fn server_version(&self) -> String {
+        self.server_info().version
+    }
+
+    /// The number that the server gave this connection; another one after a reconnect.
+    #[must_use]
+    pub fn client_id(&self) -> u64 {
+        self.server_info().client_id
+    }
+
+    /// The server that this connection is with, without user info; while it is down, the one that
+    /// was tried last.
+    ///
+    /// Unknown for a foreign client.
+    #[must_use]
+    pub fn server_url(&self) -> Option<String> {
+        let current = self.inner.selector.as_ref()?.current()?;
+        Some(current.as_url_str().to_owned())
+    }
+
+    /// The first tokens of every subject that this connection receives answers on.
+    #[must_use]
+    pub fn inbox_prefix(&self) -> &str {
+        &self.inner.inbox_prefix
+    }
+
+    /// The driver of this connection's streams: one task and one timer for any number of them.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, when it is asked for the first time.
+    #[must_use]
+    pub fn driver(&self) -> &Driver {
+        self.inner
+            .driver
+            .get_or_init(|| Driver::spawn(self.inner.client.clone()))
+    }
+
+    /// A new router: one subscription below this connection's inbox prefix for any number of reply subjects.
+    ///
+    /// A connection may have several. Messages that belong to no route go to `unrouted`.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has been closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn router(&self, unrouted: Arc<dyn Unrouted>) -> Result<Router, SubscribeError> {
+        Router::subscribe(&self.inner.client, &self.inner.inbox_prefix, unrouted).await
+    }
+
+    /// Waits until the server has processed everything that was handed to this connection before,
+    /// and returns how long that took.
+    ///
+    /// It is a real round trip: a message to an inbox of this connection's own. (async-nats'
+    /// `flush` only waits for the operating system's socket.) It vouches for one unbroken
+    /// connection: when the connection is down or breaks meanwhile, it fails at once, since what
+    /// was on its way may be lost.
+    ///
+    /// A user who may not publish to the own inbox can fence too: the server's refusal is as good
+    /// an answer (it leaves a line in the server's log), unless the client is a foreign one without
+    /// [`observe`](crate::observe).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::FenceErrorKind::Closed),
+    /// [`Disconnected`](crate::FenceErrorKind::Disconnected),
+    /// [`Timeout`](crate::FenceErrorKind::Timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing but the answer.
+    pub async fn fence(&self, timeout: Duration) -> Result<Duration, FenceError> {
+        fence::fence(&self.inner, timeout).await
+    }
+
+    /// Confirms with a [fence](Self::fence) that the server has everything, and ends the connection
+    /// for good.
+    ///
+    /// Afterwards the state is [`Closed`](ConnectionStatus::Closed), subscriptions end, and every operation
+    /// on any clone of the handle or the client fails. What is published while this runs may be
+    /// lost. Closing a closed connection is fine.
+    ///
+    /// The connection ends in any case, also when this fails: an error only says that nothing was
+    /// confirmed. One that is down ends before its next reconnect attempt; a foreign client that is
+    /// down ends when it has reconnected.
+    ///
+    /// # Errors
+    ///
+    /// [`Disconnected`](crate::FenceErrorKind::Disconnected) and
+    /// [`Timeout`](crate::FenceErrorKind::Timeout): the server did not confirm everything. It takes
+    /// no longer than `timeout` to say so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped early, the connection may be open still; it can be closed again.
+    pub async fn close(&self, timeout: Duration) -> Result<(), FenceError> {
+        fence::close(&self.inner, timeout).await
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("server", &self.server_url())
+            .field("state", &*self.inner.state.borrow())
+            .field("inbox_prefix", &self.inner.inbox_prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the handles share.
+pub(crate) struct Inner {
+    client: Client,
+    /// Started with the first stream.
+    driver: OnceLock<Driver>,
+    /// Set by `close`: nothing that async-nats does afterwards counts.
+    closed: AtomicBool,
+    inbox_prefix: String,
+    /// `None` for a foreign client.
+    selector: Option<Arc<Selector>>,
+    signals: Arc<Signals>,
+    state: watch::Sender<ConnectionState>,
+}
+
+impl Inner {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn signals(&self) -> &Arc<Signals> {
+        &self.signals
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    /// Looks at the client, and publishes what is seen.
+    pub(crate) fn look(&self) -> ConnectionState {
+        let mut seen = *self.state.borrow();
+        let changed = self.state.send_if_modified(|state| {
+            // Under the lock of the watch: of two who look, the later one sees the later state, and
+            // the epoch never falls.
+            seen = level(&self.client, &self.signals);
+            if self.closed.load(Ordering::Relaxed) {
+                seen.status = ConnectionStatus::Closed;
+            }
+            std::mem::replace(state, seen) != seen
+        });
+        if changed {
+            let ConnectionState {
+                status,
+                epoch,
+                lame_duck,
+            } = seen;
+            tracing::info!(?status, epoch, lame_duck, "connection state changed");
+        }
+        seen
+    }
+
+    /// The connection is over, whatever async-nats still does.
+    pub(crate) fn end(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.look();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // So that the supervisor notices at once.
+        self.signals.wake.notify_one();
+    }
+}
+
+/// What can be seen of the connection at this moment.
+fn level(client: &Client, signals: &Signals) -> ConnectionState {
+    // In this order: whoever is seen connected is seen with the epoch of that connection, or a
+    // later one.
+    let connected = client.connection_state() == State::Connected;
+    let epoch = signals.connects();
+    let status = match (is_closed(client), connected) {
+        (true, _) => ConnectionStatus::Closed,
+        (false, true) => ConnectionStatus::Connected,
+        (false, false) => ConnectionStatus::Disconnected,
+    };
+    ConnectionState::new(status, epoch, signals.is_lame_duck(epoch))
+}
+
+/// Whether async-nats' connection task has ended: nobody takes commands any more. Its own state
+/// does not tell.
+fn is_closed(client: &Client) -> bool {
+    // Asking reserves a place among the commands, which the drop of the clone gives back.
+    let mut probe = client.clone();
+    let mut context = Context::from_waker(Waker::noop());
+    matches!(Pin::new(&mut probe).poll_ready(&mut context), Poll::Ready(Err(_)))
+}
+
+/// async-nats 0.51 panicked.
+struct Panicked;
+
+/// Runs a connect of async-nats, whose parser panics over some malformed lines (`-ERR` without a
+/// text); what a server sends must not panic in the user's task.
+async fn without_panic<F: Future + Unpin>(future: F) -> Result<F::Output, Panicked> {
+    let mut future = pin!(future);
+    poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        },
+    )
+    .await
+}

@@ -1,0 +1,84 @@
+//! Supervised connections to NATS, on top of [async-nats](async_nats).
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use natstream_connect::{ConnectConfig, Connection, Credentials};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ConnectConfig::new("nats://nats-1.example,nats://nats-2.example")
+//!     .name("orders")
+//!     .credentials(Credentials::file("/etc/orders/nats.creds"));
+//! let connection = Connection::connect(config).await?;
+//! println!("{:?} to {:?}", *connection.state().borrow(), connection.server_url());
+//! connection.close(Duration::from_secs(5)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it adds to async-nats:
+//!
+//! - [`Connection`] is a shared handle that knows its state. [`Connection::state`] is a level and
+//!   not a log of events, which async-nats loses under load; whoever was busy while the connection
+//!   was lost and found again sees it in the [epoch](ConnectionState::epoch).
+//! - [`Connection::fence`] is a round trip, [`Connection::close`] an orderly end.
+//! - [`ConnectConfig`] is checked as a whole, with [`Credentials`] and [`Tls`] in every form that
+//!   async-nats has, and a [`ConnectError`] says which setting, which server, and what to look at.
+//! - [`Connection::server_errors`] says what the server refused: async-nats reports success to a
+//!   publisher or subscriber without permission.
+//! - A client that somebody else connected is welcome: [`Connection::from_nats`], and [`observe`]
+//!   to make its state exact.
+//!
+//! The plain client is behind [`Connection::nats`], and the crate it comes from is re-exported as
+//! [`async_nats`].
+//!
+//! # Life of a connection
+//!
+//! ```text
+//!  connect ──▶ Connected, epoch 1 ──▶ Disconnected ──▶ Connected, epoch 2 ──▶ …
+//!                      │                    │
+//!                      └─── close, or no ───┴──▶ Closed
+//!                           attempt left
+//! ```
+//!
+//! # Secrets
+//!
+//! No password, token, seed or JWT is in the `Debug` or `Display` of anything here, and server URLs
+//! are shown without user info.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod classify;
+mod config;
+mod connection;
+mod credentials;
+mod driver;
+mod error;
+mod fence;
+mod observe;
+mod publisher;
+mod reconnect;
+mod router;
+mod server_error;
+mod servers;
+mod state;
+mod subject;
+mod supervisor;
+mod tls;
+mod token;
+
+pub use async_nats;
+
+pub use self::config::ConnectConfig;
+pub use self::connection::Connection;
+pub use self::credentials::{AuthCallback, Credentials};
+pub use self::driver::{Deadline, Driven, Driver};
+pub use self::error::{ConnectError, ConnectErrorKind, FenceError, FenceErrorKind};
+pub use self::observe::{Observer, observe};
+pub use self::publisher::{Publisher, PublisherGuard};
+pub use self::router::{Route, RouteGuard, Router, Unrouted};
+pub use self::server_error::{Operation, ServerErrorEvent};
+pub use self::servers::IntoServers;
+pub use self::state::{ConnectionState, ConnectionStatus};
+pub use self::subject::{SubjectError, check_publish_subject, check_queue_group, check_subscribe_subject};
+pub use self::tls::Tls;
+pub use self::token::{random_u32, token};

@@ -1,0 +1,134 @@
+//! Handing messages to a connection without ever waiting (rule 67 of the wire protocol).
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, PublishError};
+use futures_util::SinkExt as _;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::task::coop;
+
+/// Bytes that may wait inside async-nats, which counts its queue in commands only: 2,048 commands of 64 KiB would be
+/// 128 MiB.
+const MAX_UNWRITTEN: u64 = 8 << 20;
+
+/// After how many bytes the driver asks the connection to report what it has written.
+const REPORT_AFTER: u64 = 1 << 20;
+
+/// How often a connection that is down is looked at again.
+const RECHECK: Duration = Duration::from_millis(20);
+
+/// The sending side of one connection, shared by all its streams.
+///
+/// [`lock`](Self::lock) gives the right to hand over messages; each must be preceded by a
+/// [`poll_ready`](PublisherGuard::poll_ready) that says yes. Nothing waits and nothing is queued here: what cannot be
+/// handed over stays with its stream, which tries again when the [`Driver`](crate::Driver) says so.
+///
+/// Memory: at most 8 MiB handed over and not yet written, and one message more.
+#[derive(Debug)]
+pub struct Publisher {
+    client: Mutex<Client>,
+    handed: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Publisher {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client: Mutex::new(client),
+            handed: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// The right to hand over messages. Hold it briefly; other streams wait for it.
+    pub fn lock(&self) -> PublisherGuard<'_> {
+        PublisherGuard {
+            client: self.client.lock(),
+            publisher: self,
+        }
+    }
+
+    /// Completes when a message can be handed over; false when the connection is closed. For the driver only.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn ready(&self) -> bool {
+        loop {
+            let (queue, state) = {
+                let mut client = self.client.lock();
+                (poll_now(&mut client), client.connection_state())
+            };
+            match queue {
+                Poll::Ready(Err(_)) => return false,
+                _ if state == State::Connected => break,
+                // async-nats lets nobody wait for its state. This runs only while something waits to be sent.
+                _ => tokio::time::sleep(RECHECK).await,
+            }
+        }
+        poll_fn(|cx| {
+            if self.unwritten() >= MAX_UNWRITTEN {
+                // `flushed` wakes the driver.
+                return Poll::Pending;
+            }
+            match self.client.lock().poll_ready_unpin(cx) {
+                Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// What was handed over, if so much of it may be unwritten that the connection should report.
+    pub(crate) fn report_wanted(&self) -> Option<u64> {
+        (self.unwritten() >= REPORT_AFTER).then(|| self.handed.load(Ordering::Acquire))
+    }
+
+    /// All bytes up to `handed` were written.
+    pub(crate) fn flushed(&self, handed: u64) {
+        self.written.fetch_max(handed, Ordering::AcqRel);
+    }
+
+    fn unwritten(&self) -> u64 {
+        self.handed.load(Ordering::Acquire) - self.written.load(Ordering::Acquire)
+    }
+}
+
+/// The right to hand over messages.
+#[derive(Debug)]
+pub struct PublisherGuard<'a> {
+    client: MutexGuard<'a, Client>,
+    publisher: &'a Publisher,
+}
+
+impl PublisherGuard<'_> {
+    /// Can one message be handed over now? Never while the connection is down.
+    pub fn poll_ready(&mut self) -> bool {
+        if self.publisher.unwritten() >= MAX_UNWRITTEN || self.client.connection_state() != State::Connected {
+            return false;
+        }
+        matches!(poll_now(&mut self.client), Poll::Ready(Ok(())))
+    }
+
+    /// Hands over a message; [`poll_ready`](Self::poll_ready) must have said yes.
+    ///
+    /// # Errors
+    /// When the message exceeds `max_payload`, or the connection has been closed.
+    pub fn publish(&mut self, message: async_nats::message::OutboundMessage) -> Result<(), PublishError> {
+        let bytes = message.payload.len() as u64;
+        self.client.start_send_unpin(message)?;
+        self.publisher.handed.fetch_add(bytes, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+/// Is there room in the queue of async-nats, without waiting for it? A place is reserved then; it is used next.
+fn poll_now(client: &mut Client) -> Poll<Result<(), PublishError>> {
+    // Tokio's cooperative budget would make an almost unused queue look full to a task that has worked for long.
+    let poll = pin!(coop::unconstrained(poll_fn(|cx| client.poll_ready_unpin(cx))));
+    poll.poll(&mut Context::from_waker(Waker::noop()))
+}

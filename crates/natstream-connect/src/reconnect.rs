@@ -1,0 +1,192 @@
+//! Which server is tried next, and how long to wait before.
+
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use async_nats::{ReconnectToServer, Server, ServerAddr};
+use parking_lot::Mutex;
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+use crate::observe::Signals;
+
+/// The longest wait before the first reconnect attempt; it doubles with each attempt. A server that
+/// restarts cleanly is back within some 20 ms.
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+
+/// The longest wait between two attempts. async-nats' own is 4 s, and streams are lost after 30 s
+/// without a connection.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+
+/// The wait before a reconnect attempt: exponential with full jitter, so that the clients of a
+/// server that died do not come back in step.
+pub(crate) fn delay(signals: &Signals, attempt: usize) -> Duration {
+    if signals.is_closing() {
+        return abandon();
+    }
+    if !signals.is_attached() {
+        // The first connect tries every server once, and a user waits for it.
+        return Duration::ZERO;
+    }
+    jittered(attempt, random())
+}
+
+/// `random` shares out the time up to the limit of this attempt.
+fn jittered(attempt: usize, random: u64) -> Duration {
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    let limit = FIRST_DELAY
+        .saturating_mul(2_u32.saturating_pow(doublings))
+        .min(LONGEST_DELAY);
+    limit.mul_f64(random as f64 / u64::MAX as f64)
+}
+
+/// Ends the connection task of async-nats, from inside it.
+///
+/// While async-nats is reconnecting it looks at nothing else: neither a drain nor the end of the
+/// last client stops it, and a connection that was closed during an outage would come back after
+/// it. Unwinding is the only way out of its loop. It is safe there (this is called between two
+/// attempts, where nothing is held but the connection's own things, which the unwinding drops), it
+/// is silent (no panic hook runs), and tokio keeps it inside the task.
+fn abandon() -> Duration {
+    if cfg!(panic = "unwind") {
+        resume_unwind(Box::new("the connection was closed while it was down"));
+    }
+    // With `panic = "abort"` the task stays, and waits for ever.
+    Duration::MAX
+}
+
+/// Chooses the server for the next attempt: the one that was tried longest ago.
+///
+/// async-nats' own choice (fewest failures first) does not say which server it took, and does not
+/// count a name that cannot be resolved.
+#[derive(Debug)]
+pub(crate) struct Selector {
+    retain_order: bool,
+    tried: Mutex<Tried>,
+}
+
+#[derive(Debug, Default)]
+struct Tried {
+    /// The servers tried so far, the latest last.
+    order: Vec<ServerAddr>,
+}
+
+impl Selector {
+    pub(crate) fn new(retain_order: bool) -> Self {
+        Self {
+            retain_order,
+            tried: Mutex::default(),
+        }
+    }
+
+    /// The callback for [`async_nats::ConnectOptions::reconnect_to_server_callback`].
+    pub(crate) fn choose(&self, pool: &[Server]) -> Option<ReconnectToServer> {
+        let addr = self.next(pool.iter().map(|server| &server.addr), random)?;
+        // No delay given: async-nats asks `delay`.
+        Some(ReconnectToServer { addr, delay: None })
+    }
+
+    /// The server that was tried last; while connected, the one that the connection is with.
+    pub(crate) fn current(&self) -> Option<ServerAddr> {
+        self.tried.lock().order.last().cloned()
+    }
+
+    fn next<'a>(
+        &self,
+        pool: impl Iterator<Item = &'a ServerAddr> + Clone,
+        mut random: impl FnMut() -> u64,
+    ) -> Option<ServerAddr> {
+        let mut tried = self.tried.lock();
+        // The pool bounds what is kept.
+        tried.order.retain(|known| pool.clone().any(|addr| addr == known));
+        let chosen = pool
+            .enumerate()
+            .min_by_key(|(index, addr)| {
+                let age = tried
+                    .order
+                    .iter()
+                    .position(|known| known == *addr)
+                    .map_or(0, |position| position + 1);
+                (age, if self.retain_order { *index as u64 } else { random() })
+            })
+            .map(|(_, addr)| addr.clone())?;
+        tried.order.retain(|known| *known != chosen);
+        tried.order.push(chosen.clone());
+        Some(chosen)
+    }
+}
+
+/// Without the operating system's generator there is no jitter, and the order of the servers
+/// stands.
+fn random() -> u64 {
+    SysRng.try_next_u64().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn addresses(names: &[&str]) -> Vec<ServerAddr> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn hosts(selector: &Selector, pool: &[ServerAddr], times: usize) -> Vec<String> {
+        let next = || selector.next(pool.iter(), || 7).unwrap().host().to_owned();
+        std::iter::repeat_with(next).take(times).collect()
+    }
+
+    #[test]
+    fn every_server_is_tried_before_one_is_tried_again() {
+        let pool = addresses(&["a", "b", "c"]);
+        let selector = Selector::new(true);
+        assert_eq!(hosts(&selector, &pool, 5), ["a", "b", "c", "a", "b"]);
+        assert_eq!(selector.current().unwrap().host(), "b");
+
+        let more = addresses(&["d", "b", "a"]);
+        assert_eq!(
+            hosts(&selector, &more, 4),
+            ["d", "a", "b", "d"],
+            "one that never was tried comes first"
+        );
+        assert!(selector.next([].iter(), || 0).is_none());
+    }
+
+    #[test]
+    fn without_an_order_chance_decides_among_equals() {
+        let pool = addresses(&["a", "b"]);
+        let mut falling = [2, 1].into_iter();
+        let chosen = Selector::new(false).next(pool.iter(), || falling.next().unwrap());
+        assert_eq!(chosen.unwrap().host(), "b");
+    }
+
+    #[test]
+    fn the_first_connect_does_not_wait() {
+        assert_eq!(delay(&Signals::default(), 5), Duration::ZERO);
+    }
+
+    #[test]
+    fn closing_ends_the_task_that_asks() {
+        let signals = Arc::new(Signals::default());
+        signals.close();
+        assert!(std::panic::catch_unwind(|| delay(&signals, 1)).is_err());
+    }
+
+    #[test]
+    fn the_delay_doubles_up_to_a_second() {
+        let longest: Vec<u128> = (0..9).map(|attempt| jittered(attempt, u64::MAX).as_millis()).collect();
+        assert_eq!(longest, [20, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        assert_eq!(jittered(usize::MAX, u64::MAX), LONGEST_DELAY);
+        assert_eq!(jittered(9, 0), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn the_delay_never_exceeds_a_second(attempt: usize, random: u64) {
+            prop_assert!(jittered(attempt, random) <= LONGEST_DELAY);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One subscription for all reply subjects of a connection.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use async_nats::{Client, Message, Subject};
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::token::token;
+
+/// Where the messages of one route go.
+pub trait Route: Send + Sync + 'static {
+    /// Takes a message, in the router's task: it must not block, and must bound what it keeps.
+    ///
+    /// `rest` is what follows the route's subject, without the dot; it is empty for the subject itself.
+    fn deliver(self: Arc<Self>, rest: &str, message: Message);
+}
+
+/// Gets the messages that belong to no route.
+pub trait Unrouted: Send + Sync + 'static {
+    /// Takes such a message, in the router's task: it must not block.
+    fn unrouted(&self, message: Message);
+}
+
+/// The reply subjects of one connection: one wildcard subscription, any number of routes.
+///
+/// Cloning gives another handle to the same one; the subscription ends with the last handle and the last route. One task dispatches; it never
+/// waits for a route, so one slow reader delays nobody else.
+///
+/// Memory: about 200 bytes a route.
+#[derive(Clone)]
+pub struct Router {
+    shared: Arc<Shared>,
+    alive: Alive,
+}
+
+/// Dropping the last one ends the router's task, and with it the subscription.
+type Alive = Arc<oneshot::Sender<()>>;
+
+struct Shared {
+    /// `<inbox prefix>.<random name>.`, the dot included.
+    prefix: String,
+    routes: Mutex<HashMap<Box<str>, Arc<dyn Route>>>,
+}
+
+impl Router {
+    /// Subscribes below `inbox_prefix` on `client`.
+    ///
+    /// When it returns, the subscription has been handed to the connection, so what is published on the same connection
+    /// from here on finds it in place.
+    pub(crate) async fn subscribe(
+        client: &Client,
+        inbox_prefix: &str,
+        unrouted: Arc<dyn Unrouted>,
+    ) -> Result<Self, async_nats::SubscribeError> {
+        let prefix = format!("{inbox_prefix}.{}.", token());
+        let mut subscriber = client.subscribe(format!("{prefix}>")).await?;
+        let shared = Arc::new(Shared {
+            prefix,
+            routes: Mutex::default(),
+        });
+        let (alive, mut gone) = oneshot::channel();
+        let routes = shared.clone();
+        let task = async move {
+            loop {
+                let message = tokio::select! {
+                    biased;
+                    message = subscriber.next() => message,
+                    _ = &mut gone => None,
+                };
+                let Some(message) = message else {
+                    break;
+                };
+                routes.dispatch(message, &*unrouted);
+            }
+        };
+        #[expect(clippy::disallowed_methods, reason = "this is the router's task")]
+        tokio::spawn(task);
+        Ok(Self {
+            shared,
+            alive: Arc::new(alive),
+        })
+    }
+
+    /// Adds a route under a fresh token, which is never used again.
+    #[must_use = "dropping it removes the route"]
+    pub fn add(&self, route: Arc<dyn Route>) -> RouteGuard {
+        let token: Box<str> = token().into();
+        let subject = Subject::from(format!("{}{token}", self.shared.prefix));
+        self.shared.routes.lock().insert(token, route);
+        RouteGuard {
+            shared: Arc::downgrade(&self.shared),
+            _alive: self.alive.clone(),
+            subject,
+            prefix_len: self.shared.prefix.len(),
+        }
+    }
+
+    /// Number of routes: for leak checks.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.routes.lock().len()
+    }
+
+    /// Are there no routes?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What all subjects of this router begin with, the last dot included.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.shared.prefix
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("prefix", &self.prefix())
+            .field("routes", &self.len())
+            .finish()
+    }
+}
+
+impl Shared {
+    fn dispatch(&self, message: Message, unrouted: &dyn Unrouted) {
+        let subject = message.subject.clone();
+        let Some(after) = subject.strip_prefix(&self.prefix) else {
+            return;
+        };
+        let (token, rest) = after.split_once('.').unwrap_or((after, ""));
+        let route = self.routes.lock().get(token).cloned();
+        match route {
+            Some(route) => route.deliver(rest, message),
+            None => unrouted.unrouted(message),
+        }
+    }
+}
+
+/// A route in a router, which it keeps alive. Dropping it removes the route.
+#[derive(Debug)]
+pub struct RouteGuard {
+    shared: Weak<Shared>,
+    _alive: Alive,
+    subject: Subject,
+    prefix_len: usize,
+}
+
+impl RouteGuard {
+    /// The subject to be answered to.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+}
+
+impl Drop for RouteGuard {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            // The route is dropped outside the lock: it may hold other routes.
+            let removed = shared.routes.lock().remove(&self.subject[self.prefix_len..]);
+            drop(removed);
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}

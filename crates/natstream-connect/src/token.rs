@@ -1,0 +1,65 @@
+//! Names that nobody can guess.
+
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+
+/// Characters of a token: 22 of 62 are 131 bits.
+const LEN: usize = 22;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A fresh token of 128 bits from the operating system's generator, as 22 letters and digits.
+///
+/// NUIDs, which async-nats uses for inboxes, do not qualify: two of them give away all that follow.
+///
+/// # Panics
+/// When the operating system has no random bytes to give, which does not happen on a system that has booted.
+#[must_use]
+pub fn token() -> String {
+    let mut token = String::with_capacity(LEN);
+    let mut bytes = [0; LEN + 10];
+    while token.len() < LEN {
+        fill(&mut bytes);
+        // 248 = 4 × 62: what is above would make the first letters likelier.
+        let letters = bytes.iter().filter(|byte| **byte < 248);
+        let letters = letters.map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
+        token.extend(letters.take(LEN - token.len()));
+    }
+    token
+}
+
+/// 32 random bits from the operating system's generator.
+///
+/// # Panics
+/// As [`token`].
+#[must_use]
+pub fn random_u32() -> u32 {
+    let mut bytes = [0; 4];
+    fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
+fn fill(bytes: &mut [u8]) {
+    SysRng
+        .try_fill_bytes(bytes)
+        .expect("the operating system provides random bytes");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn tokens_are_22_letters_and_differ() {
+        let tokens: HashSet<_> = (0..1000).map(|_| token()).collect();
+        assert_eq!(tokens.len(), 1000);
+        assert!(tokens.iter().all(|token| token.len() == LEN));
+        assert!(
+            tokens
+                .iter()
+                .flat_map(|token| token.bytes())
+                .all(|byte| byte.is_ascii_alphanumeric())
+        );
+    }
+}

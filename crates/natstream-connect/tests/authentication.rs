@@ -1,0 +1,148 @@
+//! Every form of authentication, with the right and the wrong secret.
+
+mod support;
+
+use std::time::Duration;
+
+use async_nats::{Auth, AuthError};
+use natstream_connect::{ConnectConfig, ConnectErrorKind, Credentials};
+use nkeys::KeyPair;
+use support::{LIMIT, Operator, SECRET, TIMEOUT, connected, creds, everything, refused, server, state_where};
+use testkit::within;
+
+/// Connects and talks.
+async fn accepted(config: ConnectConfig) {
+    let connection = connected(config).await;
+    within(LIMIT, connection.fence(TIMEOUT)).await.unwrap();
+    assert!(!format!("{connection:?}").contains(SECRET));
+}
+
+async fn rejected(config: ConnectConfig) {
+    let debug = format!("{config:?}");
+    assert!(!debug.contains(SECRET), "{debug}");
+    let error = refused(config).await;
+    assert_eq!(error.kind(), ConnectErrorKind::Authentication, "{error}");
+    assert!(error.hint().is_some());
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn user_and_password() {
+    let server = server("authorization { user: app, password: s3cr3t }").await;
+    let config = || ConnectConfig::new(server.url());
+    accepted(config().credentials(Credentials::user_password("app", SECRET))).await;
+    rejected(config().credentials(Credentials::user_password("app", "s3cr3t-not"))).await;
+    rejected(config()).await;
+}
+
+#[tokio::test]
+async fn user_info_in_the_url() {
+    let server = server("authorization { user: app, password: \"s3cr3t,/@\" }").await;
+    let address = format!("127.0.0.1:{}", server.port());
+    accepted(ConnectConfig::new(format!("nats://app:s3cr3t%2C%2F%40@{address}"))).await;
+    accepted(ConnectConfig::new(format!("app:s3cr3t%2C%2F%40@{address}"))).await;
+    rejected(ConnectConfig::new(format!("nats://app:s3cr3t@{address}"))).await;
+
+    let connection = connected(ConnectConfig::new(format!("app:s3cr3t%2C%2F%40@{address}"))).await;
+    assert_eq!(connection.server_url().unwrap(), server.url());
+}
+
+#[tokio::test]
+async fn token() {
+    let server = server("authorization { token: s3cr3t }").await;
+    let config = || ConnectConfig::new(server.url());
+    accepted(config().credentials(Credentials::token(SECRET))).await;
+    accepted(ConnectConfig::new(format!("s3cr3t@127.0.0.1:{}", server.port()))).await;
+    rejected(config().credentials(Credentials::token("s3cr3t-not"))).await;
+}
+
+#[tokio::test]
+async fn nkey() {
+    let pair = KeyPair::new_user();
+    let server = server(&format!(
+        "authorization {{ users: [{{ nkey: {} }}] }}",
+        pair.public_key()
+    ))
+    .await;
+    let config = || ConnectConfig::new(server.url());
+    accepted(config().credentials(Credentials::nkey_seed(pair.seed().unwrap()))).await;
+    rejected(config().credentials(Credentials::nkey_seed(KeyPair::new_user().seed().unwrap()))).await;
+}
+
+#[tokio::test]
+async fn jwt_in_all_forms() {
+    let operator = Operator::new();
+    let server = server(&operator.config).await;
+    let config = || ConnectConfig::new(server.url());
+
+    let user = operator.user(0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), creds(&user)).unwrap();
+    accepted(config().credentials(Credentials::file(file.path()))).await;
+    accepted(config().credentials(Credentials::text(creds(&user)))).await;
+    accepted(config().credentials(Credentials::jwt(user.0.as_str(), user.1.as_str()))).await;
+
+    // Of another operator, expired, and with the seed of somebody else.
+    rejected(config().credentials(Credentials::text(creds(&Operator::new().user(0))))).await;
+    rejected(config().credentials(Credentials::text(creds(&operator.user(1_700_000_001))))).await;
+    rejected(config().credentials(Credentials::jwt(user.0, operator.user(0).1))).await;
+}
+
+#[tokio::test]
+async fn a_credentials_file_is_read_again_at_a_reconnect() {
+    let operator = Operator::new();
+    let server = server(&operator.config).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), creds(&operator.user(0))).unwrap();
+    let connection = connected(ConnectConfig::new(server.url()).credentials(Credentials::file(file.path()))).await;
+
+    // With a user of somebody else there is no way back in …
+    std::fs::write(file.path(), creds(&Operator::new().user(0))).unwrap();
+    within(LIMIT, connection.nats().force_reconnect()).await.unwrap();
+    state_where(&connection, |state| !state.is_connected()).await;
+    // … until the file is right again.
+    std::fs::write(file.path(), creds(&operator.user(0))).unwrap();
+    let state = state_where(&connection, |state| state.is_connected()).await;
+    assert_eq!(state.epoch, 2);
+}
+
+#[tokio::test]
+async fn a_callback_answers_at_every_connect() {
+    let server = server("authorization { token: s3cr3t }").await;
+    let config = || ConnectConfig::new(server.url());
+    let (calls, mut called) = tokio::sync::mpsc::unbounded_channel();
+    let connection = connected(config().credentials(Credentials::callback(move |_nonce| {
+        calls.send(()).unwrap();
+        async {
+            let mut auth = Auth::new();
+            auth.token = Some(SECRET.to_owned());
+            Ok(auth)
+        }
+    })))
+    .await;
+    within(LIMIT, called.recv()).await.unwrap();
+    within(LIMIT, connection.nats().force_reconnect()).await.unwrap();
+    within(LIMIT, called.recv()).await.unwrap();
+
+    let error = refused(config().credentials(Credentials::callback(|_| async {
+        Err(AuthError::new("the vault is shut"))
+    })))
+    .await;
+    assert_eq!(error.kind(), ConnectErrorKind::Authentication);
+    assert!(everything(&error).contains("the vault is shut"));
+}
+
+#[tokio::test]
+async fn wrong_credentials_end_the_search() {
+    let server = server("authorization { token: s3cr3t }").await;
+    let silent = support::fake("").await;
+    let error = refused(
+        ConnectConfig::new([server.url(), silent])
+            .retain_servers_order()
+            .connect_timeout(Duration::from_secs(60))
+            .credentials(Credentials::token("s3cr3t-not")),
+    )
+    .await;
+    let tried: Vec<_> = error.servers_tried().collect();
+    assert_eq!(tried, [(server.url().as_str(), ConnectErrorKind::Authentication)]);
+}

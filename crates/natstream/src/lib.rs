@@ -1,0 +1,52 @@
+//! Streaming request-response over NATS that cannot lie about loss.
+//!
+//! A handler sends items; the caller reads them in order, each once, and then gets exactly one verdict. `None` without an
+//! error means that the answer is complete: its end arrived and the number of items matches.
+//!
+//! ```no_run
+//! use natstream::{ConnectConfig, Connection, Pool, Server};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! let connection = Connection::connect(ConnectConfig::new("nats://127.0.0.1:4222")).await?;
+//!
+//! let server = Server::new(connection.clone());
+//! server
+//!     .on("letters", |_request, mut out| async move {
+//!         for letter in 'a'..='z' {
+//!             out.send(letter.to_string()).await?;
+//!         }
+//!         Ok(())
+//!     })
+//!     .await?;
+//!
+//! let mut letters = Pool::new(connection).request_stream("letters", "").await?;
+//! while let Some(letter) = letters.try_next().await? {
+//!     println!("{letter:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//! - `client` (default): [`Pool`] and [`Responses`], for calls.
+//! - `server` (default): [`Server`] and [`ResponseSender`], for handlers.
+//!
+//! Each part is a crate of its own; depend on those alone if you like. [`proto`] is the protocol without NATS, to be
+//! embedded in other transports.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub use natstream_connect::{
+    ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus, Credentials, Tls,
+    async_nats,
+};
+#[cfg(feature = "client")]
+pub use stream_client::{Clock, Guarantee, Pool, RequestBuilder, RequestError, RequestErrorKind, Responses};
+pub use stream_proto::{self as proto, CloseReason, Code, LostCause, Status, Termination};
+#[cfg(feature = "server")]
+pub use stream_server::{
+    Drained, Endpoint, EndpointBuilder, EndpointStats, Handler, HandlerError, Request, ResponseSender, SendError,
+    SendErrorKind, ServeError, ServeErrorKind, Server, ServerBuilder,
+};
+
+pub use natstream_connect as connect;

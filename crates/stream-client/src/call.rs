@@ -1,0 +1,265 @@
+//! One attempt of a call: the machine, and what connects it to a router and a driver.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use async_nats::message::OutboundMessage;
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
+use natstream_connect::{Deadline, Driven, Driver, Route, RouteGuard};
+use parking_lot::{Mutex, MutexGuard};
+use stream_proto::{
+    CloseCode, ControlUse, Frame, HEADER, Inbound, InboundEvent, InboundStats, Instant, Items, Message, Termination,
+};
+
+/// Payloads below this size are copied: cut out of async-nats's read buffer, each would keep 64 KiB alive.
+const COPY_BELOW: usize = 4096;
+
+/// One attempt. The router delivers into it, the driver wakes it, the user's [`Responses`](crate::Responses) reads it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    driver: Driver,
+    /// What subjects that a responder names may begin with.
+    prefixes: Arc<[String]>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    inbound: Inbound,
+    /// Own reply subject; `None` when nothing more can arrive.
+    route: Option<RouteGuard>,
+    /// Where to send to.
+    control: Option<Subject>,
+    metadata: Option<HeaderMap>,
+    waker: Option<Waker>,
+    deadline: Option<Deadline>,
+    waits_to_send: bool,
+}
+
+/// What the user sees next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Items(Items),
+    End(Termination),
+}
+
+impl Call {
+    /// A call whose machine was made just now. It becomes reachable with [`set_route`](Self::set_route).
+    pub(crate) fn new(driver: Driver, prefixes: Arc<[String]>, inbound: Inbound) -> Arc<Self> {
+        Arc::new(Self {
+            driver,
+            prefixes,
+            state: Mutex::new(State {
+                inbound,
+                route: None,
+                control: None,
+                metadata: None,
+                waker: None,
+                deadline: None,
+                waits_to_send: false,
+            }),
+        })
+    }
+
+    /// Starts the clocks; messages for `route` are delivered here.
+    pub(crate) fn set_route(self: &Arc<Self>, route: RouteGuard) {
+        let mut state = self.state.lock();
+        state.route = Some(route);
+        self.settle(state);
+    }
+
+    pub(crate) fn poll_next(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Next> {
+        let now = self.now();
+        let mut state = self.state.lock();
+        let next = match state.inbound.poll_items(now) {
+            Some(items) => Poll::Ready(Next::Items(items)),
+            None => match state.inbound.termination() {
+                Some(termination) => Poll::Ready(Next::End(termination.clone())),
+                None => {
+                    if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                        state.waker = Some(cx.waker().clone());
+                    }
+                    Poll::Pending
+                }
+            },
+        };
+        self.settle(state);
+        next
+    }
+
+    /// The user lost interest.
+    pub(crate) fn cancel(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.waker = None;
+        state.inbound.cancel();
+        self.settle(state);
+    }
+
+    pub(crate) fn metadata(&self) -> Option<HeaderMap> {
+        self.state.lock().metadata.clone()
+    }
+
+    pub(crate) fn stats(&self) -> InboundStats {
+        self.state.lock().inbound.stats()
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.driver.nanos(self.driver.now()))
+    }
+
+    /// Drains the machine after a change: messages, events, timers. Releases the lock, then wakes the user.
+    fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        self.transmit(&mut state);
+        let mut wake = None;
+        let mut ended = None;
+        while let Some(event) = state.inbound.poll_event() {
+            match event {
+                InboundEvent::Readable => wake = state.waker.take(),
+                // What still arrives is nobody's from here on; the router's owner answers it (rule 9).
+                InboundEvent::Terminated => ended = state.route.take(),
+                _ => {}
+            }
+        }
+        self.rearm(&mut state);
+        drop(state);
+        drop(ended);
+        if let Some(waker) = wake {
+            waker.wake();
+        }
+    }
+
+    /// Hands over what the machine wants to send, as far as the connection takes it.
+    fn transmit(self: &Arc<Self>, state: &mut State) {
+        if !state.inbound.wants_transmit() {
+            return;
+        }
+        let Some(control) = &state.control else {
+            return;
+        };
+        let now = self.now();
+        let mut publisher = self.driver.publisher().lock();
+        while state.inbound.wants_transmit() {
+            if !publisher.poll_ready() {
+                if !std::mem::replace(&mut state.waits_to_send, true) {
+                    self.driver.wait_ready(self.clone());
+                }
+                return;
+            }
+            let Some(transmit) = state.inbound.poll_transmit(now) else {
+                return;
+            };
+            let reply = state.route.as_ref().filter(|_| transmit.control);
+            let message = OutboundMessage {
+                subject: control.clone(),
+                reply: reply.map(|route| route.subject().clone()),
+                payload: transmit.payload,
+                headers: None,
+            };
+            if let Err(error) = publisher.publish(message) {
+                tracing::debug!(%error, "a control message could not be handed over");
+                return;
+            }
+        }
+    }
+
+    /// Sees to it that the driver comes back in time. A deadline that is too early does no harm, so it is left alone.
+    fn rearm(self: &Arc<Self>, state: &mut State) {
+        let next = state
+            .inbound
+            .poll_timeout()
+            .map(|at| self.driver.at_nanos(at.as_nanos()));
+        match (next, state.deadline) {
+            (Some(next), Some(armed)) if armed.at() <= next => {}
+            (Some(next), armed) => {
+                if let Some(armed) = armed {
+                    self.driver.disarm(armed);
+                }
+                state.deadline = Some(self.driver.arm(next, self.clone()));
+            }
+            (None, Some(armed)) => {
+                self.driver.disarm(armed);
+                state.deadline = None;
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+impl Route for Call {
+    fn deliver(self: Arc<Self>, _rest: &str, message: async_nats::Message) {
+        let now = self.now();
+        let reply = message
+            .reply
+            .filter(|reply| stream_proto::is_safe_reply(reply, &self.prefixes));
+        let input = Message {
+            status: message.status.map(|status| status.as_u16()),
+            header: message
+                .headers
+                .as_ref()
+                .and_then(|headers| headers.get(HEADER))
+                .map(|value| value.as_str()),
+            has_headers: message.headers.is_some(),
+            has_control: reply.is_some(),
+            payload: compact(message.payload),
+        };
+        let mut state = self.state.lock();
+        let was_locked = state.inbound.is_locked();
+        let outcome = state.inbound.handle(now, &input);
+        if !was_locked && state.inbound.is_locked() {
+            state.metadata = message.headers;
+        }
+        match (outcome, reply) {
+            (ControlUse::Use, Some(reply)) => state.control = Some(reply),
+            (ControlUse::Refuse(sid), Some(reply)) => refuse(&self.driver, reply, sid),
+            _ => {}
+        }
+        self.settle(state);
+    }
+}
+
+impl Driven for Call {
+    fn drive(self: Arc<Self>, now: tokio::time::Instant) {
+        let now = Instant::from_nanos(self.driver.nanos(now));
+        let mut state = self.state.lock();
+        state.waits_to_send = false;
+        // Whether it was the deadline or room to send: an armed deadline that lies ahead stays armed.
+        if state
+            .deadline
+            .is_some_and(|armed| self.driver.nanos(armed.at()) <= now.as_nanos())
+        {
+            state.deadline = None;
+        }
+        state.inbound.handle_timeout(now);
+        self.settle(state);
+    }
+}
+
+/// Tells a responder that nobody here waits for its stream (rules 8 and 9). Skipped when the connection is busy.
+pub(crate) fn refuse(driver: &Driver, control: Subject, sid: u32) {
+    let close = Frame::Close {
+        sid,
+        code: CloseCode::Unwanted,
+    };
+    let mut publisher = driver.publisher().lock();
+    if publisher.poll_ready() {
+        let message = OutboundMessage {
+            subject: control,
+            reply: None,
+            payload: close.encode(),
+            headers: None,
+        };
+        if let Err(error) = publisher.publish(message) {
+            tracing::debug!(%error, "a stray stream could not be refused");
+        }
+    }
+}
+
+/// `payload`, or a copy of it that does not keep a whole read buffer alive.
+fn compact(payload: Bytes) -> Bytes {
+    if payload.len() < COPY_BELOW {
+        Bytes::copy_from_slice(&payload)
+    } else {
+        payload
+    }
+}

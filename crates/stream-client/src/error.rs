@@ -1,0 +1,283 @@
+//! Why a call did not succeed.
+
+use std::error::Error;
+use std::fmt;
+
+use stream_proto::{LostCause, ProtocolError, Status, Termination};
+
+/// Why a call did not succeed.
+///
+/// [`kind`](Self::kind) is for programs, the text for people.
+#[derive(Debug)]
+pub struct RequestError {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: RequestErrorKind,
+    subject: String,
+    items: u64,
+    detail: Detail,
+}
+
+#[derive(Debug)]
+enum Detail {
+    None,
+    Status(Status),
+    Clock(Clock),
+    Cause(LostCause),
+    Protocol(ProtocolError),
+    Text(String),
+    Source(Box<dyn Error + Send + Sync>),
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestErrorKind {
+    /// The call was cancelled on this side.
+    Cancelled,
+    /// There is no connection, or it could not take the request.
+    Connection,
+    /// The responder failed, after all items that came before; [`RequestError::status`] has its words.
+    Failed,
+    /// The request itself is wrong: its subject, a header or its size. Nothing was sent.
+    InvalidRequest,
+    /// The stream broke; the items before the break were delivered.
+    Lost,
+    /// Nobody serves the subject. The request was certainly not processed.
+    NoResponders,
+    /// The responder broke the protocol, or does not speak it.
+    Protocol,
+    /// The responder did not take the call, and certainly did not process it; [`RequestError::status`] says why.
+    Refused,
+    /// A clock ran out; [`RequestError::clock`] says which.
+    Timeout,
+    /// No sign of a responder within 5 s. The handler may have run.
+    Unanswered,
+}
+
+/// The clocks of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Clock {
+    /// Waiting for the connection.
+    Connect,
+    /// The whole call.
+    Deadline,
+    /// Until the first item.
+    FirstItem,
+    /// Between two items.
+    Idle,
+}
+
+impl RequestError {
+    fn new(kind: RequestErrorKind, subject: &str, items: u64, detail: Detail) -> Self {
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                subject: subject.to_owned(),
+                items,
+                detail,
+            }),
+        }
+    }
+
+    pub(crate) fn invalid(subject: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(
+            RequestErrorKind::InvalidRequest,
+            subject,
+            0,
+            Detail::Source(source.into()),
+        )
+    }
+
+    pub(crate) fn invalid_text(subject: &str, text: String) -> Self {
+        Self::new(RequestErrorKind::InvalidRequest, subject, 0, Detail::Text(text))
+    }
+
+    pub(crate) fn connection(subject: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(RequestErrorKind::Connection, subject, 0, Detail::Source(source.into()))
+    }
+
+    pub(crate) fn closed(subject: &str) -> Self {
+        let text = "the connection is closed".to_owned();
+        Self::new(RequestErrorKind::Connection, subject, 0, Detail::Text(text))
+    }
+
+    pub(crate) fn timeout(subject: &str, clock: Clock) -> Self {
+        Self::new(RequestErrorKind::Timeout, subject, 0, Detail::Clock(clock))
+    }
+
+    /// An item that the user's limit does not allow for.
+    pub(crate) fn too_much(subject: &str, items: u64, limit: usize) -> Self {
+        let text = format!("the answer is larger than the limit of {limit} bytes");
+        Self::new(RequestErrorKind::Cancelled, subject, items, Detail::Text(text))
+    }
+
+    /// The error for a verdict; `None` for success.
+    pub(crate) fn from_termination(subject: &str, items: u64, termination: &Termination) -> Option<Self> {
+        let (kind, detail) = match termination {
+            Termination::Ended { .. } => return None,
+            Termination::Cancelled => (RequestErrorKind::Cancelled, Detail::None),
+            Termination::Failed(status) => (RequestErrorKind::Failed, Detail::Status(status.clone())),
+            Termination::Refused(status) => (RequestErrorKind::Refused, Detail::Status(status.clone())),
+            Termination::Lost { cause, .. } => (RequestErrorKind::Lost, Detail::Cause(*cause)),
+            Termination::NoResponders => (RequestErrorKind::NoResponders, Detail::None),
+            Termination::Protocol(error) => (RequestErrorKind::Protocol, Detail::Protocol(*error)),
+            Termination::TimedOut(clock) => (RequestErrorKind::Timeout, Detail::Clock((*clock).into())),
+            Termination::Unanswered => (RequestErrorKind::Unanswered, Detail::None),
+            other => (RequestErrorKind::Lost, Detail::Text(format!("{other:?}"))),
+        };
+        Some(Self::new(kind, subject, items, detail))
+    }
+
+    /// What kind of failure it was.
+    #[must_use]
+    pub fn kind(&self) -> RequestErrorKind {
+        self.inner.kind
+    }
+
+    /// The responder's words, for `Failed` and `Refused`.
+    #[must_use]
+    pub fn status(&self) -> Option<&Status> {
+        match &self.inner.detail {
+            Detail::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Which clock ran out, for `Timeout`.
+    #[must_use]
+    pub fn clock(&self) -> Option<Clock> {
+        match self.inner.detail {
+            Detail::Clock(clock) => Some(clock),
+            _ => None,
+        }
+    }
+
+    /// Why the stream was lost, for `Lost`.
+    #[must_use]
+    pub fn lost_cause(&self) -> Option<LostCause> {
+        match self.inner.detail {
+            Detail::Cause(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// How many items had been received before.
+    #[must_use]
+    pub fn items(&self) -> u64 {
+        self.inner.items
+    }
+
+    /// The subject of the request.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.inner.subject
+    }
+
+    /// May asking again help, without a handler running twice for it?
+    ///
+    /// True when the request was certainly not processed, or the responder says so itself.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self.inner.kind {
+            RequestErrorKind::NoResponders | RequestErrorKind::Refused => true,
+            RequestErrorKind::Failed => self.status().is_some_and(|status| status.retryable),
+            _ => false,
+        }
+    }
+
+    /// Did a clock run out?
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.inner.kind == RequestErrorKind::Timeout
+    }
+
+    /// Are these the responder's own words?
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self.inner.kind, RequestErrorKind::Failed | RequestErrorKind::Refused)
+    }
+
+    /// What a person can do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self.inner.kind {
+            RequestErrorKind::NoResponders => Some("start a responder for this subject, or check its spelling"),
+            RequestErrorKind::Unanswered => {
+                Some("the handler may have run; repeat the call only if running it twice does no harm")
+            }
+            RequestErrorKind::Protocol => Some("the responder may not be a natstream server"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            subject,
+            items,
+            detail,
+        } = &*self.inner;
+        match kind {
+            RequestErrorKind::Cancelled => write!(f, "the call to `{subject}` was cancelled")?,
+            RequestErrorKind::Connection => write!(f, "the request to `{subject}` could not be sent")?,
+            RequestErrorKind::Failed => write!(f, "`{subject}` failed")?,
+            RequestErrorKind::InvalidRequest => write!(f, "the request to `{subject}` is not valid")?,
+            RequestErrorKind::Lost => write!(f, "the answer of `{subject}` was lost after {items} items")?,
+            RequestErrorKind::NoResponders => write!(f, "nobody serves `{subject}`")?,
+            RequestErrorKind::Protocol => write!(f, "the answer of `{subject}` breaks the protocol")?,
+            RequestErrorKind::Refused => write!(f, "`{subject}` refused the call")?,
+            RequestErrorKind::Timeout => write!(f, "the call to `{subject}` timed out")?,
+            RequestErrorKind::Unanswered => write!(f, "no answer from `{subject}` within 5 s")?,
+        }
+        match detail {
+            Detail::None | Detail::Source(_) | Detail::Protocol(_) => Ok(()),
+            Detail::Status(status) => write!(f, ": {status}"),
+            Detail::Clock(clock) => write!(f, ": {clock}"),
+            Detail::Cause(cause) => f.write_str(match cause {
+                LostCause::Forgotten => ": the responder does not know the stream any more",
+                LostCause::MappingEnded => ": the mapping between the accounts has ended",
+                LostCause::Silent => ": nothing was heard from the responder for three heartbeats",
+                _ => "",
+            }),
+            Detail::Text(text) => write!(f, ": {text}"),
+        }
+    }
+}
+
+impl Error for RequestError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.inner.detail {
+            Detail::Source(source) => Some(&**source),
+            Detail::Protocol(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "no connection in time",
+            Self::Deadline => "the deadline passed",
+            Self::FirstItem => "no first item in time",
+            Self::Idle => "no further item in time",
+        })
+    }
+}
+
+impl From<stream_proto::Clock> for Clock {
+    fn from(clock: stream_proto::Clock) -> Self {
+        match clock {
+            stream_proto::Clock::FirstItem => Self::FirstItem,
+            stream_proto::Clock::Idle => Self::Idle,
+            _ => Self::Deadline,
+        }
+    }
+}

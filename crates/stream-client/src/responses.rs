@@ -1,0 +1,212 @@
+//! The answer to a call.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use futures_core::Stream;
+use stream_proto::{Items, Termination};
+use tokio::task::coop;
+
+use crate::call::{Call, Next};
+use crate::error::RequestError;
+
+/// What the end of a stream proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Guarantee {
+    /// Nothing: a lost, repeated or foreign item cannot be noticed (text and sentinel dialects).
+    Plain,
+    /// All items arrived; a loss is seen, but not repaired (native without control).
+    Detected,
+    /// All items arrived, each once, in order; losses are repaired (native).
+    Complete,
+}
+
+/// The answer to a call: items in order, each once, then at most one error, then `None`.
+///
+/// `None` without an error means that the answer is complete. Dropping it cancels the call: the handler is told.
+///
+/// An item keeps the message it came in alive, up to 64 KiB; copy items that are kept for long.
+#[must_use = "dropping `Responses` cancels the call"]
+pub struct Responses {
+    call: Arc<Call>,
+    subject: String,
+    items: Items,
+    received: u64,
+    termination: Option<Termination>,
+    is_done: bool,
+}
+
+impl Responses {
+    pub(crate) fn new(call: Arc<Call>, subject: String) -> Self {
+        Self {
+            call,
+            subject,
+            items: Items::default(),
+            received: 0,
+            termination: None,
+            is_done: false,
+        }
+    }
+
+    /// The next item.
+    ///
+    /// # Errors
+    /// The verdict, once, when it is not success: see [`RequestErrorKind`](crate::RequestErrorKind).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn next(&mut self) -> Option<Result<Bytes, RequestError>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// The next item, or `None` at the end of a complete answer.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn try_next(&mut self) -> Result<Option<Bytes>, RequestError> {
+        self.next().await.transpose()
+    }
+
+    /// Calls `f` with each item until the end, or until it breaks, which cancels the call and counts as success.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call.
+    pub async fn for_each(mut self, mut f: impl FnMut(Bytes) -> ControlFlow<()>) -> Result<(), RequestError> {
+        while let Some(item) = self.try_next().await? {
+            if f(item).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// All items, if they have at most `limit` bytes together.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); `Cancelled` when the limit is exceeded. The items are lost then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call; items already received are lost.
+    pub async fn collect_all(mut self, limit: usize) -> Result<Vec<Bytes>, RequestError> {
+        let mut items = Vec::new();
+        let mut size = 0usize;
+        while let Some(item) = self.try_next().await? {
+            size = size.saturating_add(item.len());
+            if size > limit {
+                return Err(RequestError::too_much(&self.subject, self.received, limit));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+
+    /// The headers of the first message, once it is here: the handler's metadata.
+    #[must_use]
+    pub fn headers(&self) -> Option<HeaderMap> {
+        self.call.metadata()
+    }
+
+    /// How the stream ended, once the end was reached.
+    #[must_use]
+    pub fn termination(&self) -> Option<&Termination> {
+        self.termination.as_ref()
+    }
+
+    /// What the handler sent with a successful end.
+    #[must_use]
+    pub fn trailers(&self) -> Option<&Bytes> {
+        match &self.termination {
+            Some(Termination::Ended { trailers, .. }) => Some(trailers),
+            _ => None,
+        }
+    }
+
+    /// What a successful end of this stream proves.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        Guarantee::Complete
+    }
+
+    /// Which attempt this is; 1 is the first.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        1
+    }
+
+    /// Items handed out so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Messages that arrived a second time and were dropped.
+    #[must_use]
+    pub fn retransmitted(&self) -> u64 {
+        self.call.stats().retransmitted
+    }
+
+    /// The subject that was asked.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+}
+
+impl Stream for Responses {
+    type Item = Result<Bytes, RequestError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(item) = self.items.next() {
+                self.received += 1;
+                return Poll::Ready(Some(Ok(item)));
+            }
+            if self.is_done {
+                return Poll::Ready(None);
+            }
+            // Once a message, not once an item: a reader that is always behind lets others run.
+            let coop = ready!(coop::poll_proceed(cx));
+            let next = ready!(self.call.poll_next(cx));
+            coop.made_progress();
+            match next {
+                Next::Items(items) => self.items = items,
+                Next::End(termination) => {
+                    self.is_done = true;
+                    let error = RequestError::from_termination(&self.subject, self.received, &termination);
+                    self.termination = Some(termination);
+                    return Poll::Ready(error.map(Err));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.call.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Responses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responses")
+            .field("subject", &self.subject)
+            .field("received", &self.received)
+            .field("termination", &self.termination)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! A shared allowance of bytes.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// An allowance of bytes that several streams share.
+///
+/// Cloning shares it. A connection gives one to all its streams, so that the windows of ten thousand slow readers
+/// together stay under one figure; [`within`](Self::within) puts those of all connections under one of the process.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    limit: u64,
+    used: AtomicU64,
+    parent: Option<Budget>,
+}
+
+impl Budget {
+    /// An allowance of `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self::build(limit, None)
+    }
+
+    /// An allowance of `limit` bytes, each of which is taken from `parent` too.
+    #[must_use]
+    pub fn within(limit: u64, parent: &Self) -> Self {
+        Self::build(limit, Some(parent.clone()))
+    }
+
+    /// Takes `bytes` when that many are left.
+    #[must_use]
+    pub fn take(&self, bytes: u64) -> bool {
+        let taken = self
+            .inner
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.inner.limit)
+            })
+            .is_ok();
+        if taken && let Some(parent) = &self.inner.parent && !parent.take(bytes) {
+            self.inner.used.fetch_sub(bytes, Ordering::AcqRel);
+            return false;
+        }
+        taken
+    }
+
+    /// Gives back `bytes` that [`take`](Self::take) gave.
+    pub fn give(&self, bytes: u64) {
+        let before = self.inner.used.fetch_sub(bytes, Ordering::AcqRel);
+        debug_assert!(before >= bytes, "more given back than taken");
+        if let Some(parent) = &self.inner.parent {
+            parent.give(bytes);
+        }
+    }
+
+    /// Bytes taken at this moment.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.inner.used.load(Ordering::Acquire)
+    }
+
+    fn build(limit: u64, parent: Option<Self>) -> Self {
+        let used = AtomicU64::new(0);
+        Self {
+            inner: Arc::new(Inner { limit, used, parent }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_beyond_the_limit() {
+        let budget = Budget::new(10);
+        let other = budget.clone();
+        assert!(budget.take(7));
+        assert!(!other.take(4));
+        assert!(other.take(3));
+        budget.give(7);
+        assert_eq!(other.used(), 3);
+    }
+
+    #[test]
+    fn what_the_parent_has_not_is_not_taken() {
+        let process = Budget::new(10);
+        let (one, two) = (Budget::within(8, &process), Budget::within(8, &process));
+        assert!(one.take(8));
+        assert!(!two.take(3));
+        assert!(two.take(2));
+        assert_eq!((one.used(), two.used(), process.used()), (8, 2, 10));
+        one.give(8);
+        two.give(2);
+        assert_eq!(process.used(), 0);
+    }
+}

@@ -1,0 +1,219 @@
+//! The `Natstream` header (rule 16): how a call offers and a responder answers.
+
+use alloc::string::String;
+use core::fmt::Write as _;
+use core::time::Duration;
+
+/// Name of the header.
+pub const HEADER: &str = "Natstream";
+
+/// The protocol version that this crate speaks.
+pub const VERSION: u32 = 1;
+
+/// Longest value of the header, in bytes.
+pub const MAX_HEADER: usize = 256;
+
+/// Shortest and longest heartbeat interval.
+pub const HEARTBEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Heartbeat interval when neither side says otherwise.
+pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A header that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the Natstream header cannot be read")]
+#[non_exhaustive]
+pub struct HeaderError;
+
+/// What a caller says when it opens a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// `w`: the initial limit, at least 1.
+    pub limit: u64,
+    /// `m`: the largest item that the caller takes.
+    pub max_item: Option<u64>,
+    /// `h`: the heartbeat interval it would like.
+    pub heartbeat: Option<Duration>,
+    /// `d`: what is left of the total time.
+    pub deadline: Option<Duration>,
+}
+
+/// What a responder says with its first messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// `r`: how much it keeps for sending again.
+    pub retention: u64,
+    /// `h`: the heartbeat interval of this stream.
+    pub heartbeat: Duration,
+}
+
+/// An Open that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Offer {
+    /// This crate's version is among those offered.
+    Supported(Open),
+    /// It is not: refuse with `UNIMPLEMENTED` (rule 19).
+    Unsupported,
+}
+
+impl Open {
+    /// The value of the header.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut out = String::with_capacity(64);
+        let _ = write!(out, "{VERSION};w={}", self.limit);
+        if let Some(max_item) = self.max_item {
+            let _ = write!(out, ";m={max_item}");
+        }
+        if let Some(heartbeat) = self.heartbeat {
+            let _ = write!(out, ";h={}", millis(heartbeat));
+        }
+        if let Some(deadline) = self.deadline {
+            let _ = write!(out, ";d={}", millis(deadline));
+        }
+        out
+    }
+
+    /// Reads the value of the header.
+    ///
+    /// # Errors
+    /// [`HeaderError`] when it is longer than [`MAX_HEADER`], a number is not decimal, or `w` is missing or 0.
+    pub fn parse(value: &str) -> Result<Offer, HeaderError> {
+        let mut fields = fields(value)?;
+        let versions = fields.next().ok_or(HeaderError)?;
+        let mut supported = false;
+        for version in versions.split(',') {
+            supported |= number(version)? == u64::from(VERSION);
+        }
+        if !supported {
+            return Ok(Offer::Unsupported);
+        }
+        let mut open = Self {
+            limit: 0,
+            max_item: None,
+            heartbeat: None,
+            deadline: None,
+        };
+        for field in fields {
+            let (key, value) = field.split_once('=').ok_or(HeaderError)?;
+            match key {
+                "w" => open.limit = number(value)?,
+                "m" => open.max_item = Some(number(value)?),
+                "h" => open.heartbeat = Some(Duration::from_millis(number(value)?)),
+                "d" => open.deadline = Some(Duration::from_millis(number(value)?)),
+                _ => {}
+            }
+        }
+        if open.limit == 0 {
+            return Err(HeaderError);
+        }
+        Ok(Offer::Supported(open))
+    }
+}
+
+impl Answer {
+    /// The value of the header.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut out = String::with_capacity(32);
+        let _ = write!(out, "{VERSION};r={};h={}", self.retention, millis(self.heartbeat));
+        out
+    }
+
+    /// Reads the value of the header.
+    ///
+    /// # Errors
+    /// [`HeaderError`] when it is too long, of another version, or a number is not decimal.
+    pub fn parse(value: &str) -> Result<Self, HeaderError> {
+        let mut fields = fields(value)?;
+        if number(fields.next().ok_or(HeaderError)?)? != u64::from(VERSION) {
+            return Err(HeaderError);
+        }
+        let mut answer = Self {
+            retention: u64::MAX,
+            heartbeat: DEFAULT_HEARTBEAT,
+        };
+        for field in fields {
+            let (key, value) = field.split_once('=').ok_or(HeaderError)?;
+            match key {
+                "r" => answer.retention = number(value)?,
+                "h" => answer.heartbeat = clamp_heartbeat(Duration::from_millis(number(value)?)),
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// `heartbeat` within [`HEARTBEAT_RANGE`].
+#[must_use]
+pub fn clamp_heartbeat(heartbeat: Duration) -> Duration {
+    heartbeat.clamp(HEARTBEAT_RANGE.0, HEARTBEAT_RANGE.1)
+}
+
+fn fields(value: &str) -> Result<core::str::Split<'_, char>, HeaderError> {
+    if value.len() > MAX_HEADER {
+        return Err(HeaderError);
+    }
+    Ok(value.split(';'))
+}
+
+/// Decimal digits only: `str::parse` alone would take a `+`.
+fn number(text: &str) -> Result<u64, HeaderError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(HeaderError);
+    }
+    text.parse().map_err(|_| HeaderError)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_round_trips() {
+        let open = Open {
+            limit: 65_536,
+            max_item: Some(16 << 20),
+            heartbeat: Some(Duration::from_secs(5)),
+            deadline: Some(Duration::from_millis(1500)),
+        };
+        assert_eq!(open.encode(), "1;w=65536;m=16777216;h=5000;d=1500");
+        assert_eq!(Open::parse(&open.encode()), Ok(Offer::Supported(open)));
+    }
+
+    #[test]
+    fn versions_are_a_list_and_unknown_keys_are_ignored() {
+        assert!(matches!(
+            Open::parse("2,1;w=1;future=3"),
+            Ok(Offer::Supported(Open { limit: 1, .. }))
+        ));
+        assert_eq!(Open::parse("2,3;anything at all"), Ok(Offer::Unsupported));
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        for value in ["", "x", "1", "1;w=0", "1;w=-1", "1;w=+1", "1;w", "1;w=1;m=99999999999999999999"] {
+            assert_eq!(Open::parse(value), Err(HeaderError), "{value}");
+        }
+        let long = alloc::format!("1;w=1;x={}", "9".repeat(MAX_HEADER));
+        assert_eq!(Open::parse(&long), Err(HeaderError));
+    }
+
+    #[test]
+    fn an_answer_round_trips_with_its_heartbeat_clamped() {
+        let answer = Answer {
+            retention: 1 << 20,
+            heartbeat: Duration::from_secs(5),
+        };
+        assert_eq!(Answer::parse(&answer.encode()), Ok(answer));
+        let fast = Answer::parse("1;r=1;h=1").expect("valid");
+        assert_eq!(fast.heartbeat, HEARTBEAT_RANGE.0);
+        assert_eq!(Answer::parse("2;r=1"), Err(HeaderError));
+    }
+}

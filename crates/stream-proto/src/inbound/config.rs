@@ -1,0 +1,55 @@
+//! Settings of the caller's half.
+
+use core::time::Duration;
+
+use crate::budget::Budget;
+
+/// Smallest window, which every stream has always (rule 34).
+pub const MIN_WINDOW: u64 = 8 * 1024;
+
+/// Window at the beginning while the budget lasts (rule 34).
+pub const INITIAL_WINDOW: u64 = 64 * 1024;
+
+/// Largest window: more only makes a stall longer.
+pub(super) const MAX_WINDOW: u64 = 1 << 30;
+
+/// Settings of an [`Inbound`](super::Inbound).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct InboundConfig {
+    /// Largest window in bytes. Default 1 MiB, at least [`MIN_WINDOW`], at most 1 GiB.
+    ///
+    /// A stream begins with 64 KiB and doubles while the responder is held up by credit and the user keeps up.
+    pub max_window: u64,
+    /// Largest item that is taken. Default 16 MiB.
+    pub max_item: u64,
+    /// Heartbeat interval that is asked for. Default 5 s, clamped to 1–60 s.
+    pub heartbeat: Duration,
+    /// Longest wait of the user for the first item. Default none.
+    pub first_item_timeout: Option<Duration>,
+    /// Longest wait of the user between two items. Default none.
+    pub idle_timeout: Option<Duration>,
+    /// Time for the whole call. Default none. It travels to the handler.
+    pub deadline: Option<Duration>,
+    /// What the windows above [`MIN_WINDOW`] are taken from. Default: no common limit.
+    pub budget: Option<Budget>,
+    /// What the memory is taken from in which items are put together that span messages. Default: no common limit.
+    ///
+    /// A stream that finds it used up fails with `RESOURCE_EXHAUSTED`.
+    pub assembly_budget: Option<Budget>,
+}
+
+impl Default for InboundConfig {
+    fn default() -> Self {
+        Self {
+            max_window: 1 << 20,
+            max_item: 16 << 20,
+            heartbeat: crate::header::DEFAULT_HEARTBEAT,
+            first_item_timeout: None,
+            idle_timeout: None,
+            deadline: None,
+            budget: None,
+            assembly_budget: None,
+        }
+    }
+}

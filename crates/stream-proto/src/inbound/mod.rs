@@ -1,0 +1,486 @@
+//! The caller's half of a stream.
+
+mod config;
+mod credit;
+mod event;
+mod timers;
+
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::error::{DecodeError, Malformed, ProtocolError};
+use crate::frame::{CloseCode, Frame, UNIT_COST, Unit};
+use crate::header::{Answer, Open};
+use crate::items::{Assembly, Chunk, Items, Scanner};
+use crate::message::{Class, Message, Transmit};
+use crate::status::{Code, Status};
+use crate::termination::{Clock, LostCause, Termination};
+use crate::time::Instant;
+use credit::Credit;
+use timers::Timers;
+
+pub use config::{INITIAL_WINDOW, InboundConfig, MIN_WINDOW};
+pub use event::{ControlUse, InboundEvent, InboundStats};
+
+/// The caller's half of one attempt of a call: takes messages, hands out items and one verdict.
+///
+/// It has no clock and no I/O. After each call that changes it (`handle`, `poll_items`, `handle_timeout`, `cancel`),
+/// drain [`poll_transmit`](Self::poll_transmit) and [`poll_event`](Self::poll_event), then wait until
+/// [`poll_timeout`](Self::poll_timeout) or the next message.
+///
+/// ```text
+///  ┌─────────┐ UNIT or BEAT with header ┌────────┐ FIN and all before it ┌──────┐
+///  │ opening │ ───────────────────────▶ │ locked │ ────────────────────▶ │ done │
+///  └─────────┘                          └────────┘                       └──────┘
+///      └── 503, 5 s, clocks, cancel ────────┴── RESET, silence, clocks, cancel ──▲
+/// ```
+///
+/// Memory: `window + one unit`, and the largest item while one is being put together. It is counted as positions count, 256
+/// bytes for each unit included.
+#[derive(Debug)]
+pub struct Inbound {
+    sid: Option<u32>,
+    next: u64,
+    /// Position of the last unit that was accepted.
+    last_position: u64,
+    /// Has the user seen an item?
+    handed_out: bool,
+    queue: VecDeque<Queued>,
+    scanner: Scanner,
+    assembly: Assembly,
+    current: Items,
+    credit: Credit,
+    fin: Option<(Status, u64)>,
+    announce: u64,
+    termination: Option<Termination>,
+    close: Option<CloseCode>,
+    timers: Timers,
+    events: Events,
+    config: InboundConfig,
+    stats: InboundStats,
+}
+
+#[derive(Debug)]
+struct Queued {
+    chunk: Chunk,
+    end: u64,
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    locked: bool,
+    readable: bool,
+    terminated: bool,
+}
+
+impl Inbound {
+    /// A call whose Open is sent at `now`; send [`open`](Self::open) with it.
+    #[must_use]
+    pub fn new(config: InboundConfig, now: Instant) -> Self {
+        let heartbeat = crate::header::clamp_heartbeat(config.heartbeat);
+        Self {
+            sid: None,
+            next: 0,
+            last_position: 0,
+            handed_out: false,
+            queue: VecDeque::new(),
+            scanner: Scanner::new(config.max_item),
+            assembly: Assembly::new(config.assembly_budget.clone()),
+            current: Items::default(),
+            credit: Credit::new(config.max_window, config.budget.clone()),
+            fin: None,
+            announce: 0,
+            termination: None,
+            close: None,
+            timers: Timers::new(now, heartbeat, &config),
+            events: Events::default(),
+            config,
+            stats: InboundStats::default(),
+        }
+    }
+
+    /// What the Open says; [`Open::encode`] gives the value of the header.
+    #[must_use]
+    pub fn open(&self) -> Open {
+        Open {
+            limit: self.credit.granted(),
+            max_item: Some(self.config.max_item),
+            heartbeat: Some(crate::header::clamp_heartbeat(self.config.heartbeat)),
+            deadline: self.config.deadline,
+        }
+    }
+
+    /// Takes a message that arrived at the call's reply subject.
+    ///
+    /// The answer says what to do with the subject that came with it. A message that breaks the protocol ends the
+    /// stream; none is an error here.
+    pub fn handle(&mut self, now: Instant, message: &Message<'_>) -> ControlUse {
+        if self.termination.is_some() {
+            return self.handle_late(message);
+        }
+        match message.class() {
+            Class::NoResponders if self.sid.is_none() => self.terminate(Termination::NoResponders),
+            Class::NoResponders => self.stats.ignored += 1,
+            Class::BareEmpty => self.lose(LostCause::MappingEnded),
+            Class::Foreign if self.sid.is_none() => {
+                self.terminate(Termination::Protocol(ProtocolError::ForeignAnswer));
+            }
+            Class::Foreign => self.stats.foreign_responder += 1,
+            Class::Native => return self.handle_native(now, message),
+        }
+        ControlUse::Ignore
+    }
+
+    /// The user lost interest: nothing more is handed out, and the responder is told.
+    ///
+    /// A verdict that is known already stays.
+    pub fn cancel(&mut self) {
+        self.close_with(Termination::Cancelled, CloseCode::Cancelled);
+        self.queue = VecDeque::new();
+        self.current = Items::default();
+        self.assembly = Assembly::default();
+        self.credit.take(self.next);
+    }
+
+    /// The user waits no longer: the clocks that [`poll_items`](Self::poll_items) started stand still until it asks again.
+    pub fn stop_waiting(&mut self) {
+        self.timers.stop_waiting();
+    }
+
+    /// The items of the next unit that has whole ones.
+    ///
+    /// Asking says that all items handed out before were taken, which gives credit for more. `None` starts the clocks of
+    /// the user's wait; look at [`termination`](Self::termination) then.
+    pub fn poll_items(&mut self, now: Instant) -> Option<Items> {
+        self.credit.release();
+        while let Some(Queued { chunk, end }) = self.queue.pop_front() {
+            let items = self.assembly.accept(chunk);
+            if items.is_some() {
+                self.credit.lend(end);
+                self.timers.stop_waiting();
+                self.handed_out = true;
+                return items;
+            }
+            self.credit.take(end);
+        }
+        if self.termination.is_none() {
+            self.credit.grow(self.last_position, self.next);
+            self.timers.start_waiting(now, !self.handed_out);
+        }
+        None
+    }
+
+    /// The next item: [`poll_items`](Self::poll_items) one by one.
+    pub fn poll_item(&mut self, now: Instant) -> Option<Bytes> {
+        loop {
+            if let Some(item) = self.current.next() {
+                return Some(item);
+            }
+            self.current = self.poll_items(now)?;
+        }
+    }
+
+    /// The verdict, once it is known. Items that arrived before it may still wait in [`poll_items`](Self::poll_items).
+    #[must_use]
+    pub fn termination(&self) -> Option<&Termination> {
+        self.termination.as_ref()
+    }
+
+    /// Was a responder's first message accepted?
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.sid.is_some()
+    }
+
+    /// Bytes received and not yet taken by the user, as the number line counts them, without what was moved into an item
+    /// that is being put together.
+    #[must_use]
+    pub fn buffered(&self) -> u64 {
+        self.credit.outstanding(self.next)
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> InboundStats {
+        InboundStats {
+            items: self.scanner.items(),
+            ..self.stats
+        }
+    }
+
+    /// What happened, each thing once.
+    pub fn poll_event(&mut self) -> Option<InboundEvent> {
+        if core::mem::take(&mut self.events.locked) {
+            return Some(InboundEvent::Locked);
+        }
+        if core::mem::take(&mut self.events.readable) {
+            return Some(InboundEvent::Readable);
+        }
+        core::mem::take(&mut self.events.terminated).then_some(InboundEvent::Terminated)
+    }
+
+    /// Would [`poll_transmit`](Self::poll_transmit) hand out a message?
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        self.sid.is_some()
+            && (self.close.is_some()
+                || (self.termination.is_none() && (self.timers.is_state_due() || self.credit.is_due(self.next))))
+    }
+
+    /// Hands out the next message for the control subject.
+    ///
+    /// Call it only when the message can be handed to the transport.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        let sid = self.sid?;
+        if let Some(code) = self.close.take() {
+            return Some(Transmit::plain(Frame::Close { sid, code }.encode(), false));
+        }
+        if self.termination.is_some() {
+            return None;
+        }
+        let rewind = self.timers.take_rewind();
+        if !rewind && !self.timers.take_state_due() && !self.credit.is_due(self.next) {
+            return None;
+        }
+        let frame = Frame::State {
+            sid,
+            rewind,
+            next: self.next,
+            limit: self.credit.grant(self.next),
+        };
+        self.timers.sent_state(now);
+        Some(Transmit::plain(frame.encode(), true))
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.termination.is_some() {
+            return None;
+        }
+        self.timers.next()
+    }
+
+    /// Does what is due at `now`; too early a call does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.termination.is_some() {
+            return;
+        }
+        let due = self.timers.take_due(now);
+        if due.clock == Some(Clock::Deadline) {
+            self.close_with(Termination::TimedOut(Clock::Deadline), CloseCode::Deadline);
+        } else if due.unanswered {
+            self.terminate(Termination::Unanswered);
+        } else if due.silent {
+            self.lose(LostCause::Silent);
+        } else if let Some(clock) = due.clock {
+            self.close_with(Termination::TimedOut(clock), CloseCode::Cancelled);
+        }
+    }
+
+    fn handle_native(&mut self, now: Instant, message: &Message<'_>) -> ControlUse {
+        let frame = match Frame::decode(&message.payload) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.handle_malformed(&message.payload, error);
+                return ControlUse::Ignore;
+            }
+        };
+        let sid = frame.sid();
+        match self.sid {
+            None => {
+                // Only these two, and only with the header, may lock (rule 8).
+                let may_lock = matches!(frame, Frame::Unit(_) | Frame::Beat { .. });
+                let Some(header) = message.header.filter(|_| may_lock) else {
+                    self.stats.ignored += 1;
+                    return ControlUse::Ignore;
+                };
+                let Ok(answer) = Answer::parse(header) else {
+                    self.terminate(Termination::Protocol(ProtocolError::Header));
+                    return refuse(sid, message);
+                };
+                self.lock(now, sid, answer);
+            }
+            Some(own) if own != sid => {
+                self.stats.foreign_responder += 1;
+                return refuse(sid, message);
+            }
+            Some(_) => {}
+        }
+        self.timers.heard(now);
+        let announce = match frame {
+            Frame::Unit(unit) => {
+                self.handle_unit(now, unit);
+                0
+            }
+            Frame::Beat { announce, position, .. } => {
+                if position > self.next {
+                    self.gap(now);
+                } else if message.has_control || position >= self.credit.granted() {
+                    self.timers.state_soon(now);
+                }
+                announce
+            }
+            Frame::Reset { .. } => {
+                self.lose(LostCause::Forgotten);
+                return ControlUse::Ignore;
+            }
+            _ => {
+                self.stats.ignored += 1;
+                return ControlUse::Ignore;
+            }
+        };
+        if message.has_control && announce >= self.announce {
+            self.announce = announce;
+            ControlUse::Use
+        } else {
+            ControlUse::Ignore
+        }
+    }
+
+    /// Binds the stream to the responder of this first message.
+    fn lock(&mut self, now: Instant, sid: u32, answer: Answer) {
+        self.sid = Some(sid);
+        self.credit.set_retention(answer.retention);
+        self.timers.locked(now, answer.heartbeat);
+        self.events.locked = true;
+    }
+
+    fn handle_unit(&mut self, now: Instant, unit: Unit) {
+        if unit.position < self.next {
+            self.stats.retransmitted += 1;
+            return;
+        }
+        if unit.position > self.next {
+            self.gap(now);
+            return;
+        }
+        let fin_only = unit.fin.is_some() && unit.data.is_empty();
+        if !fin_only && unit.position >= self.credit.granted() {
+            let error = ProtocolError::CreditExceeded {
+                position: unit.position,
+                limit: self.credit.granted(),
+            };
+            self.close_with(Termination::Protocol(error), CloseCode::Protocol);
+            return;
+        }
+        let (position, end) = (unit.position, unit.end());
+        let mut scanner = self.scanner;
+        let chunk = match scanner.scan(unit.data, unit.data_offset) {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                self.close_with(Termination::Protocol(error.into()), CloseCode::Protocol);
+                return;
+            }
+        };
+        if !self.assembly.reserve(&chunk) {
+            // Here and not when the user asks, so that no verdict is taken back later.
+            let status = Status::new(Code::ResourceExhausted, "no memory is left for an item that spans messages");
+            self.close_with(Termination::Failed(status), CloseCode::Cancelled);
+            return;
+        }
+        if scanner.items() > self.scanner.items() {
+            self.timers.stop_waiting();
+        }
+        self.scanner = scanner;
+        self.queue.push_back(Queued { chunk, end });
+        self.next = end;
+        self.last_position = position;
+        self.timers.progressed();
+        self.events.readable = true;
+        if let Some(fin) = unit.fin {
+            self.fin = Some(fin);
+            self.complete(position);
+        }
+    }
+
+    /// The last unit is here, and everything before it.
+    fn complete(&mut self, position: u64) {
+        let Some((status, items)) = self.fin.take() else {
+            return;
+        };
+        let received = self.scanner.items();
+        let malformed = if self.scanner.is_inside_item() {
+            Some(Malformed::ItemUnfinished)
+        } else {
+            (items != received).then_some(Malformed::WrongCount)
+        };
+        if let Some(what) = malformed.filter(|_| status.is_ok()) {
+            let error = DecodeError { offset: 0, what };
+            self.close_with(Termination::Protocol(error.into()), CloseCode::Protocol);
+            return;
+        }
+        if position > 0 {
+            // Nothing is left to confirm when one message was the whole answer (rule 53).
+            self.close = Some(CloseCode::Done);
+        }
+        let has_data = self.next > UNIT_COST;
+        self.terminate(if status.is_ok() {
+            Termination::Ended {
+                items,
+                trailers: status.details,
+            }
+        } else if status.not_processed && position == 0 && !has_data {
+            Termination::Refused(status)
+        } else {
+            Termination::Failed(status)
+        });
+    }
+
+    fn handle_malformed(&mut self, payload: &Bytes, error: DecodeError) {
+        // The sid stands before everything that can be wrong, if the payload is long enough to have one.
+        let sid = payload
+            .get(2..6)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u32::from_be_bytes);
+        if self.sid.is_some() && self.sid == sid {
+            self.close_with(Termination::Protocol(error.into()), CloseCode::Protocol);
+        } else {
+            self.stats.malformed += 1;
+        }
+    }
+
+    /// After the verdict: a stream that others still send is told so.
+    fn handle_late(&mut self, message: &Message<'_>) -> ControlUse {
+        self.stats.ignored += 1;
+        match (message.class(), Frame::decode(&message.payload)) {
+            (Class::Native, Ok(frame)) => refuse(frame.sid(), message),
+            _ => ControlUse::Ignore,
+        }
+    }
+
+    fn gap(&mut self, now: Instant) {
+        self.stats.gaps += 1;
+        self.timers.gap(now);
+    }
+
+    fn lose(&mut self, cause: LostCause) {
+        let items = self.scanner.items();
+        self.terminate(Termination::Lost { items, cause });
+    }
+
+    fn close_with(&mut self, termination: Termination, code: CloseCode) {
+        if self.termination.is_none() {
+            self.close = Some(code);
+            self.terminate(termination);
+        }
+    }
+
+    fn terminate(&mut self, termination: Termination) {
+        if self.termination.is_none() {
+            self.termination = Some(termination);
+            self.events.readable = true;
+            self.events.terminated = true;
+        }
+    }
+}
+
+/// What to do with the subject that came with a message of a stream that nobody here waits for.
+fn refuse(sid: u32, message: &Message<'_>) -> ControlUse {
+    if message.has_control {
+        ControlUse::Refuse(sid)
+    } else {
+        ControlUse::Ignore
+    }
+}

@@ -1,0 +1,176 @@
+//! The caller's clocks.
+
+use core::time::Duration;
+
+use crate::inbound::InboundConfig;
+use crate::termination::Clock;
+use crate::time::{Instant, earliest};
+
+/// No message of the stream for this long after the Open: nobody took the call (rule 27).
+const UNANSWERED: Duration = Duration::from_secs(5);
+/// Longest wait before a STATE that confirms or answers (rules 24 and 47).
+const SOON: Duration = Duration::from_millis(25);
+/// First wait before asking again for what is missing; it doubles (rule 39).
+const REWIND: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Timers {
+    heartbeat: Duration,
+    first_item: Option<Duration>,
+    idle: Option<Duration>,
+    deadline: Option<Instant>,
+    unanswered: Option<Instant>,
+    silent: Option<Instant>,
+    keep_alive: Option<Instant>,
+    state_soon: Option<Instant>,
+    state_due: bool,
+    rewind: Option<Rewind>,
+    waiting: Option<(Instant, Clock)>,
+    is_waiting: bool,
+}
+
+/// Something is missing: when to ask for it again, and how long to wait after that.
+#[derive(Debug)]
+struct Rewind {
+    due: bool,
+    at: Instant,
+    wait: Duration,
+}
+
+/// What is due and ends the stream.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    pub(super) unanswered: bool,
+    pub(super) silent: bool,
+    pub(super) clock: Option<Clock>,
+}
+
+impl Timers {
+    pub(super) fn new(now: Instant, heartbeat: Duration, config: &InboundConfig) -> Self {
+        Self {
+            heartbeat,
+            first_item: config.first_item_timeout,
+            idle: config.idle_timeout,
+            deadline: config.deadline.map(|deadline| now + deadline),
+            unanswered: Some(now + UNANSWERED),
+            silent: None,
+            keep_alive: None,
+            state_soon: None,
+            state_due: false,
+            rewind: None,
+            waiting: None,
+            is_waiting: false,
+        }
+    }
+
+    pub(super) fn locked(&mut self, now: Instant, heartbeat: Duration) {
+        self.heartbeat = heartbeat;
+        self.unanswered = None;
+        self.keep_alive = Some(now + heartbeat);
+        self.state_soon(now);
+    }
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.silent = Some(now + self.heartbeat * 3);
+    }
+
+    /// A STATE is wanted within [`SOON`].
+    pub(super) fn state_soon(&mut self, now: Instant) {
+        if self.state_soon.is_none() && !self.state_due {
+            self.state_soon = Some(now + SOON);
+        }
+    }
+
+    /// Is a STATE due, for whatever reason?
+    pub(super) fn is_state_due(&self) -> bool {
+        self.state_due || self.rewind.as_ref().is_some_and(|rewind| rewind.due)
+    }
+
+    pub(super) fn take_state_due(&mut self) -> bool {
+        core::mem::take(&mut self.state_due)
+    }
+
+    pub(super) fn sent_state(&mut self, now: Instant) {
+        self.state_soon = None;
+        self.state_due = false;
+        self.keep_alive = Some(now + self.heartbeat);
+    }
+
+    pub(super) fn gap(&mut self, now: Instant) {
+        if self.rewind.is_none() {
+            self.rewind = Some(Rewind {
+                due: true,
+                at: now + REWIND,
+                wait: REWIND,
+            });
+        }
+    }
+
+    /// What was expected has come.
+    pub(super) fn progressed(&mut self) {
+        self.rewind = None;
+    }
+
+    pub(super) fn take_rewind(&mut self) -> bool {
+        self.rewind
+            .as_mut()
+            .is_some_and(|rewind| core::mem::take(&mut rewind.due))
+    }
+
+    /// The user waits and nothing is buffered.
+    pub(super) fn start_waiting(&mut self, now: Instant, first: bool) {
+        if self.is_waiting {
+            return;
+        }
+        self.is_waiting = true;
+        let (limit, clock) = if first {
+            (self.first_item, Clock::FirstItem)
+        } else {
+            (self.idle, Clock::Idle)
+        };
+        self.waiting = limit.map(|limit| (now + limit, clock));
+    }
+
+    pub(super) fn stop_waiting(&mut self) {
+        self.is_waiting = false;
+        self.waiting = None;
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        [
+            self.deadline,
+            self.unanswered,
+            self.silent,
+            self.keep_alive,
+            self.state_soon,
+            self.rewind.as_ref().map(|rewind| rewind.at),
+            self.waiting.map(|(at, _)| at),
+        ]
+        .into_iter()
+        .fold(None, earliest)
+    }
+
+    pub(super) fn take_due(&mut self, now: Instant) -> Due {
+        let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if passed(self.state_soon) || passed(self.keep_alive) {
+            self.state_soon = None;
+            self.keep_alive = Some(now + self.heartbeat);
+            self.state_due = true;
+        }
+        if let Some(rewind) = self.rewind.as_mut().filter(|rewind| rewind.at <= now) {
+            rewind.due = true;
+            rewind.wait = (rewind.wait * 2).min(self.heartbeat);
+            rewind.at = now + rewind.wait;
+        }
+        let clock = if passed(self.deadline) {
+            Some(Clock::Deadline)
+        } else {
+            self.waiting.filter(|(at, _)| *at <= now).map(|(_, clock)| clock)
+        };
+        Due {
+            unanswered: passed(self.unanswered),
+            silent: passed(self.silent),
+            clock,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the machines take in and hand out: messages without a transport.
+
+use bytes::Bytes;
+
+use crate::frame::MARKER;
+use crate::status::Status;
+
+/// One received message, as the transport saw it.
+///
+/// A transport without statuses or headers of its own leaves those fields empty.
+#[derive(Clone, Debug, Default)]
+pub struct Message<'a> {
+    /// The status line's number, if it had one (503: nobody is subscribed).
+    pub status: Option<u16>,
+    /// Value of the header [`Natstream`](crate::HEADER).
+    pub header: Option<&'a str>,
+    /// Did it have any header at all?
+    pub has_headers: bool,
+    /// Did it come with a valid subject to answer to?
+    pub has_control: bool,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// The four classes of rule 7, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Class {
+    /// Nobody is subscribed at this moment.
+    NoResponders,
+    /// No headers, no payload: the server's end of a mapping, or the sentinel.
+    BareEmpty,
+    /// One of ours.
+    Native,
+    /// Anything else.
+    Foreign,
+}
+
+impl Message<'_> {
+    /// The class of this message (rule 7). There is no other sniffing.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        if self.status == Some(503) {
+            Class::NoResponders
+        } else if !self.has_headers && self.payload.is_empty() {
+            Class::BareEmpty
+        } else if self.payload.first() == Some(&MARKER) {
+            Class::Native
+        } else {
+            Class::Foreign
+        }
+    }
+}
+
+/// One message to send.
+#[derive(Clone, Debug)]
+pub struct Transmit {
+    /// The payload.
+    pub payload: Bytes,
+    /// Send the header [`Natstream`](crate::HEADER) along.
+    pub header: bool,
+    /// Send the first message's own headers along (the responder's initial metadata).
+    pub metadata: bool,
+    /// Send the own subject along: the responder's control subject, or the call's reply subject.
+    pub control: bool,
+    /// The failure that this message carries, for the two service-error headers (rule 15).
+    pub failure: Option<Status>,
+}
+
+impl Transmit {
+    pub(crate) fn plain(payload: Bytes, control: bool) -> Self {
+        Self {
+            payload,
+            header: false,
+            metadata: false,
+            control,
+            failure: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_checked_in_the_order_of_rule_7() {
+        let message = |status, has_headers, payload: &'static [u8]| Message {
+            status,
+            has_headers,
+            payload: Bytes::from_static(payload),
+            ..Message::default()
+        };
+        assert_eq!(message(Some(503), true, b"").class(), Class::NoResponders);
+        assert_eq!(message(None, false, b"").class(), Class::BareEmpty);
+        assert_eq!(message(None, true, b"").class(), Class::Foreign);
+        assert_eq!(message(None, true, b"\xfe").class(), Class::Native);
+        assert_eq!(message(Some(408), true, b"x").class(), Class::Foreign);
+    }
+}

@@ -1,0 +1,72 @@
+//! How a stream ended, as the caller sees it.
+
+use bytes::Bytes;
+
+use crate::error::ProtocolError;
+use crate::status::Status;
+
+/// The one verdict on a stream (rule 52). "It stopped" is never success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Termination {
+    /// The caller cancelled.
+    Cancelled,
+    /// Complete: all items arrived, each once, in order, and their number matches.
+    Ended {
+        /// Number of items.
+        items: u64,
+        /// What the handler sent with the end.
+        trailers: Bytes,
+    },
+    /// The responder failed, after everything that it had sent before.
+    Failed(Status),
+    /// The stream broke: what came before the gap was delivered.
+    Lost {
+        /// Items received.
+        items: u64,
+        /// What happened.
+        cause: LostCause,
+    },
+    /// Nobody serves the subject; certainly not processed.
+    NoResponders,
+    /// The responder broke the protocol.
+    Protocol(ProtocolError),
+    /// The responder did not take the call; certainly not processed.
+    Refused(Status),
+    /// One of the caller's clocks ran out.
+    TimedOut(Clock),
+    /// No sign of a responder in time. The handler may have run.
+    Unanswered,
+}
+
+/// The caller's clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Clock {
+    /// The whole call.
+    Deadline,
+    /// Until the first item.
+    FirstItem,
+    /// Between two items.
+    Idle,
+}
+
+/// Why a stream was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LostCause {
+    /// The responder does not know the stream any more.
+    Forgotten,
+    /// The subject mapping between the accounts has ended.
+    MappingEnded,
+    /// Nothing was heard from the responder for three heartbeats.
+    Silent,
+}
+
+impl Termination {
+    /// Did the call succeed?
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        matches!(self, Self::Ended { .. })
+    }
+}

@@ -1,0 +1,213 @@
+//! Errors of handlers, of sending, and of serving.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stream_proto::{CloseReason, Code, Status};
+
+/// How a handler says that it failed. The caller gets the code, the message and the details.
+///
+/// There is no conversion from any error: what the caller may see of an error is a choice. `?` works on
+/// [`SendError`], since the caller that a send fails for has gone.
+#[derive(Clone, Debug)]
+pub struct HandlerError {
+    status: Box<Status>,
+}
+
+impl HandlerError {
+    /// A failure with a code and a message for the caller.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            status: Box::new(Status::new(code, message)),
+        }
+    }
+
+    /// A fault of this side, with the error's text for the caller.
+    #[must_use]
+    pub fn internal(error: impl fmt::Display) -> Self {
+        Self::new(Code::Internal, error.to_string())
+    }
+
+    /// The request is wrong.
+    #[must_use]
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    /// Something asked for does not exist.
+    #[must_use]
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Code::NotFound, message)
+    }
+
+    /// Not available now; asking again may help.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Code::Unavailable, message).retryable(true)
+    }
+
+    /// Opaque bytes for the caller, at most 4 KiB; longer ones are left out.
+    #[must_use]
+    pub fn with_details(mut self, details: impl Into<Bytes>) -> Self {
+        self.status.details = details.into();
+        self
+    }
+
+    /// May asking again help?
+    #[must_use]
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.status.retryable = retryable;
+        self
+    }
+
+    /// How long to wait before asking again; implies that it may help.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.status.retry_after = Some(after);
+        self.retryable(true)
+    }
+
+    /// What the caller gets.
+    #[must_use]
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    pub(crate) fn into_status(mut self) -> Status {
+        if self.status.is_ok() {
+            // A failure with the code of success would read as a complete answer.
+            self.status.code = Code::Unknown;
+        }
+        *self.status
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.status.fmt(f)
+    }
+}
+
+impl Error for HandlerError {}
+
+impl From<SendError> for HandlerError {
+    fn from(error: SendError) -> Self {
+        let code = match error.kind {
+            SendErrorKind::Closed => Code::Cancelled,
+            SendErrorKind::TooLarge { .. } => Code::ResourceExhausted,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Why an item was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendError {
+    pub(crate) kind: SendErrorKind,
+    pub(crate) reason: Option<CloseReason>,
+}
+
+/// What kind of failure a [`SendError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendErrorKind {
+    /// The stream has ended: the caller has gone, or the stream was finished, failed or drained.
+    Closed,
+    /// The item is larger than both sides agreed on. The stream goes on without it.
+    #[non_exhaustive]
+    TooLarge {
+        /// Bytes of the item.
+        size: u64,
+        /// The agreed limit.
+        max: u64,
+    },
+}
+
+impl SendError {
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> SendErrorKind {
+        self.kind
+    }
+
+    /// Why the stream was closed, when it was not by this side's own end.
+    #[must_use]
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.reason
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, self.reason) {
+            (SendErrorKind::TooLarge { size, max }, _) => {
+                write!(f, "an item of {size} bytes exceeds the limit of {max}")
+            }
+            (SendErrorKind::Closed, Some(CloseReason::Cancelled)) => f.write_str("the caller has left the stream"),
+            (SendErrorKind::Closed, Some(CloseReason::Deadline)) => f.write_str("the deadline of the call passed"),
+            (SendErrorKind::Closed, Some(CloseReason::Gone)) => f.write_str("nothing was heard from the caller"),
+            (SendErrorKind::Closed, Some(CloseReason::Stalled)) => f.write_str("the caller did not read"),
+            (SendErrorKind::Closed, _) => f.write_str("the stream has ended"),
+        }
+    }
+}
+
+impl Error for SendError {}
+
+/// Why a subject could not be served.
+#[derive(Debug)]
+pub struct ServeError {
+    kind: ServeErrorKind,
+    subject: String,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+/// What kind of failure a [`ServeError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServeErrorKind {
+    /// The connection could not subscribe.
+    Connection,
+    /// The subject, the queue group or a limit is not valid.
+    InvalidConfig,
+}
+
+impl ServeError {
+    pub(crate) fn new(kind: ServeErrorKind, subject: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind,
+            subject: subject.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> ServeErrorKind {
+        self.kind
+    }
+
+    /// The subject that was to be served.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ServeErrorKind::Connection => write!(f, "cannot subscribe `{}`", self.subject),
+            ServeErrorKind::InvalidConfig => write!(f, "`{}` cannot be served", self.subject),
+        }
+    }
+}
+
+impl Error for ServeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}

@@ -1,0 +1,56 @@
+//! Streams that are over but may be asked for again (rule 55).
+
+use std::collections::VecDeque;
+use std::sync::Weak;
+
+use parking_lot::Mutex;
+
+use crate::stream::StreamShared;
+
+/// Most streams that are kept after their end.
+const MAX_STREAMS: usize = 10_000;
+
+/// Most bytes that they keep.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The streams of one server that have ended and wait for the caller's confirmation. The oldest is forgotten first.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    streams: VecDeque<(Weak<StreamShared>, u64)>,
+    bytes: u64,
+}
+
+impl Finished {
+    /// Adds a stream that keeps `bytes`, and forgets the oldest ones that there is no room for.
+    pub(crate) fn add(&self, stream: Weak<StreamShared>, bytes: u64) {
+        let mut forgotten = Vec::new();
+        let mut queue = self.queue.lock();
+        queue.bytes += bytes;
+        queue.streams.push_back((stream, bytes));
+        // Those that were confirmed have gone by themselves; they leave the queue when their turn comes.
+        while queue.bytes > MAX_BYTES || queue.streams.len() > MAX_STREAMS || queue.is_first_gone() {
+            let Some((stream, bytes)) = queue.streams.pop_front() else {
+                break;
+            };
+            queue.bytes -= bytes;
+            forgotten.push(stream);
+        }
+        drop(queue);
+        for stream in forgotten.iter().filter_map(Weak::upgrade) {
+            stream.forget();
+        }
+    }
+}
+
+impl Queue {
+    fn is_first_gone(&self) -> bool {
+        self.streams
+            .front()
+            .is_some_and(|(stream, _)| stream.strong_count() == 0)
+    }
+}

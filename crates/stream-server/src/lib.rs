@@ -1,0 +1,59 @@
+//! Streaming calls over NATS, the responder's side.
+//!
+//! A [`Server`] runs handlers. A handler gets a [`Request`] and a [`ResponseSender`], and sends items; what it returns
+//! ends the stream. `send` waits while the caller has no room, and fails once the caller has gone.
+//!
+//! ```no_run
+//! use natstream_connect::{ConnectConfig, Connection};
+//! use stream_server::{HandlerError, Request, ResponseSender, Server};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! let connection = Connection::connect(ConnectConfig::new("nats://127.0.0.1:4222")).await?;
+//! let server = Server::new(connection);
+//! server
+//!     .on("numbers.count", |request: Request, mut out: ResponseSender| async move {
+//!         let count: u32 = std::str::from_utf8(request.payload())
+//!             .ok()
+//!             .and_then(|text| text.parse().ok())
+//!             .ok_or_else(|| HandlerError::invalid("the payload must be a number"))?;
+//!         for number in 0..count {
+//!             out.send(number.to_string()).await?;
+//!         }
+//!         Ok(())
+//!     })
+//!     .await?;
+//! server.serve_until(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How a stream ends
+//! While the handler runs, dropping the sender decides nothing. When the handler returns and its sender is gone, `Ok`
+//! ends the stream and `Err` fails it. When the sender lives on elsewhere (a task that the handler spawned), `Ok` leaves
+//! the stream open, and only [`finish`](ResponseSender::finish), [`fail`](ResponseSender::fail) or dropping the sender
+//! (the stream is *aborted*) end it; `Err` or a panic fails it at once, and later sends get
+//! [`Closed`](SendErrorKind::Closed).
+//!
+//! The crate has no features.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod adapters;
+mod endpoint;
+mod error;
+mod finished;
+mod handler;
+mod request;
+mod sender;
+mod server;
+mod stats;
+mod stream;
+
+pub use endpoint::{Endpoint, EndpointBuilder};
+pub use error::{HandlerError, SendError, SendErrorKind, ServeError, ServeErrorKind};
+pub use handler::Handler;
+pub use request::Request;
+pub use sender::ResponseSender;
+pub use server::{Drained, Server, ServerBuilder};
+pub use stats::EndpointStats;
+pub use stream_proto::{CloseReason, Code, Status};

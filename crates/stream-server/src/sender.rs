@@ -1,0 +1,134 @@
+//! What a handler sends with.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::ready;
+
+use bytes::Bytes;
+use stream_proto::{CloseReason, Status};
+use tokio::task::coop;
+
+use crate::error::{HandlerError, SendError};
+use crate::stream::StreamShared;
+
+/// The sending side of one stream.
+///
+/// Small items share messages: an item leaves when its message is full (about 8 KiB), and at the latest when the
+/// handler's future yields. A handler that computes for long between items calls [`flush`](Self::flush). A sender that
+/// was moved to another task is flushed by the connection's driver soon after.
+pub struct ResponseSender {
+    stream: Arc<StreamShared>,
+    sent: u64,
+    /// A message was completed since the task last gave way.
+    owes_turn: bool,
+    is_ended: bool,
+}
+
+impl ResponseSender {
+    pub(crate) fn new(stream: Arc<StreamShared>) -> Self {
+        Self {
+            stream,
+            sent: 0,
+            owes_turn: false,
+            is_ended: false,
+        }
+    }
+
+    /// Sends an item; waits while the caller has no room.
+    ///
+    /// The item is copied into the message under construction. An empty item is an item.
+    ///
+    /// # Errors
+    /// `Closed` once the stream has ended, `TooLarge` when the item exceeds `max_item`: it is skipped, the stream goes on.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it completes, the item was not sent.
+    pub async fn send(&mut self, item: impl AsRef<[u8]>) -> Result<(), SendError> {
+        let item = item.as_ref();
+        poll_fn(|cx| {
+            if self.owes_turn {
+                // Once a message, not once an item: a handler that always has room lets others run.
+                ready!(coop::poll_proceed(cx)).made_progress();
+                self.owes_turn = false;
+            }
+            let outcome = ready!(self.stream.poll_send(cx, item));
+            self.owes_turn |= outcome?;
+            self.sent += 1;
+            std::task::Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Sends what was gathered, without waiting for more items.
+    pub fn flush(&mut self) {
+        self.stream.flush();
+    }
+
+    /// Ends the stream with success.
+    pub fn finish(self) {
+        self.finish_with(Bytes::new());
+    }
+
+    /// Ends the stream with success and bytes for the caller, at most 4 KiB; longer ones are left out.
+    pub fn finish_with(mut self, trailers: impl Into<Bytes>) {
+        self.is_ended = true;
+        let status = Status {
+            details: trailers.into(),
+            ..Status::ok()
+        };
+        self.stream.end(status);
+    }
+
+    /// Ends the stream with a failure, after everything that was sent.
+    pub fn fail(mut self, error: impl Into<HandlerError>) {
+        self.is_ended = true;
+        self.stream.end(error.into().into_status());
+    }
+
+    /// Has the stream ended? Sending is of no use then.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.stream.is_closed()
+    }
+
+    /// Completes when the stream ends before the handler ended it, with the reason.
+    ///
+    /// The future does not borrow the sender, so a handler can wait for it beside other things while it sends.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub fn closed(&self) -> impl Future<Output = CloseReason> + Send + 'static {
+        let stream = self.stream.clone();
+        async move { stream.closed().await }
+    }
+
+    /// Items sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Largest item that this stream takes, in bytes: the smaller of both sides' limits.
+    #[must_use]
+    pub fn max_item(&self) -> u64 {
+        self.stream.max_item()
+    }
+}
+
+impl Drop for ResponseSender {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.stream.sender_dropped();
+        }
+    }
+}
+
+impl fmt::Debug for ResponseSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseSender")
+            .field("sent", &self.sent)
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}

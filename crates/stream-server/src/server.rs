@@ -1,0 +1,303 @@
+//! The handler runtime.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_nats::Message;
+use async_nats::message::OutboundMessage;
+use natstream_connect::{Connection, Driver, Router, Unrouted};
+use parking_lot::Mutex;
+use stream_proto::{Code, Frame, Status};
+use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::time::timeout;
+
+use crate::endpoint::{EndpointBuilder, EndpointShared};
+use crate::error::HandlerError;
+use crate::finished::Finished;
+use crate::handler::{FnHandler, Handler};
+use crate::request::Request;
+use crate::sender::ResponseSender;
+use crate::stream::{StreamRef, StreamShared};
+
+/// How long [`Server::serve_until`] lets running calls go on.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long a drain waits until nats-server has everything.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs handlers on one connection. Cloning gives another handle to the same server; dropping the last one ends its
+/// endpoints, while running handlers go on.
+///
+/// Memory: for each running stream at most `min(retention, granted) + one unit`; ended streams keep 16 MiB and 10,000
+/// entries together at most.
+#[derive(Clone)]
+pub struct Server {
+    inner: Arc<Inner>,
+    // Dropping the last handle stops the endpoints.
+    _alive: Arc<Alive>,
+}
+
+/// Settings of a [`Server`].
+#[must_use = "a builder does nothing until built"]
+#[derive(Debug)]
+pub struct ServerBuilder {
+    connection: Connection,
+    max_concurrent: Option<usize>,
+    reply_prefixes: Vec<String>,
+}
+
+impl ServerBuilder {
+    /// Most calls that run at a time on all endpoints together; more are refused at once with `RESOURCE_EXHAUSTED`.
+    /// Default: no limit.
+    pub fn max_concurrent(mut self, calls: usize) -> Self {
+        self.max_concurrent = Some(calls);
+        self
+    }
+
+    /// Also answers to reply subjects that begin with `prefix`.
+    ///
+    /// Without it: those below `_INBOX`, below this connection's own inbox prefix, and those that an account import has
+    /// rewritten. A caller with an inbox prefix of its own needs it. Never name subjects that act: an answer sent to
+    /// `$JS.API.…` would act with this server's permissions.
+    pub fn reply_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.reply_prefixes.push(prefix.into());
+        self
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn build(mut self) -> Server {
+        self.reply_prefixes.push(format!("{}.", self.connection.inbox_prefix()));
+        let inner = Arc::new(Inner {
+            connection: self.connection,
+            reply_prefixes: self.reply_prefixes.into(),
+            limit: self
+                .max_concurrent
+                .map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))),
+            finished: Finished::default(),
+            router: OnceCell::new(),
+            endpoints: Mutex::default(),
+            running: Mutex::default(),
+            idle: Notify::new(),
+        });
+        Server {
+            _alive: Arc::new(Alive {
+                inner: Arc::downgrade(&inner),
+            }),
+            inner,
+        }
+    }
+}
+
+impl Server {
+    /// A server with default settings.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self::builder(connection).build()
+    }
+
+    /// A server with settings.
+    pub fn builder(connection: Connection) -> ServerBuilder {
+        ServerBuilder {
+            connection,
+            max_concurrent: None,
+            reply_prefixes: Vec::new(),
+        }
+    }
+
+    /// Serves `subject` with a closure. Await the result to begin.
+    ///
+    /// ```no_run
+    /// # async fn example(server: stream_server::Server) -> Result<(), stream_server::ServeError> {
+    /// let endpoint = server
+    ///     .on("letters", |_request, mut out| async move {
+    ///         for letter in 'a'..='z' {
+    ///             out.send(letter.to_string()).await?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .max_concurrent(100)
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on<F, Fut>(&self, subject: impl Into<String>, handler: F) -> EndpointBuilder
+    where
+        F: Fn(Request, ResponseSender) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
+        self.handler(subject, FnHandler(handler))
+    }
+
+    /// Serves `subject` with a [`Handler`]. Await the result to begin.
+    pub fn handler(&self, subject: impl Into<String>, handler: impl Handler) -> EndpointBuilder {
+        EndpointBuilder::new(self.inner.clone(), subject.into(), handler)
+    }
+
+    /// The connection that this server uses.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.inner.connection
+    }
+
+    /// Takes no more calls, waits for running ones, and ends those that are left at the deadline as unavailable and
+    /// retryable.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the endpoints stopped and the calls running.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        let endpoints = std::mem::take(&mut *self.inner.endpoints.lock());
+        for endpoint in &endpoints {
+            endpoint.stop();
+        }
+        let ended = async {
+            for endpoint in &endpoints {
+                endpoint.ended().await;
+            }
+            self.inner.idle().await;
+        };
+        let mut drained = Drained { aborted: 0 };
+        if timeout(deadline, ended).await.is_err() {
+            let left: Vec<_> = self.inner.running.lock().values().filter_map(Weak::upgrade).collect();
+            drained.aborted = left.len();
+            for stream in left {
+                stream.abort(Status {
+                    retryable: true,
+                    ..Status::new(Code::Unavailable, "the server was shut down")
+                });
+            }
+        }
+        if let Err(error) = self.inner.connection.fence(FENCE_TIMEOUT).await {
+            tracing::warn!(%error, "the last messages may not have reached nats-server");
+        }
+        drained
+    }
+
+    /// Serves until `shutdown` completes, then drains for at most 10 s.
+    pub async fn serve_until(&self, shutdown: impl Future) -> Drained {
+        shutdown.await;
+        self.drain(DRAIN).await
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("endpoints", &self.inner.endpoints.lock().len())
+            .field("running", &self.inner.running.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Calls that were ended at the deadline.
+    pub aborted: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) connection: Connection,
+    /// What a caller's reply subjects may begin with, beside `_INBOX` and `_R_.` (rule 6).
+    pub(crate) reply_prefixes: Arc<[String]>,
+    pub(crate) limit: Option<Arc<Semaphore>>,
+    pub(crate) finished: Finished,
+    router: OnceCell<Router>,
+    endpoints: Mutex<Vec<Arc<EndpointShared>>>,
+    /// Calls that count as active, by the address of their stream.
+    running: Mutex<HashMap<usize, StreamRef>>,
+    idle: Notify,
+}
+
+impl Inner {
+    /// The control subjects; subscribed when the first endpoint begins.
+    pub(crate) async fn router(&self) -> Result<&Router, async_nats::SubscribeError> {
+        let subscribe = async || {
+            let strays = Strays {
+                driver: self.connection.driver().clone(),
+                reply_prefixes: self.reply_prefixes.clone(),
+            };
+            self.connection.router(Arc::new(strays)).await
+        };
+        self.router.get_or_try_init(subscribe).await
+    }
+
+    pub(crate) fn add_endpoint(&self, endpoint: Arc<EndpointShared>) {
+        self.endpoints.lock().push(endpoint);
+    }
+
+    pub(crate) fn call_began(&self, stream: &Arc<StreamShared>) {
+        let key = Arc::as_ptr(stream).addr();
+        self.running.lock().insert(key, Arc::downgrade(stream));
+    }
+
+    pub(crate) fn call_ended(&self, stream: &StreamShared) {
+        let mut running = self.running.lock();
+        running.remove(&std::ptr::from_ref(stream).addr());
+        if running.is_empty() {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Completes when no call is active.
+    async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.running.lock().is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// Stops the endpoints when the last [`Server`] is gone.
+#[derive(Debug)]
+struct Alive {
+    inner: Weak<Inner>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            for endpoint in std::mem::take(&mut *inner.endpoints.lock()) {
+                endpoint.stop();
+            }
+        }
+    }
+}
+
+/// Messages for streams that are over: a caller that still asks for one is told so (rule 50).
+#[derive(Debug)]
+struct Strays {
+    driver: Driver,
+    reply_prefixes: Arc<[String]>,
+}
+
+impl Unrouted for Strays {
+    fn unrouted(&self, message: Message) {
+        let reply = message
+            .reply
+            .filter(|reply| stream_proto::is_safe_reply(reply, &self.reply_prefixes));
+        let (Some(reply), Ok(Frame::State { sid, .. })) = (reply, Frame::decode(&message.payload)) else {
+            return;
+        };
+        let mut publisher = self.driver.publisher().lock();
+        if publisher.poll_ready() {
+            let message = OutboundMessage {
+                subject: reply,
+                reply: None,
+                payload: Frame::Reset { sid }.encode(),
+                headers: None,
+            };
+            if let Err(error) = publisher.publish(message) {
+                tracing::debug!(%error, "a stray caller could not be told");
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The programs beside this file show one idea each: `cargo run -p examples --example count`.

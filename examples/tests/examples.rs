@@ -1,0 +1,36 @@
+//! Runs every example against a real nats-server.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs an example, which `cargo test` has built beside this test, from the root of the workspace.
+fn run(example: &str) -> Output {
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let output = Command::new(profile.join("examples").join(example))
+        .env("NATS_URL", testkit::shared_url())
+        .current_dir(root)
+        .output()
+        .unwrap_or_else(|error| panic!("the example {example} cannot be run: {error}"));
+    assert!(output.status.success(), "{example}: {output:?}");
+    output
+}
+
+#[test]
+fn count() {
+    let output = run("count");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1000 numbers, sum 500500\n");
+}
+
+#[test]
+fn demo() {
+    let output = run("demo");
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in ["search", "machine", "slow reader", "failing handler"] {
+        assert!(
+            text.lines().any(|line| line.starts_with(part)),
+            "{part} is missing in {text}"
+        );
+    }
+}

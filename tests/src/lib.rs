@@ -1,0 +1,43 @@
+//! What the suites share.
+
+use std::time::Duration;
+
+use natstream::{ConnectConfig, Connection, Pool, Server};
+
+/// More than any single step of a suite takes; a hang fails there instead of at the end of CI.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// A caller and a responder, each on a connection of its own, as two processes would be.
+#[derive(Debug)]
+pub struct Peers {
+    /// The caller.
+    pub pool: Pool,
+    /// The responder.
+    pub server: Server,
+}
+
+impl Peers {
+    /// Connects both to the shared nats-server.
+    pub async fn connect() -> Self {
+        Self::connect_to(testkit::shared_url()).await
+    }
+
+    /// Connects both to the nats-server at `url`.
+    pub async fn connect_to(url: &str) -> Self {
+        Self {
+            pool: Pool::new(connection(url).await),
+            server: Server::new(connection(url).await),
+        }
+    }
+}
+
+/// A connection to `url`.
+///
+/// # Panics
+/// When there is none to be had.
+pub async fn connection(url: &str) -> Connection {
+    let connect = Connection::connect(ConnectConfig::new(url));
+    testkit::within(LIMIT, connect)
+        .await
+        .unwrap_or_else(|error| panic!("no connection to {url}: {error}"))
+}

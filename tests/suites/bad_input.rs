@@ -1,0 +1,219 @@
+//! What is wrong works, or gives a typed error that says what was wrong. Nothing panics or hangs.
+
+use std::time::Duration;
+
+use integration::{LIMIT, Peers, connection};
+use natstream::{
+    Clock, Code, HandlerError, Pool, RequestErrorKind, ResponseSender, SendErrorKind, ServeErrorKind, Server,
+};
+use testkit::{NatsServer, unique_subject, within};
+use tokio::sync::mpsc;
+
+#[tokio::test]
+async fn subjects_that_cannot_be_are_refused_before_anything_is_sent() {
+    let Peers { pool, server } = Peers::connect().await;
+    for subject in ["", "a b", "a..b", ".a", "a.", "a.*", "a.>", "a\r\nPUB b 0", "a\tb"] {
+        let error = within(LIMIT, pool.request_stream(subject, ""))
+            .await
+            .expect_err(subject);
+        assert_eq!(error.kind(), RequestErrorKind::InvalidRequest, "{subject:?}");
+    }
+    for subject in ["", "a b", "a..b", "a.>.b"] {
+        let error = within(LIMIT, server.on(subject, |_, _| async { Ok(()) }))
+            .await
+            .expect_err(subject);
+        assert_eq!(error.kind(), ServeErrorKind::InvalidConfig, "{subject:?}");
+    }
+    let spaces = server.on("fine", |_, _| async { Ok(()) }).queue_group("a b");
+    let error = within(LIMIT, spaces).await.expect_err("a group with a blank");
+    assert_eq!(error.kind(), ServeErrorKind::InvalidConfig);
+}
+
+#[tokio::test]
+async fn a_request_larger_than_max_payload_is_refused_and_the_connection_lives() {
+    let nats = NatsServer::builder().config("max_payload: 8192").start().await;
+    let Peers { pool, server } = Peers::connect_to(&nats.url()).await;
+    let subject = unique_subject("bad");
+    within(LIMIT, server.on(&subject, |_, _| async { Ok(()) }))
+        .await
+        .expect("served");
+    // The headers count too.
+    for size in [8192, 8150, 1 << 20] {
+        let error = within(LIMIT, pool.request_stream(&subject, vec![0; size]))
+            .await
+            .expect_err("too large");
+        assert_eq!(error.kind(), RequestErrorKind::InvalidRequest, "{size}");
+    }
+    let mut responses = within(LIMIT, pool.request_stream(&subject, vec![0; 8000]))
+        .await
+        .expect("sent");
+    assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
+    assert_eq!(pool.connection().state().borrow().epoch, 1, "the connection was closed");
+}
+
+#[tokio::test]
+async fn headers_that_nobody_could_read_are_refused() {
+    let Peers { pool, .. } = Peers::connect().await;
+    for (name, value) in [
+        ("", "x"),
+        ("a b", "x"),
+        ("Nats-Msg-Id", "x"),
+        ("natstream", "1"),
+        ("x", "a\nb"),
+        ("x", "ü"),
+    ] {
+        let request = pool.request_stream("any", "").header(name, value);
+        let error = within(LIMIT, request).await.expect_err(name);
+        assert_eq!(error.kind(), RequestErrorKind::InvalidRequest, "{name}: {value}");
+    }
+}
+
+/// Items of every awkward size come out as they went in, however small the server's messages are.
+async fn sizes_arrive(url: &str) {
+    let Peers { pool, server } = Peers::connect_to(url).await;
+    let subject = unique_subject("sizes");
+    const SIZES: [usize; 12] = [0, 1, 63, 64, 0, 4095, 4096, 8192, 65_535, 65_536, 1 << 20, 3 << 20];
+    let handler = |_request, mut out: ResponseSender| async move {
+        for (seed, size) in SIZES.into_iter().enumerate() {
+            out.send(item(seed, size)).await?;
+        }
+        Ok(())
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    for (seed, size) in SIZES.into_iter().enumerate() {
+        let received = within(LIMIT, responses.try_next())
+            .await
+            .expect("complete")
+            .expect("an item");
+        assert!(received == item(seed, size), "the item of {size} bytes differs");
+    }
+    assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
+}
+
+/// Bytes that are no UTF-8 and differ from place to place.
+fn item(seed: usize, size: usize) -> Vec<u8> {
+    (0..size)
+        .map(|at| (at.wrapping_mul(31) ^ seed ^ (at >> 8)) as u8 | 0x80)
+        .collect()
+}
+
+#[tokio::test]
+async fn items_of_every_size_arrive() {
+    sizes_arrive(testkit::shared_url()).await;
+}
+
+#[tokio::test]
+async fn items_of_every_size_arrive_through_small_messages() {
+    let nats = NatsServer::builder().config("max_payload: 4096").start().await;
+    sizes_arrive(&nats.url()).await;
+}
+
+#[tokio::test]
+async fn an_item_above_the_limit_is_an_error_of_send_and_the_stream_goes_on() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("bad");
+    let (report, mut reports) = mpsc::unbounded_channel();
+    let handler = move |_request, mut out: ResponseSender| {
+        let report = report.clone();
+        async move {
+            let error = out.send(vec![0; 1001]).await.expect_err("too large");
+            let _ = report.send(error.kind());
+            out.send(vec![0; 1000]).await?;
+            Ok::<_, HandlerError>(())
+        }
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let request = pool.request_stream(&subject, "").max_item(1000);
+    let mut responses = within(LIMIT, request).await.expect("sent");
+    let item = within(LIMIT, responses.try_next())
+        .await
+        .expect("complete")
+        .expect("an item");
+    assert_eq!(item.len(), 1000);
+    let kind = within(LIMIT, reports.recv()).await.expect("a report");
+    assert!(
+        matches!(
+            kind,
+            SendErrorKind::TooLarge {
+                size: 1001,
+                max: 1000,
+                ..
+            }
+        ),
+        "{kind:?}"
+    );
+}
+
+#[tokio::test]
+async fn calls_above_the_limit_are_refused_at_once() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("limit");
+    let handler = |_request, mut out: ResponseSender| async move {
+        out.send("in").await?;
+        out.closed().await;
+        Ok(())
+    };
+    let endpoint = within(LIMIT, server.on(&subject, handler).max_concurrent(2))
+        .await
+        .expect("served");
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+        within(LIMIT, responses.try_next()).await.expect("an item");
+        running.push(responses);
+    }
+    let mut third = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let error = within(LIMIT, third.try_next()).await.expect_err("refused");
+    assert_eq!(error.kind(), RequestErrorKind::Refused);
+    assert!(error.is_retryable());
+    let status = error.status().expect("a status");
+    assert_eq!((status.code, status.not_processed), (Code::ResourceExhausted, true));
+    assert_eq!((endpoint.stats().active, endpoint.stats().refused), (2, 1));
+}
+
+#[tokio::test]
+async fn the_three_clocks_say_which_ran_out() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("clocks");
+    let handler = |request: natstream::Request, mut out: ResponseSender| async move {
+        if request.payload() == "one" {
+            out.send("one").await?;
+        }
+        out.closed().await;
+        Ok(())
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let short = Duration::from_millis(50);
+    for (request, clock) in [
+        (
+            pool.request_stream(&subject, "").first_item_timeout(short),
+            Clock::FirstItem,
+        ),
+        (pool.request_stream(&subject, "one").idle_timeout(short), Clock::Idle),
+        (pool.request_stream(&subject, "one").deadline(short), Clock::Deadline),
+    ] {
+        let mut responses = within(LIMIT, request).await.expect("sent");
+        let error = loop {
+            match within(LIMIT, responses.try_next()).await {
+                Ok(item) => assert!(item.is_some(), "an endless call ended"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), error.clock()), (RequestErrorKind::Timeout, Some(clock)));
+    }
+}
+
+#[tokio::test]
+async fn a_closed_connection_is_an_error_and_no_hang() {
+    let url = testkit::shared_url();
+    let connection = connection(url).await;
+    let (pool, server) = (Pool::new(connection.clone()), Server::new(connection.clone()));
+    within(LIMIT, connection.close(LIMIT)).await.expect("closed");
+    let error = within(LIMIT, pool.request_stream("any", "")).await.expect_err("closed");
+    assert_eq!(error.kind(), RequestErrorKind::Connection);
+    let error = within(LIMIT, server.on("any", |_, _| async { Ok(()) }))
+        .await
+        .expect_err("closed");
+    assert_eq!(error.kind(), ServeErrorKind::Connection);
+}

@@ -1,0 +1,69 @@
+//! Calls that succeed, fail, and are cancelled.
+
+use integration::{LIMIT, Peers};
+use natstream::{Code, HandlerError, RequestErrorKind, Termination};
+use testkit::{unique_subject, within};
+
+#[tokio::test]
+async fn items_arrive_in_order_and_the_end_says_how_many() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("calls");
+    let count = |_request, mut out: natstream::ResponseSender| async move {
+        for number in 0..100_000u32 {
+            out.send(number.to_be_bytes()).await?;
+        }
+        out.finish_with("trailers");
+        Ok(())
+    };
+    within(LIMIT, server.on(&subject, count)).await.expect("served");
+
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let mut expected = 0u32;
+    while let Some(item) = within(LIMIT, responses.try_next()).await.expect("complete") {
+        assert_eq!(item, expected.to_be_bytes()[..]);
+        expected += 1;
+    }
+    assert_eq!(expected, 100_000);
+    assert_eq!(
+        responses.trailers().map(|trailers| &trailers[..]),
+        Some(&b"trailers"[..])
+    );
+    assert!(matches!(
+        responses.termination(),
+        Some(Termination::Ended { items: 100_000, .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_failure_comes_after_the_items_before_it() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("calls");
+    let fail = |_request, mut out: natstream::ResponseSender| async move {
+        out.send("one").await?;
+        Err(HandlerError::not_found("沒有了").with_details("details"))
+    };
+    within(LIMIT, server.on(&subject, fail)).await.expect("served");
+
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let first = within(LIMIT, responses.try_next()).await.expect("an item");
+    assert_eq!(first.as_deref(), Some(&b"one"[..]));
+    let error = within(LIMIT, responses.try_next()).await.expect_err("the failure");
+    assert_eq!(error.kind(), RequestErrorKind::Failed);
+    let status = error.status().expect("the handler's words");
+    assert_eq!((status.code, status.message.as_str()), (Code::NotFound, "沒有了"));
+    assert_eq!(status.details, "details");
+    assert!(
+        within(LIMIT, responses.next()).await.is_none(),
+        "one error, then nothing"
+    );
+}
+
+#[tokio::test]
+async fn nobody_serving_is_known_at_once() {
+    let Peers { pool, .. } = Peers::connect().await;
+    let mut responses = within(LIMIT, pool.request_stream(unique_subject("nobody"), ""))
+        .await
+        .expect("sent");
+    let error = within(LIMIT, responses.try_next()).await.expect_err("nobody");
+    assert_eq!(error.kind(), RequestErrorKind::NoResponders);
+}
