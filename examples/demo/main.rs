@@ -2,7 +2,6 @@
 //!
 //! Four services and their callers, each on a connection of its own, over a real nats-server.
 #![expect(clippy::print_stdout, reason = "the demo shows what it does")]
-#![expect(clippy::disallowed_methods, reason = "the demo measures what it shows")]
 
 mod failing;
 mod machine;

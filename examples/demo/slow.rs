@@ -35,7 +35,7 @@ async fn send(_request: Request, mut out: ResponseSender) -> Result<(), HandlerE
 pub(super) async fn call(pool: &Pool) -> anyhow::Result<Summary> {
     println!(
         "slow reader: {} MiB, read with a pause of 3 s",
-        ITEMS * SIZE as u64 >> 20
+        (ITEMS * SIZE as u64) >> 20
     );
     let mut items = pool.request_stream(SUBJECT, "").await?;
     let mut expected = 0u64;

@@ -93,7 +93,6 @@ pub(crate) async fn caller(url: &str) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 async fn call(pool: &Pool, plain: &Client, task: &Task) -> Result<Outcome> {
     let request = format!("{} {}", task.items, task.size);
     let started = std::time::Instant::now();

@@ -69,7 +69,7 @@ impl Call {
         self.settle(state);
     }
 
-    pub(crate) fn poll_next(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Next> {
+    pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Next> {
         let now = self.now();
         let mut state = self.state.lock();
         let next = match state.inbound.poll_items(now) {

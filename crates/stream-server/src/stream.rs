@@ -105,7 +105,7 @@ impl StreamShared {
     }
 
     /// Takes an item, or registers the waker. True when a message was completed with it.
-    pub(crate) fn poll_send(self: &Arc<Self>, cx: &mut Context<'_>, item: &[u8]) -> Poll<Result<bool, SendError>> {
+    pub(crate) fn poll_send(self: &Arc<Self>, cx: &Context<'_>, item: &[u8]) -> Poll<Result<bool, SendError>> {
         let mut state = self.state.lock();
         match state.outbound.push(item) {
             Ok(()) => {
