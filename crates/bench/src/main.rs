@@ -1,20 +1,24 @@
 //! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`.
 //!
-//! Variants take turns (A B A B …), each round in the same processes and on the same connections; the table shows the median,
-//! the smallest and the largest round, and the processor time of each process.
-#![expect(clippy::print_stdout, reason = "a program that prints a table")]
+//! Variants take turns (A B A B …), each round in the same processes and on the same connections; the tables show the
+//! median, the smallest and the largest round, and the processor time of each process.
+#![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
-mod load;
+mod allocator;
+mod caller;
 mod process;
 mod report;
+mod responder;
 mod stream;
+mod task;
 
 use anyhow::{Context as _, Result, bail};
 
 const HELP: &str = "\
-usage: bench stream [--items N] [--size BYTES] [--rounds N] [--json]
+usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle N] [--json]
 
-  stream   a native stream beside plain async-nats, one message an item";
+  stream   a native stream beside plain async-nats: throughput (one message an item), allocations,
+           first item of a call beside request(), memory of idle streams";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -27,8 +31,8 @@ fn main() -> Result<()> {
             Ok(())
         }
         // The two other processes of a run.
-        Some("responder") => runtime.block_on(load::responder(words.next().context("a URL")?)),
-        Some("caller") => runtime.block_on(load::caller(words.next().context("a URL")?)),
+        Some("responder") => runtime.block_on(responder::run(words.next().context("a URL")?)),
+        Some("caller") => runtime.block_on(caller::run(words.next().context("a URL")?)),
         Some(other) => bail!("unknown command `{other}`\n{HELP}"),
         None => bail!("{HELP}"),
     }

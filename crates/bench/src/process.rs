@@ -2,9 +2,12 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::task::{Task, parse};
 
 /// Clock ticks of /proc a second on Linux, on every architecture that Rust supports.
 const TICKS: f64 = 100.0;
@@ -33,16 +36,16 @@ impl Role {
             input,
             output: BufReader::new(output).lines(),
         };
-        let line = role.read().await?;
-        if line != "ready" {
-            bail!("unexpected `{line}`");
-        }
+        let line: String = role.read().await?;
+        ensure!(line == "ready", "unexpected `{line}`");
         Ok(role)
     }
 
-    /// Sends a line and returns the answer.
-    pub(crate) async fn ask(&mut self, line: &str) -> Result<String> {
-        self.input.write_all(format!("{line}\n").as_bytes()).await?;
+    /// Gives the process a task and returns its answer.
+    pub(crate) async fn ask<T: DeserializeOwned>(&mut self, task: &Task) -> Result<T> {
+        let mut line = serde_json::to_vec(task)?;
+        line.push(b'\n');
+        self.input.write_all(&line).await?;
         self.read().await
     }
 
@@ -50,9 +53,9 @@ impl Role {
         self.child.id().context("the process has ended")
     }
 
-    async fn read(&mut self) -> Result<String> {
+    async fn read<T: DeserializeOwned>(&mut self) -> Result<T> {
         let line = self.output.next_line().await?;
-        line.context("a process of the benchmark has ended; its error stands above")
+        parse(&line.context("a process of the benchmark has ended; its error stands above")?)
     }
 }
 
@@ -70,8 +73,17 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 
 /// The most memory that a process has had resident so far, in bytes.
 pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+/// The memory that a process has resident, in bytes.
+pub(crate) fn resident_memory(pid: u32) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+fn status(pid: u32, field: &'static str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()).context("VmHWM")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.and_then(|line| line.split_whitespace().next()).context(field)?;
     Ok(kib.parse::<u64>()? * 1024)
 }

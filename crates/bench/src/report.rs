@@ -27,6 +27,12 @@ impl Spread {
             max: figures[figures.len() - 1],
         }
     }
+
+    /// `median (min–max)`, in another unit.
+    pub(crate) fn scaled(self, factor: f64, digits: usize) -> String {
+        let [median, min, max] = [self.median, self.min, self.max].map(|figure| figure * factor);
+        format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@
 //!
 //! No password, token, seed or JWT is in the `Debug` or `Display` of anything here, and server URLs
 //! are shown without user info.
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod classify;

@@ -34,6 +34,7 @@
 //! Each part is a crate of its own; depend on those alone if you like. [`proto`] is the protocol without NATS, to be
 //! embedded in other transports.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use natstream_connect::{

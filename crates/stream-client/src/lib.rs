@@ -22,6 +22,7 @@
 //! The types to know are [`Pool`], [`RequestBuilder`] (what can be set for one call) and [`Responses`].
 //! The crate has no features.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod call;

@@ -36,6 +36,7 @@
 //!
 //! The crate has no features.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adapters;
