@@ -34,3 +34,12 @@ fn demo() {
         );
     }
 }
+
+#[test]
+fn tcp() {
+    let output = run("tcp");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "100000 numbers, sum 4999950000\n"
+    );
+}

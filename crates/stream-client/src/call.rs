@@ -207,10 +207,12 @@ impl Route for Call {
         let was_locked = state.inbound.is_locked();
         let outcome = state.inbound.handle(now, &input);
         if !was_locked && state.inbound.is_locked() {
-            state.metadata = message.headers;
+            // Our own header alone is nothing that a user asks for.
+            state.metadata = message.headers.filter(|headers| headers.len() > 1);
         }
         match (outcome, reply) {
-            (ControlUse::Use, Some(reply)) => state.control = Some(reply),
+            // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
+            (ControlUse::Use, Some(reply)) => state.control = Some(Subject::from(reply.as_str())),
             (ControlUse::Refuse(sid), Some(reply)) => refuse(&self.driver, reply, sid),
             _ => {}
         }

@@ -42,7 +42,10 @@ impl Budget {
                 used.checked_add(bytes).filter(|sum| *sum <= self.inner.limit)
             })
             .is_ok();
-        if taken && let Some(parent) = &self.inner.parent && !parent.take(bytes) {
+        if taken
+            && let Some(parent) = &self.inner.parent
+            && !parent.take(bytes)
+        {
             self.inner.used.fetch_sub(bytes, Ordering::AcqRel);
             return false;
         }

@@ -93,7 +93,9 @@ impl Unit {
     /// The position of the unit that follows this one.
     #[must_use]
     pub fn end(&self) -> u64 {
-        self.position.saturating_add(self.data.len() as u64).saturating_add(UNIT_COST)
+        self.position
+            .saturating_add(self.data.len() as u64)
+            .saturating_add(UNIT_COST)
     }
 }
 
@@ -232,7 +234,9 @@ impl Frame {
                 varint::put(*announce, &mut out);
                 varint::put(*position, &mut out);
             }
-            Self::State { rewind, next, limit, .. } => {
+            Self::State {
+                rewind, next, limit, ..
+            } => {
                 out.put_u8(if *rewind { REWIND } else { 0 });
                 varint::put(*next, &mut out);
                 varint::put(*limit, &mut out);
@@ -314,10 +318,22 @@ mod tests {
                 data: Bytes::new(),
                 data_offset: 17,
             }),
-            Frame::Beat { sid: 2, announce: 3, position: 70_000 },
+            Frame::Beat {
+                sid: 2,
+                announce: 3,
+                position: 70_000,
+            },
             Frame::Reset { sid: 9 },
-            Frame::State { sid: 4, rewind: true, next: 256, limit: 65_536 },
-            Frame::Close { sid: 5, code: CloseCode::Deadline },
+            Frame::State {
+                sid: 4,
+                rewind: true,
+                next: 256,
+                limit: 65_536,
+            },
+            Frame::Close {
+                sid: 5,
+                code: CloseCode::Deadline,
+            },
         ]
     }
 
@@ -348,7 +364,14 @@ mod tests {
     fn unknown_kinds_and_flags_are_no_error() {
         let unknown = Frame::Unknown { sid: 1, kind: 0x2a };
         assert_eq!(Frame::decode(&unknown.encode()), Ok(unknown));
-        let mut state = Frame::State { sid: 4, rewind: false, next: 1, limit: 2 }.encode().to_vec();
+        let mut state = Frame::State {
+            sid: 4,
+            rewind: false,
+            next: 1,
+            limit: 2,
+        }
+        .encode()
+        .to_vec();
         state[6] = 0x80;
         assert!(matches!(
             Frame::decode(&Bytes::from(state)),

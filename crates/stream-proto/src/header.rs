@@ -198,7 +198,16 @@ mod tests {
 
     #[test]
     fn garbage_is_refused() {
-        for value in ["", "x", "1", "1;w=0", "1;w=-1", "1;w=+1", "1;w", "1;w=1;m=99999999999999999999"] {
+        for value in [
+            "",
+            "x",
+            "1",
+            "1;w=0",
+            "1;w=-1",
+            "1;w=+1",
+            "1;w",
+            "1;w=1;m=99999999999999999999",
+        ] {
             assert_eq!(Open::parse(value), Err(HeaderError), "{value}");
         }
         let long = alloc::format!("1;w=1;x={}", "9".repeat(MAX_HEADER));

@@ -174,11 +174,11 @@ impl Assembly {
         (!items.is_empty()).then_some(items)
     }
 
-    /// Grows with what arrives and never beyond the item's length: an announced length alone costs nothing.
+    /// Grows to twice what has arrived, and never beyond the item's length: an announced length alone costs nothing.
     fn extend(&mut self, bytes: &[u8]) {
         let needed = self.buffer.len() + bytes.len();
         if needed > self.buffer.capacity() {
-            let capacity = (self.buffer.capacity() * 2).max(needed).min(self.len.max(needed));
+            let capacity = (needed * 2).min(self.len.max(needed));
             self.buffer.reserve_exact(capacity - self.buffer.len());
         }
         self.buffer.extend_from_slice(bytes);

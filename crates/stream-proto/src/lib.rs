@@ -42,6 +42,7 @@
 //! The crate is `no_std` and needs `alloc`. It has no features.
 
 #![no_std]
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate alloc;

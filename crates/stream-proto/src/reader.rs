@@ -36,8 +36,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
-        let (value, len) =
-            varint::peek(&self.input[self.offset..]).map_err(|error| self.error(error.into()))?;
+        let (value, len) = varint::peek(&self.input[self.offset..]).map_err(|error| self.error(error.into()))?;
         self.offset += len;
         Ok(value)
     }

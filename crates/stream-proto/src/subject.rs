@@ -19,9 +19,12 @@ pub fn is_safe_reply(subject: &str, prefixes: &[impl AsRef<str>]) -> bool {
     if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.starts_with('$') {
         return false;
     }
-    let well_formed = subject
-        .split('.')
-        .all(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>')));
+    let well_formed = subject.split('.').all(|token| {
+        !token.is_empty()
+            && token
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
+    });
     well_formed
         && (subject.starts_with(INBOX_PREFIX)
             || is_mapped(subject)

@@ -18,7 +18,8 @@ pub enum Termination {
         /// What the handler sent with the end.
         trailers: Bytes,
     },
-    /// The responder failed, after everything that it had sent before.
+    /// The responder failed, after everything that it had sent before; or there was no memory here for an item that spans
+    /// messages (`RESOURCE_EXHAUSTED`).
     Failed(Status),
     /// The stream broke: what came before the gap was delivered.
     Lost {

@@ -68,10 +68,7 @@ mod tests {
             Instant::from_nanos(u64::MAX) + Duration::from_secs(1),
             Instant::from_nanos(u64::MAX)
         );
-        assert_eq!(
-            Instant::ORIGIN + Duration::MAX,
-            Instant::from_nanos(u64::MAX)
-        );
+        assert_eq!(Instant::ORIGIN + Duration::MAX, Instant::from_nanos(u64::MAX));
     }
 
     #[test]

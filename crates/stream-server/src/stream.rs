@@ -366,10 +366,18 @@ impl StreamShared {
     }
 }
 
+/// Longest text of the error header: it must fit into what a unit leaves free for headers. The whole message is in the unit.
+const MAX_FAILURE_HEADER: usize = 256;
+
 /// The two headers in which NATS services say that they failed (ADR-32), in ASCII; the code is never 503.
 pub(crate) fn insert_failure(headers: &mut HeaderMap, failure: &Status) {
     let ascii = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let message: String = failure.to_string().chars().map(ascii).collect();
+    let message: String = failure
+        .to_string()
+        .chars()
+        .take(MAX_FAILURE_HEADER)
+        .map(ascii)
+        .collect();
     headers.insert("Nats-Service-Error", message.as_str());
     headers.insert("Nats-Service-Error-Code", failure.code.as_u8().to_string().as_str());
 }

@@ -51,7 +51,6 @@ pub struct Inbound {
     assembly: Assembly,
     current: Items,
     credit: Credit,
-    fin: Option<(Status, u64)>,
     announce: u64,
     termination: Option<Termination>,
     close: Option<CloseCode>,
@@ -89,7 +88,6 @@ impl Inbound {
             assembly: Assembly::new(config.assembly_budget.clone()),
             current: Items::default(),
             credit: Credit::new(config.max_window, config.budget.clone()),
-            fin: None,
             announce: 0,
             termination: None,
             close: None,
@@ -230,22 +228,16 @@ impl Inbound {
 
     /// Hands out the next message for the control subject.
     ///
-    /// Call it only when the message can be handed to the transport.
+    /// Call it only when the message can be handed to the transport. The call's own subject never goes along to a control
+    /// subject that is mapped, whatever [`Transmit::control`] says (rule 47).
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let sid = self.sid?;
+        let sid = self.sid.filter(|_| self.wants_transmit())?;
         if let Some(code) = self.close.take() {
             return Some(Transmit::plain(Frame::Close { sid, code }.encode(), false));
         }
-        if self.termination.is_some() {
-            return None;
-        }
-        let rewind = self.timers.take_rewind();
-        if !rewind && !self.timers.take_state_due() && !self.credit.is_due(self.next) {
-            return None;
-        }
         let frame = Frame::State {
             sid,
-            rewind,
+            rewind: self.timers.take_rewind(),
             next: self.next,
             limit: self.credit.grant(self.next),
         };
@@ -376,7 +368,10 @@ impl Inbound {
         };
         if !self.assembly.reserve(&chunk) {
             // Here and not when the user asks, so that no verdict is taken back later.
-            let status = Status::new(Code::ResourceExhausted, "no memory is left for an item that spans messages");
+            let status = Status::new(
+                Code::ResourceExhausted,
+                "no memory is left for an item that spans messages",
+            );
             self.close_with(Termination::Failed(status), CloseCode::Cancelled);
             return;
         }
@@ -389,17 +384,13 @@ impl Inbound {
         self.last_position = position;
         self.timers.progressed();
         self.events.readable = true;
-        if let Some(fin) = unit.fin {
-            self.fin = Some(fin);
-            self.complete(position);
+        if let Some((status, items)) = unit.fin {
+            self.complete(position, status, items);
         }
     }
 
     /// The last unit is here, and everything before it.
-    fn complete(&mut self, position: u64) {
-        let Some((status, items)) = self.fin.take() else {
-            return;
-        };
+    fn complete(&mut self, position: u64, status: Status, items: u64) {
         let received = self.scanner.items();
         let malformed = if self.scanner.is_inside_item() {
             Some(Malformed::ItemUnfinished)

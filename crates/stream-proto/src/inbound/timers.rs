@@ -86,10 +86,6 @@ impl Timers {
         self.state_due || self.rewind.as_ref().is_some_and(|rewind| rewind.due)
     }
 
-    pub(super) fn take_state_due(&mut self) -> bool {
-        core::mem::take(&mut self.state_due)
-    }
-
     pub(super) fn sent_state(&mut self, now: Instant) {
         self.state_soon = None;
         self.state_due = false;

@@ -26,20 +26,22 @@ const UNCONFIRMED_LIMIT: u64 = 64 * 1024;
 
 /// The responder's half of one attempt of a call: takes items, hands out messages.
 ///
-/// It has no clock and no I/O. After each call that changes it (`push`, `flush`, `finish`, `handle`, `handle_timeout`),
-/// drain [`poll_transmit`](Self::poll_transmit) and [`poll_event`](Self::poll_event), then wait until
-/// [`poll_timeout`](Self::poll_timeout) or the next message.
+/// It has no clock and no I/O. After each call that changes it (`push`, `wait_for_credit`, `flush`, `finish`, `abort`,
+/// `handle`, `handle_timeout`), drain [`poll_transmit`](Self::poll_transmit) and [`poll_event`](Self::poll_event), then wait
+/// until [`poll_timeout`](Self::poll_timeout) or the next message.
 ///
 /// ```text
-///           push/flush            finish/abort              CLOSE, linger over
-///  ┌──────┐ ─────────▶ ┌────────┐ ───────────▶ ┌─────────┐ ───────────────────▶ ┌───────────┐
-///  │ idle │            │ open   │              │ ending  │                      │ forgotten │
-///  └──────┘            └────────┘              └─────────┘                      └───────────┘
-///      └── CLOSE, deadline, silence ─┴────────────────────────────────────────────────▲
+///           push/flush          finish/abort,             CLOSE, linger over
+///                               deadline, stall
+///  ┌──────┐ ──────────▶ ┌──────┐ ──────────▶ ┌────────┐ ──────────▶ ┌───────────┐
+///  │ idle │             │ open │             │ ending │             │ forgotten │
+///  └──────┘             └──────┘             └────────┘             └───────────┘
+///      └── CLOSE, silence ──┴───────────────────────────────────────────▲
 /// ```
 ///
 /// Memory: `min(retention, granted) + one unit`, the item that did not fit into the credit as a whole, and the end. It is
-/// counted as positions count, 256 bytes for each unit included, and buffers are at most twice as large as what they hold.
+/// counted as positions count: the 256 bytes for each unit stand for its bookkeeping. A buffer is never larger than twice
+/// what it holds and 256 bytes.
 #[derive(Debug)]
 pub struct Outbound {
     sid: u32,
@@ -261,7 +263,12 @@ impl Outbound {
         }
         let frame = Frame::decode(&message.payload).inspect_err(|_| self.stats.malformed += 1)?;
         match frame {
-            Frame::State { sid, rewind, next, limit } if sid == self.sid => {
+            Frame::State {
+                sid,
+                rewind,
+                next,
+                limit,
+            } if sid == self.sid => {
                 self.handle_state(now, rewind, next, limit);
             }
             Frame::Close { sid, code } if sid == self.sid => self.handle_close(code),
@@ -348,7 +355,6 @@ impl Outbound {
         if due.forget {
             self.forget();
         }
-        self.note_blocked(now);
     }
 
     fn is_open(&self) -> bool {
@@ -357,7 +363,7 @@ impl Outbound {
 
     /// Starts the clocks of a blocked sender when there is something that only credit can move.
     ///
-    /// Nothing becomes so in a call without `now`: what is pushed beyond the credit follows a unit that must leave first.
+    /// It is enough to look after each message: what is pushed beyond the credit follows a unit that must leave first.
     fn note_blocked(&mut self, now: Instant) {
         if self.forgotten || self.sendable().is_some() {
             return;
@@ -421,7 +427,6 @@ impl Outbound {
             self.waits = false;
             self.events.ready = true;
         }
-        self.note_blocked(now);
     }
 
     fn was_rewound(&self, now: Instant, next: u64) -> bool {

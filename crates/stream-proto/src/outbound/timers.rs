@@ -75,15 +75,14 @@ pub(super) struct Due {
 }
 
 impl Timers {
-    pub(super) fn new(
-        now: Instant,
-        heartbeat: Duration,
-        config: &OutboundConfig,
-        deadline: Option<Duration>,
-    ) -> Self {
+    pub(super) fn new(now: Instant, heartbeat: Duration, config: &OutboundConfig, deadline: Option<Duration>) -> Self {
         Self {
             heartbeat,
-            keep_alive_interval: if config.mapped { heartbeat.min(MAPPED) } else { heartbeat },
+            keep_alive_interval: if config.mapped {
+                heartbeat.min(MAPPED)
+            } else {
+                heartbeat
+            },
             stall_limit: config.stall_limit,
             started: false,
             is_confirmed: false,

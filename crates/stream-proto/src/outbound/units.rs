@@ -88,7 +88,11 @@ impl Units {
                 varint::put(item.len() as u64, &mut self.open);
                 return self.put_rest(item, limit);
             }
-            self.begin(if self.last_was_full { self.target } else { needed.max(SMALL) });
+            self.begin(if self.last_was_full {
+                self.target
+            } else {
+                needed.max(SMALL)
+            });
         }
         varint::put(item.len() as u64, &mut self.open);
         self.open.put_slice(item);

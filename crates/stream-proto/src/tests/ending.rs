@@ -1,11 +1,11 @@
-//! How a stream ends, on both sides (rules 51 to 58).
+//! How a stream ends, on both sides (rules 51 to 56 and 58).
 
 use alloc::vec;
 use core::time::Duration;
 
-use super::pair::{Pace, Pair, Side};
+use super::pair::{Pace, Pair};
 use super::*;
-use crate::{Clock, CloseReason, Code, ControlUse, LostCause, Malformed, ProtocolError, PushError, Termination};
+use crate::{CloseReason, Code, ControlUse, LostCause, Malformed, ProtocolError, PushError, Termination};
 
 fn aborted() -> Status {
     Status {
@@ -33,7 +33,10 @@ fn the_end_travels_with_the_last_data() {
     assert_eq!(sent.len(), 1);
     let unit = sent[0].unit();
     assert_eq!(unit.data, encode_items(&[b"last"]));
-    assert_eq!(unit.fin.as_ref().map(|(status, items)| (status.is_ok(), *items)), Some((true, 2)));
+    assert_eq!(
+        unit.fin.as_ref().map(|(status, items)| (status.is_ok(), *items)),
+        Some((true, 2))
+    );
 }
 
 #[test]
@@ -113,7 +116,10 @@ fn messages_after_the_verdict_are_refused_where_they_can_be() {
     assert_eq!(inbound.handle(at(31), &announced(&repeated)), ControlUse::Refuse(SID));
     assert_eq!(inbound.handle(at(31), &plain(&repeated)), ControlUse::Ignore);
     assert_eq!(inbound.handle(at(31), &Message::default()), ControlUse::Ignore);
-    assert_eq!(inbound.handle(at(31), &plain(&Frame::Reset { sid: SID })), ControlUse::Ignore);
+    assert_eq!(
+        inbound.handle(at(31), &plain(&Frame::Reset { sid: SID })),
+        ControlUse::Ignore
+    );
     inbound.cancel();
     assert_eq!(inbound.termination().cloned(), verdict);
     assert!(drain_inbound(&mut inbound, at(31)).is_empty());
@@ -137,7 +143,10 @@ fn the_end_is_repeated_after_1_s_and_then_every_heartbeat_until_forgotten() {
     drain(&mut outbound, at(0));
     let log = run(&mut outbound, at(60_000));
     assert_eq!(times(&log, Sent::is_fin), [1000, 6000, 11_000]);
-    assert!(log.iter().all(|(_, sent)| sent.is_fin() && sent.transmit.control), "no beats, and the subject goes along");
+    assert!(
+        log.iter().all(|(_, sent)| sent.is_fin() && sent.transmit.control),
+        "no beats, and the subject goes along"
+    );
     assert!(outbound.is_forgotten());
     assert_eq!(drain_events(&mut outbound), [OutboundEvent::Forgotten]);
     assert_eq!(outbound.poll_timeout(), None);
@@ -177,6 +186,19 @@ fn a_beat_that_is_due_with_the_end_is_not_sent_after_it() {
 }
 
 #[test]
+fn no_beat_of_a_blocked_sender_follows_the_end() {
+    let mut outbound = confirmed(open(), &OutboundConfig::default(), 64 * KIB);
+    for _ in 0..2 {
+        outbound.push(&vec![7; 60_000]).expect("room");
+    }
+    outbound.wait_for_credit(at(0));
+    outbound.finish(Status::ok());
+    assert!(drain(&mut outbound, at(0)).last().is_some_and(Sent::is_fin));
+    let log = run(&mut outbound, at(60_000));
+    assert!(log.iter().all(|(_, sent)| sent.is_fin()));
+}
+
+#[test]
 fn close_forgets_the_stream_at_once() {
     let codes = [
         (CloseCode::Done, CloseReason::Cancelled),
@@ -190,7 +212,10 @@ fn close_forgets_the_stream_at_once() {
         let mut outbound = confirmed(open(), &OutboundConfig::default(), 64 * KIB);
         outbound.push(&vec![0; 300_000]).expect("room");
         give(&mut outbound, at(1), close(code));
-        assert_eq!(drain_events(&mut outbound), [OutboundEvent::Closed(reason), OutboundEvent::Forgotten]);
+        assert_eq!(
+            drain_events(&mut outbound),
+            [OutboundEvent::Closed(reason), OutboundEvent::Forgotten]
+        );
         assert!(drain(&mut outbound, at(1)).is_empty());
         assert_eq!((outbound.kept(), outbound.poll_timeout()), (0, None));
         // Nothing wakes it again.
@@ -253,7 +278,10 @@ fn cancel_before_the_lock_is_local_and_a_late_answer_is_refused() {
     let mut inbound = Inbound::new(InboundConfig::default(), at(0));
     inbound.cancel();
     assert!(drain_inbound(&mut inbound, at(0)).is_empty());
-    assert_eq!(inbound.handle(at(1), &announced(&unit(0, &[b"x"]))), ControlUse::Refuse(SID));
+    assert_eq!(
+        inbound.handle(at(1), &announced(&unit(0, &[b"x"]))),
+        ControlUse::Refuse(SID)
+    );
     assert_eq!(inbound.poll_item(at(1)), None);
 }
 
@@ -293,7 +321,10 @@ fn abort_before_anything_was_sent_is_one_message() {
     outbound.abort(aborted(), CloseReason::Local);
     let sent = drain(&mut outbound, at(1));
     assert_eq!(sent.len(), 1);
-    assert_eq!((sent[0].unit().position, sent[0].unit().fin.clone()), (0, Some((aborted(), 0))));
+    assert_eq!(
+        (sent[0].unit().position, sent[0].unit().fin.clone()),
+        (0, Some((aborted(), 0)))
+    );
 }
 
 #[test]
@@ -364,132 +395,44 @@ fn a_lost_end_is_repeated() {
 #[test]
 fn a_lost_close_is_mended_by_the_repeated_end() {
     let mut pair = Pair::new(InboundConfig::default(), &OutboundConfig::default());
-    pair.link.lose = alloc::boxed::Box::new(|frame| matches!(frame, Frame::Close { code: CloseCode::Done, .. }));
+    pair.link.lose = alloc::boxed::Box::new(|frame| {
+        matches!(
+            frame,
+            Frame::Close {
+                code: CloseCode::Done,
+                ..
+            }
+        )
+    });
     pair.handler.yields = true;
     pair.answer_with([vec![1], vec![2]]);
     let start = pair.now;
     assert!(pair.drive().is_ok());
     assert_eq!(pair.closes(), [CloseCode::Done, CloseCode::Unwanted]);
     assert!(pair.now.saturating_since(start) < Duration::from_secs(2));
-    assert!(!pair.outbound_events.contains(&OutboundEvent::Closed(CloseReason::Cancelled)));
+    assert!(
+        !pair
+            .outbound_events
+            .contains(&OutboundEvent::Closed(CloseReason::Cancelled))
+    );
 }
 
 #[test]
 fn a_lost_cancel_is_mended_by_the_next_message() {
     let mut pair = Pair::new(InboundConfig::default(), &OutboundConfig::default());
     pair.drive_for(Duration::from_secs(2));
-    pair.link.lose = alloc::boxed::Box::new(|frame| matches!(frame, Frame::Close { code: CloseCode::Cancelled, .. }));
+    pair.link.lose = alloc::boxed::Box::new(|frame| {
+        matches!(
+            frame,
+            Frame::Close {
+                code: CloseCode::Cancelled,
+                ..
+            }
+        )
+    });
     pair.inbound.cancel();
     pair.drive();
     assert_eq!(pair.outbound.closed(), Some(CloseReason::Cancelled));
-}
-
-#[test]
-fn the_deadline_is_kept_by_both_sides() {
-    let config = InboundConfig {
-        deadline: Some(Duration::from_secs(7)),
-        ..InboundConfig::default()
-    };
-    let mut pair = Pair::new(config, &OutboundConfig::default());
-    // The caller's own word does not get through: the responder notices by itself.
-    pair.link.lose = alloc::boxed::Box::new(|frame| matches!(frame, Frame::Close { .. }));
-    pair.drive_for(Duration::from_secs(8));
-    assert_eq!(pair.inbound.termination(), Some(&Termination::TimedOut(Clock::Deadline)));
-    assert_eq!(pair.outbound.closed(), Some(CloseReason::Deadline));
-    let ends = pair.logged(Side::Responder, |frame| matches!(frame, Frame::Unit(unit) if unit.fin.is_some()));
-    let Frame::Unit(unit) = &ends[0].frame else { unreachable!() };
-    assert_eq!(unit.fin.as_ref().map(|(status, _)| status.code), Some(Code::DeadlineExceeded));
-}
-
-#[test]
-fn a_deadline_closes_with_its_own_code() {
-    let config = InboundConfig {
-        deadline: Some(Duration::from_secs(1)),
-        ..InboundConfig::default()
-    };
-    let (mut inbound, _) = locked(config, &[]);
-    assert_eq!(inbound.open().deadline, Some(Duration::from_secs(1)));
-    let log = run_inbound(&mut inbound, at(2000));
-    assert_eq!(log.last(), Some(&(at(1000), close(CloseCode::Deadline))));
-}
-
-#[test]
-fn a_deadline_does_not_touch_a_stream_whose_end_was_sent() {
-    let open = Open {
-        deadline: Some(Duration::from_secs(1)),
-        ..open()
-    };
-    for flushes in [false, true] {
-        let mut outbound = outbound(open, &OutboundConfig::default());
-        outbound.push(b"x").expect("room");
-        if flushes {
-            outbound.flush();
-        }
-        outbound.finish(Status::ok());
-        drain(&mut outbound, at(0));
-        run(&mut outbound, at(1500));
-        assert_eq!(outbound.closed(), None);
-    }
-}
-
-fn impatient() -> InboundConfig {
-    InboundConfig {
-        first_item_timeout: Some(Duration::from_secs(2)),
-        idle_timeout: Some(Duration::from_secs(1)),
-        ..InboundConfig::default()
-    }
-}
-
-#[test]
-fn the_clock_of_the_first_item_runs_only_while_the_user_waits() {
-    let (mut inbound, next) = locked(impatient(), &[]);
-    run_inbound(&mut inbound, at(10_000));
-    inbound.handle(at(10_000), &plain(&beat(0, next)));
-    assert_eq!(inbound.poll_item(at(10_000)), None);
-    run_inbound(&mut inbound, at(11_999));
-    assert_eq!(inbound.termination(), None);
-    let log = run_inbound(&mut inbound, at(12_000));
-    assert_eq!(inbound.termination(), Some(&Termination::TimedOut(Clock::FirstItem)));
-    assert_eq!(log.last(), Some(&(at(12_000), close(CloseCode::Cancelled))));
-}
-
-#[test]
-fn the_clock_between_items_starts_with_each_wait() {
-    let (mut inbound, mut next) = locked(impatient(), &[b"a"]);
-    assert!(inbound.poll_item(at(30)).is_some());
-    run_inbound(&mut inbound, at(5000));
-    for second in 5..8 {
-        assert_eq!(inbound.poll_item(at(second * 1000)), None);
-        assert_eq!(inbound.poll_item(at(second * 1000 + 500)), None, "asking again does not start it anew");
-        run_inbound(&mut inbound, at(second * 1000 + 900));
-        inbound.handle(at(second * 1000 + 900), &plain(&unit(next, &[b"b"])));
-        next = after(next, &[b"b"]);
-        assert!(inbound.poll_item(at(second * 1000 + 900)).is_some());
-    }
-    assert_eq!(inbound.poll_item(at(8000)), None);
-    run_inbound(&mut inbound, at(9000));
-    assert_eq!(inbound.termination(), Some(&Termination::TimedOut(Clock::Idle)));
-}
-
-#[test]
-fn no_clock_of_the_user_runs_while_something_is_buffered() {
-    let (mut inbound, next) = locked(impatient(), &[]);
-    assert_eq!(inbound.poll_item(at(30)), None);
-    // The item is here in time; the user's task comes late.
-    inbound.handle(at(1900), &plain(&unit(next, &[b"a"])));
-    run_inbound(&mut inbound, at(3000));
-    assert_eq!(inbound.termination(), None);
-    assert!(inbound.poll_item(at(3000)).is_some());
-}
-
-#[test]
-fn half_an_item_does_not_stop_the_clock_of_the_first() {
-    let (mut inbound, next) = locked(impatient(), &[]);
-    assert_eq!(inbound.poll_item(at(30)), None);
-    inbound.handle(at(1900), &plain(&raw_unit(next, &[9, 1], None)));
-    assert_eq!(inbound.poll_item(at(1900)), None);
-    run_inbound(&mut inbound, at(2100));
-    assert_eq!(inbound.termination(), Some(&Termination::TimedOut(Clock::FirstItem)));
 }
 
 #[test]

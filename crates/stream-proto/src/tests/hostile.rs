@@ -17,10 +17,18 @@ fn protocol_error(inbound: &Inbound) -> DecodeError {
 #[test]
 fn positions_at_the_end_of_the_number_line_are_gaps() {
     let (mut inbound, next) = locked(InboundConfig::default(), &[b"a"]);
-    for frame in [unit(FAR, &[b"x"]), beat(0, FAR), fin(FAR, &[b"x"], Status::ok(), 0), beat(FAR, FAR)] {
+    for frame in [
+        unit(FAR, &[b"x"]),
+        beat(0, FAR),
+        fin(FAR, &[b"x"], Status::ok(), 0),
+        beat(FAR, FAR),
+    ] {
         inbound.handle(at(100), &announced(&frame));
     }
-    assert_eq!(drain_inbound(&mut inbound, at(100)), [rewind(next, crate::INITIAL_WINDOW)]);
+    assert_eq!(
+        drain_inbound(&mut inbound, at(100)),
+        [rewind(next, crate::INITIAL_WINDOW)]
+    );
     assert_eq!(inbound.buffered(), next);
 }
 
@@ -72,14 +80,23 @@ fn a_malformed_message_does_not_touch_the_responder() {
 #[test]
 fn messages_of_the_wrong_direction_are_ignored() {
     let (mut inbound, next) = locked(InboundConfig::default(), &[b"a"]);
-    for frame in [state(0, 0), close(CloseCode::Cancelled), Frame::Unknown { sid: SID, kind: 0x7f }] {
+    for frame in [
+        state(0, 0),
+        close(CloseCode::Cancelled),
+        Frame::Unknown { sid: SID, kind: 0x7f },
+    ] {
         inbound.handle(at(30), &plain(&frame));
     }
     assert_eq!(inbound.termination(), None);
     assert_eq!(inbound.stats().ignored, 3);
 
     let mut outbound = confirmed(open(), &OutboundConfig::default(), 64 * KIB);
-    for frame in [unit(next, &[b"x"]), beat(0, 0), Frame::Reset { sid: SID }, Frame::Unknown { sid: SID, kind: 0x7f }] {
+    for frame in [
+        unit(next, &[b"x"]),
+        beat(0, 0),
+        Frame::Reset { sid: SID },
+        Frame::Unknown { sid: SID, kind: 0x7f },
+    ] {
         give(&mut outbound, at(1), frame);
     }
     assert!(outbound.is_ready());
@@ -174,4 +191,16 @@ fn an_end_that_was_acknowledged_without_being_sent_still_ends() {
         give(&mut outbound, at(second * 1000), state(next, 64 * KIB));
     }
     assert!(outbound.is_forgotten());
+}
+
+#[test]
+fn a_state_before_the_first_unit_stops_no_clock() {
+    // Only who guesses the stream id can send it.
+    let mut outbound = outbound(open(), &OutboundConfig::default());
+    give(&mut outbound, at(0), state(0, 1));
+    outbound.push(b"x").expect("room");
+    outbound.flush();
+    drain(&mut outbound, at(0));
+    let log = run(&mut outbound, at(9000));
+    assert_eq!(times(&log, Sent::is_beat), [5000]);
 }

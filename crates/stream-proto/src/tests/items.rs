@@ -68,7 +68,8 @@ fn a_full_unit_leaves_without_a_flush() {
 
 #[test]
 fn an_item_of_4_kib_travels_alone_and_a_smaller_one_does_not() {
-    let data = |items: &[usize]| -> Vec<usize> { units_of(MAX_UNIT, items).iter().map(|unit| unit.data.len()).collect() };
+    let data =
+        |items: &[usize]| -> Vec<usize> { units_of(MAX_UNIT, items).iter().map(|unit| unit.data.len()).collect() };
     assert_eq!(data(&[10, ALONE, 10]), [11, ALONE + 2, 11]);
     assert_eq!(data(&[10, ALONE - 1, 10]), [11 + ALONE + 1 + 11]);
     assert_eq!(data(&[10, ALONE - 2, 10]), [11 + ALONE + 11]);
@@ -85,7 +86,11 @@ fn an_item_that_fits_into_an_empty_unit_is_not_split() {
             outbound.push(&vec![1; len]).expect("room");
             outbound.flush();
             let units = drain(&mut outbound, at(1)).len();
-            assert_eq!(units, if fits { 1 } else { 2 }, "{max_unit} bytes a unit, {len} an item");
+            assert_eq!(
+                units,
+                if fits { 1 } else { 2 },
+                "{max_unit} bytes a unit, {len} an item"
+            );
         }
     }
 }
@@ -125,7 +130,11 @@ fn positions_count_data_and_256_a_unit_but_not_the_status() {
             assert!(sent.last().is_some_and(Sent::is_fin), "with {fill} bytes of data");
             // The responder counts the same: an acknowledgement of all is understood.
             give(&mut outbound, at(1), state(position, 1 << 40));
-            assert_eq!((outbound.kept(), outbound.stats().ignored), (0, 0), "with {fill} bytes of data");
+            assert_eq!(
+                (outbound.kept(), outbound.stats().ignored),
+                (0, 0),
+                "with {fill} bytes of data"
+            );
         }
     }
 }

@@ -16,13 +16,19 @@ fn is_rewind(frame: &Frame) -> bool {
 fn a_gap_asks_at_once_and_then_with_doubling_waits_up_to_the_heartbeat() {
     let (mut inbound, next) = locked(InboundConfig::default(), &[b"a"]);
     inbound.handle(at(100), &plain(&unit(next + 300, &[b"c"])));
-    assert_eq!(drain_inbound(&mut inbound, at(100)), [rewind(next, crate::INITIAL_WINDOW)]);
+    assert_eq!(
+        drain_inbound(&mut inbound, at(100)),
+        [rewind(next, crate::INITIAL_WINDOW)]
+    );
     let mut log = Vec::new();
     for second in 1..=24 {
         // Alive, and the gap stays.
         log.extend(run_inbound(&mut inbound, at(second * 1000)));
         inbound.handle(at(second * 1000), &plain(&unit(next + 300, &[b"c"])));
-        assert!(drain_inbound(&mut inbound, at(second * 1000)).is_empty(), "not for each message");
+        assert!(
+            drain_inbound(&mut inbound, at(second * 1000)).is_empty(),
+            "not for each message"
+        );
     }
     assert_eq!(times(&log, is_rewind), [1100, 3100, 7100, 12_100, 17_100, 22_100]);
 }
@@ -42,7 +48,10 @@ fn a_beat_and_an_end_above_what_is_expected_are_gaps() {
     for frame in [beat(0, 10_000), fin(10_000, &[], Status::ok(), 9)] {
         let (mut inbound, next) = locked(InboundConfig::default(), &[b"a"]);
         inbound.handle(at(100), &plain(&frame));
-        assert_eq!(drain_inbound(&mut inbound, at(100)), [rewind(next, crate::INITIAL_WINDOW)]);
+        assert_eq!(
+            drain_inbound(&mut inbound, at(100)),
+            [rewind(next, crate::INITIAL_WINDOW)]
+        );
         assert_eq!(inbound.stats().gaps, 1);
     }
 }
@@ -87,7 +96,14 @@ fn the_same_rewind_within_500_ms_is_not_followed_twice() {
         give(outbound, at(millis), rewind(next, 64 * KIB));
         drain(outbound, at(millis)).len()
     };
-    assert_eq!([resent(&mut outbound, 10), resent(&mut outbound, 509), resent(&mut outbound, 511)], [1, 0, 1]);
+    assert_eq!(
+        [
+            resent(&mut outbound, 10),
+            resent(&mut outbound, 509),
+            resent(&mut outbound, 511)
+        ],
+        [1, 0, 1]
+    );
 }
 
 #[test]
@@ -100,12 +116,15 @@ fn new_units_queue_while_the_cursor_is_behind() {
     give(&mut outbound, at(2), rewind(next, 64 * KIB));
     outbound.push(b"b").expect("room");
     outbound.flush();
-    let positions: Vec<u64> = drain(&mut outbound, at(2)).iter().map(|sent| sent.unit().position).collect();
+    let positions: Vec<u64> = drain(&mut outbound, at(2))
+        .iter()
+        .map(|sent| sent.unit().position)
+        .collect();
     assert_eq!(positions, [next, after(next, &[b"a"])]);
 }
 
 #[test]
-fn a_beat_shows_the_cursor_not_what_was_sent_before_a_rewind() {
+fn a_beat_follows_the_units_that_are_sent_again() {
     let mut outbound = confirmed(open(), &OutboundConfig::default(), 64 * KIB);
     let next = after(0, &[b"first"]);
     outbound.push(b"a").expect("room");
@@ -115,7 +134,10 @@ fn a_beat_shows_the_cursor_not_what_was_sent_before_a_rewind() {
     give(&mut outbound, at(5000), rewind(next, 64 * KIB));
     // One unit at a time: the transport takes no more.
     let unit = outbound.poll_transmit(at(5000)).expect("the unit again");
-    assert_eq!(Frame::decode(&unit.payload), Ok(Frame::decode(&super::unit(next, &[b"a"]).encode()).expect("valid")));
+    assert_eq!(
+        Frame::decode(&unit.payload),
+        Ok(Frame::decode(&super::unit(next, &[b"a"]).encode()).expect("valid"))
+    );
     let sent = drain(&mut outbound, at(5000));
     assert_eq!(sent[0].frame, beat(0, after(next, &[b"a"])));
 }
@@ -125,7 +147,10 @@ fn a_quiet_confirmed_responder_beats_every_heartbeat() {
     let mut outbound = confirmed(open(), &OutboundConfig::default(), 64 * KIB);
     let log = run(&mut outbound, at(14_000));
     assert_eq!(times(&log, Sent::is_beat), [5000, 10_000]);
-    assert!(log.iter().all(|(_, sent)| sent.transmit.control && !sent.transmit.header));
+    assert!(
+        log.iter()
+            .all(|(_, sent)| sent.transmit.control && !sent.transmit.header)
+    );
 }
 
 #[test]
@@ -164,11 +189,20 @@ fn the_callers_heartbeat_wins_within_1_to_60_s() {
             heartbeat: wish.map(Duration::from_millis),
             ..open()
         };
-        outbound(open, &OutboundConfig::default()).answer().heartbeat.as_millis()
+        outbound(open, &OutboundConfig::default())
+            .answer()
+            .heartbeat
+            .as_millis()
     };
-    assert_eq!([heartbeat(None), heartbeat(Some(0)), heartbeat(Some(7000)), heartbeat(Some(u64::MAX))], [
-        5000, 1000, 7000, 60_000
-    ]);
+    assert_eq!(
+        [
+            heartbeat(None),
+            heartbeat(Some(0)),
+            heartbeat(Some(7000)),
+            heartbeat(Some(u64::MAX))
+        ],
+        [5000, 1000, 7000, 60_000]
+    );
 }
 
 #[test]
@@ -179,7 +213,11 @@ fn a_caller_sends_a_state_every_heartbeat() {
         log.extend(run_inbound(&mut inbound, at(second * 1000)));
         // Mapped: no subject comes along, and no answer is asked for.
         inbound.handle(at(second * 1000), &plain(&beat(0, next)));
-        log.extend(drain_inbound(&mut inbound, at(second * 1000)).into_iter().map(|frame| (at(second * 1000), frame)));
+        log.extend(
+            drain_inbound(&mut inbound, at(second * 1000))
+                .into_iter()
+                .map(|frame| (at(second * 1000), frame)),
+        );
     }
     assert_eq!(times(&log, |_| true), [5025, 10_025, 15_025]);
 }
@@ -225,7 +263,10 @@ fn a_responder_that_hears_nothing_for_3_heartbeats_gives_up() {
     run(&mut outbound, at(14_999));
     assert_eq!(outbound.closed(), None);
     run(&mut outbound, at(15_000));
-    assert_eq!(drain_events(&mut outbound), [OutboundEvent::Closed(CloseReason::Gone), OutboundEvent::Forgotten]);
+    assert_eq!(
+        drain_events(&mut outbound),
+        [OutboundEvent::Closed(CloseReason::Gone), OutboundEvent::Forgotten]
+    );
     assert_eq!(outbound.kept(), 0);
 }
 

@@ -242,7 +242,9 @@ impl Pair {
     fn deliver(&mut self) -> bool {
         let mut delivered = false;
         while self.link.flying.front().is_some_and(|message| message.at <= self.now) {
-            let Some(flying) = self.link.flying.pop_front() else { break };
+            let Some(flying) = self.link.flying.pop_front() else {
+                break;
+            };
             delivered = true;
             match flying.from {
                 Side::Responder => {
@@ -357,7 +359,11 @@ impl Pair {
         // As the drivers do it: nothing is polled that is not wanted.
         while self.outbound.wants_transmit() {
             let transmit = self.outbound.poll_transmit(self.now).expect("it was wanted");
-            assert!(transmit.payload.len() <= MAX_UNIT, "a message of {} bytes", transmit.payload.len());
+            assert!(
+                transmit.payload.len() <= MAX_UNIT,
+                "a message of {} bytes",
+                transmit.payload.len()
+            );
             self.send(Side::Responder, transmit.payload, transmit.header, transmit.control);
         }
         // Without a control subject there is nobody to send to.
@@ -414,14 +420,24 @@ impl Pair {
         // The end costs a unit without data.
         let unit = MAX_UNIT as u64 + 2 * UNIT_COST;
         let kept = self.outbound.kept();
-        let allowed = bounds.retention.min(bounds.granted).saturating_add(unit + bounds.largest_item);
+        let allowed = bounds
+            .retention
+            .min(bounds.granted)
+            .saturating_add(unit + bounds.largest_item);
         assert!(kept <= allowed, "the responder keeps {kept} of {allowed} bytes");
         let buffered = self.inbound.buffered();
         let allowed = bounds.window.saturating_add(unit);
         assert!(buffered <= allowed, "the caller buffers {buffered} of {allowed} bytes");
-        assert!(self.reader.items.len() <= self.handler.sent.len(), "more read than sent");
+        assert!(
+            self.reader.items.len() <= self.handler.sent.len(),
+            "more read than sent"
+        );
         if let Some(last) = self.reader.items.last() {
-            assert_eq!(last, &self.handler.sent[self.reader.items.len() - 1], "items out of order");
+            assert_eq!(
+                last,
+                &self.handler.sent[self.reader.items.len() - 1],
+                "items out of order"
+            );
         }
     }
 }

@@ -1,0 +1,298 @@
+//! `natstream call`: ask, and print what comes.
+
+mod body;
+mod format;
+mod summary;
+
+use std::ffi::OsString;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::Args;
+use natstream::connect::check_publish_subject;
+use natstream::{Code, Connection, Pool, RequestBuilder, RequestError, Responses};
+
+use self::format::Format;
+use self::summary::{Ended, Summary};
+use crate::clock::now;
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Output};
+use crate::program::Context;
+use crate::session::{self, Refusals};
+use crate::{duration, size};
+
+const EXAMPLES: &str = "\
+Examples:
+  natstream call orders.search '{\"status\":\"open\"}' --deadline 30s
+  gzip -c query.sql | natstream call reports.run - --jsonl | jq .data
+
+A closed standard output is not an error: the call is cancelled, and the exit code is 0.";
+
+/// When a responder has shown itself at the latest: 200 ms after it got the request, and the way there and back.
+const FIRST_SIGN: Duration = Duration::from_millis(500);
+
+/// Ask a subject, and print each item of the answer as it arrives.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, override_usage = "natstream call [OPTIONS] <SUBJECT> [DATA | @FILE | -]")]
+pub(crate) struct CallArgs {
+    /// Whom to ask.
+    subject: String,
+    /// Body of the request: text, @FILE for a file's content, or - for standard input [default: empty].
+    #[arg(value_name = "DATA | @FILE | -")]
+    data: Option<OsString>,
+    /// Header of the request; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// Longest wait for the first item [default: none].
+    #[arg(long, value_name = "DUR", value_parser = duration::parse_positive)]
+    first_timeout: Option<Duration>,
+    /// Longest wait between two items [default: none].
+    #[arg(long, value_name = "DUR", value_parser = duration::parse_positive)]
+    idle_timeout: Option<Duration>,
+    /// Time for the whole call; the other side is told what is left of it [default: none].
+    #[arg(long, value_name = "DUR", value_parser = duration::parse_positive)]
+    deadline: Option<Duration>,
+    /// Interval of heartbeats, 1s to 60s; who is silent for three of them is lost [default: 5s].
+    #[arg(long, value_name = "DUR", value_parser = duration::parse_heartbeat)]
+    heartbeat: Option<Duration>,
+    /// How much the other side may send ahead of what was printed, at least 8KiB [default: 1MiB].
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_window)]
+    window: Option<u64>,
+    /// Largest item that is taken [default: 16MiB].
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
+    max_item: Option<u64>,
+    /// Cancel the call after this many items; the exit code is 0.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_items: Option<u64>,
+    /// Print items as they are, without a newline after each.
+    #[arg(long, conflicts_with = "jsonl")]
+    raw: bool,
+    /// Print each item as {"seq":0,"data":"text"}, or with data_base64 when it is not UTF-8.
+    #[arg(long)]
+    jsonl: bool,
+}
+
+impl CallArgs {
+    fn format(&self) -> Format {
+        match (self.raw, self.jsonl) {
+            (true, _) => Format::Raw,
+            (_, true) => Format::JsonLines,
+            _ => Format::Lines,
+        }
+    }
+
+    fn request(&self, pool: &Pool, body: Bytes, timeout: Duration) -> RequestBuilder {
+        let mut request = pool.request_stream(&self.subject, body).connect_timeout(timeout);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(timeout) = self.first_timeout {
+            request = request.first_item_timeout(timeout);
+        }
+        if let Some(timeout) = self.idle_timeout {
+            request = request.idle_timeout(timeout);
+        }
+        if let Some(deadline) = self.deadline {
+            request = request.deadline(deadline);
+        }
+        if let Some(heartbeat) = self.heartbeat {
+            request = request.heartbeat(heartbeat);
+        }
+        if let Some(window) = self.window {
+            request = request.window(size::to_usize(window));
+        }
+        if let Some(max_item) = self.max_item {
+            request = request.max_item(size::to_usize(max_item));
+        }
+        request
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(mut context: Context, args: CallArgs) -> Result<Exit, Failure> {
+    check_publish_subject(&args.subject).map_err(|error| Failure::subject(&args.subject, error))?;
+    let body = tokio::select! {
+        body = body::read(args.data.as_deref()) => body?,
+        signal = context.interrupts.next() => return Err(session::interrupted(signal)),
+    };
+    let connection = session::connect(&context.connection, "natstream call", &mut context.interrupts).await?;
+    let outcome = call(&mut context, &connection, &args, body).await;
+    // The connection went away by itself after a failure to send; closing it then is quick.
+    tokio::select! {
+        () = session::close(&connection) => {}
+        signal = context.interrupts.next() => tracing::debug!(signal, "the connection was not closed"),
+    }
+    let (summary, ended) = outcome?;
+    context
+        .console
+        .summary(|| summary.text(&ended), || summary.json(&ended));
+    match ended {
+        Ended::Complete | Ended::MaxItems | Ended::OutputClosed => Ok(Exit::Complete),
+        Ended::Interrupted(signal) => Err(session::interrupted(signal)),
+        Ended::Stopped { failure, .. } => Err(failure),
+        Ended::DeadlineThere(error) => Err(Failure {
+            exit: Exit::ClockRanOut,
+            ..Failure::from(error)
+        }),
+        Ended::Failed(error) => Err(error.into()),
+    }
+}
+
+/// The call itself. A failure here is one before the request was sent.
+async fn call(
+    context: &mut Context,
+    connection: &Connection,
+    args: &CallArgs,
+    body: Bytes,
+) -> Result<(Summary, Ended), Failure> {
+    let Context {
+        interrupts, console, ..
+    } = context;
+    let mut refusals = Refusals::of(connection);
+    let pool = Pool::new(connection.clone());
+    let epoch = connection.state().borrow().epoch;
+    let started = now();
+    let mut responses = tokio::select! {
+        responses = args.request(&pool, body, context.connection.timeout).send() => responses?,
+        signal = interrupts.next() => return Err(session::interrupted(signal)),
+    };
+    let mut output = Output::new();
+    let mut tally = Tally::new(started);
+    let mut ended = tokio::select! {
+        biased;
+        signal = interrupts.next() => Ended::Interrupted(signal),
+        () = output::closed() => Ended::OutputClosed,
+        refusal = refusals.next() => Ended::stopped("not_permitted", refusal.into_failure()),
+        () = session::tell_state(connection, *console) => {
+            let failure = Failure::text(Exit::Lost, "the connection was closed before the answer was complete");
+            Ended::stopped("no_connection", failure)
+        }
+        ended = print(&mut responses, &mut output, args, &mut tally) => ended,
+    };
+    let duration = started.elapsed();
+    if !matches!(ended, Ended::Interrupted(_) | Ended::OutputClosed) {
+        tokio::select! {
+            written = output.flush() => if let Err(error) = written && matches!(ended, Ended::Complete | Ended::MaxItems) {
+                ended = not_written(error);
+            },
+            signal = interrupts.next() => ended = Ended::Interrupted(signal),
+        }
+    }
+    let summary = Summary {
+        items: tally.items,
+        bytes: tally.bytes,
+        first_item: tally.first_item,
+        duration,
+        retransmitted: responses.retransmitted(),
+        reconnects: connection.state().borrow().epoch.saturating_sub(epoch),
+    };
+    let is_unseen = responses.headers().is_none() && ended.leaves_early();
+    // Cancels what has not ended.
+    drop(responses);
+    if is_unseen {
+        // The responder cannot be told before it has shown itself; its first message is then answered with the cancel.
+        tokio::select! {
+            () = tokio::time::sleep(FIRST_SIGN.saturating_sub(started.elapsed())) => {}
+            signal = interrupts.next() => tracing::debug!(signal, "the responder may not have been told"),
+        }
+    }
+    Ok((summary, ended))
+}
+
+/// Prints items until the end.
+async fn print(responses: &mut Responses, output: &mut Output, args: &CallArgs, tally: &mut Tally) -> Ended {
+    let format = args.format();
+    loop {
+        let next = match next_if_ready(responses).await {
+            Some(next) => next,
+            None => {
+                // Nothing more at this moment: now the reader wants to see what there is.
+                if let Err(error) = output.flush().await {
+                    return not_written(error);
+                }
+                responses.next().await
+            }
+        };
+        match next {
+            Some(Ok(item)) => {
+                format.append(tally.items, &item, output.buffer());
+                tally.count(&item);
+                if let Err(error) = output.write_if_full().await {
+                    return not_written(error);
+                }
+                if args.max_items == Some(tally.items) {
+                    return Ended::MaxItems;
+                }
+            }
+            Some(Err(error)) if args.deadline.is_some() && says_deadline(&error) => return Ended::DeadlineThere(error),
+            Some(Err(error)) => return Ended::Failed(error),
+            None => return Ended::Complete,
+        }
+    }
+}
+
+/// The next item, or the end, if it is here already.
+async fn next_if_ready(responses: &mut Responses) -> Option<Option<Result<Bytes, RequestError>>> {
+    let mut next = pin!(responses.next());
+    poll_fn(|cx| match next.as_mut().poll(cx) {
+        Poll::Ready(next) => Poll::Ready(Some(next)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn says_deadline(error: &RequestError) -> bool {
+    error
+        .status()
+        .is_some_and(|status| status.code == Code::DeadlineExceeded)
+}
+
+/// A closed pipe is not an error; a full disk is.
+fn not_written(error: io::Error) -> Ended {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ended::OutputClosed,
+        _ => {
+            let error = anyhow::Error::new(error).context("the answer cannot be written to standard output");
+            Ended::stopped("output_failed", Failure::new(Exit::Lost, error))
+        }
+    }
+}
+
+/// What was printed so far.
+#[derive(Debug)]
+struct Tally {
+    started: Instant,
+    items: u64,
+    bytes: u64,
+    first_item: Option<Duration>,
+}
+
+impl Tally {
+    fn new(started: Instant) -> Self {
+        Self {
+            started,
+            items: 0,
+            bytes: 0,
+            first_item: None,
+        }
+    }
+
+    fn count(&mut self, item: &[u8]) {
+        if self.items == 0 {
+            self.first_item = Some(self.started.elapsed());
+        }
+        self.items += 1;
+        self.bytes += item.len() as u64;
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        None => Err("a header is NAME:VALUE".to_owned()),
+    }
+}

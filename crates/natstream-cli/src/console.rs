@@ -1,0 +1,51 @@
+//! Standard error: progress, summaries and failures.
+
+use std::io::{IsTerminal as _, Write as _, stderr};
+
+use crate::exit::Failure;
+
+/// Writes to standard error. Nobody may be reading it: that is not an error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Console {
+    quiet: bool,
+    json: bool,
+}
+
+impl Console {
+    pub(crate) fn new(quiet: bool, json: bool) -> Self {
+        Self { quiet, json }
+    }
+
+    /// Progress, for people and for scripts that wait for a line.
+    pub(crate) fn progress(self, text: &str) {
+        if !self.quiet {
+            write_line(text);
+        }
+    }
+
+    /// The summary of a command: a line for people, or one JSON object.
+    pub(crate) fn summary(self, text: impl FnOnce() -> String, json: impl FnOnce() -> serde_json::Value) {
+        if self.quiet {
+            return;
+        }
+        match self.json {
+            true => write_line(&json().to_string()),
+            false => write_line(&text()),
+        }
+    }
+
+    /// A failure; told in any case.
+    pub(crate) fn failure(self, failure: &Failure) {
+        write_line(&failure.lines().join("\n"));
+    }
+}
+
+/// Can standard error show colours?
+pub(crate) fn has_colours() -> bool {
+    stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn write_line(text: &str) {
+    // In one piece: other programs may write to the same terminal.
+    let _ = stderr().lock().write_all(format!("{text}\n").as_bytes());
+}

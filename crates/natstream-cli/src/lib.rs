@@ -1,0 +1,41 @@
+//! The `natstream` program: streaming calls over NATS from a terminal or a script.
+//!
+//! ```console
+//! $ natstream serve logs.tail -- sh -c 'tail -n "$NATS_REQUEST_BODY" /var/log/syslog' &
+//! serving logs.tail
+//! $ natstream call logs.tail 3
+//! ```
+//!
+//! Standard output carries data only; everything else goes to standard error. Commands, options, output and exit codes
+//! are a stable interface.
+//!
+//! | code | |
+//! |---|---|
+//! | 0 | complete |
+//! | 1 | the other side failed |
+//! | 2 | the command line or the request is not valid |
+//! | 3 | nobody answers the subject |
+//! | 4 | a clock ran out |
+//! | 5 | data lost or the answer cut short |
+//! | 6 | no connection |
+//! | 7 | not permitted |
+//! | 130 | interrupted |
+
+#![forbid(unsafe_code)]
+
+mod call;
+mod cli;
+mod clock;
+mod console;
+mod duration;
+mod exit;
+mod interrupt;
+mod logging;
+mod options;
+mod output;
+mod program;
+mod serve;
+mod session;
+mod size;
+
+pub use program::main;

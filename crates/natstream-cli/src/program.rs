@@ -1,0 +1,70 @@
+//! From the command line to the exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::interrupt::Interrupts;
+use crate::options::ConnectionOptions;
+use crate::{call, logging, serve};
+
+/// What every command works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) connection: ConnectionOptions,
+    pub(crate) console: Console,
+    pub(crate) interrupts: Interrupts,
+}
+
+/// Runs the program with these arguments, the first of which is its name; returns the exit code.
+///
+/// It takes over signals and logging of the process, and prints everything that there is to say.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::read(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be reading.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Complete
+            }
+            .into();
+        }
+    };
+    let console = Console::new(cli.display.quiet, cli.display.json);
+    logging::start(cli.display.verbose, cli.display.quiet, cli.display.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let error = anyhow::Error::new(error).context("the threads of the program cannot be started");
+            console.failure(&Failure::new(Exit::Failed, error));
+            return Exit::Failed.into();
+        }
+    };
+    let outcome = runtime.block_on(run(cli, console));
+    // A thread may wait for standard input or output for ever.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            console.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
+    let context = Context {
+        connection: cli.connection,
+        console,
+        interrupts: Interrupts::new()?,
+    };
+    match cli.command {
+        Command::Call(args) => call::run(context, args).await,
+        Command::Serve(args) => serve::run(context, args).await,
+    }
+}

@@ -1,0 +1,145 @@
+//! The processes that answer, each with its own process group, so that all they start can be ended with them.
+
+use std::collections::HashSet;
+use std::io;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::Notify;
+
+/// All processes that run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Children {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    groups: Mutex<Groups>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Groups {
+    running: HashSet<Pid>,
+    is_closed: bool,
+}
+
+/// One process. Dropping it kills its group, unless it was seen to end.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    group: Option<Pid>,
+    children: Children,
+}
+
+/// The ends of a process's pipes.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+    pub(crate) stderr: ChildStderr,
+}
+
+impl Children {
+    /// Starts `command`, whose three streams are pipes.
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Process, Pipes)> {
+        // Under the lock: nothing starts behind `kill_all`'s back.
+        let mut groups = self.groups();
+        if groups.is_closed {
+            return Err(io::Error::other("the program ends"));
+        }
+        let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        groups.running.extend(group);
+        drop(groups);
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let process = Process {
+            child,
+            group,
+            children: self.clone(),
+        };
+        match pipes {
+            (Some(stdin), Some(stdout), Some(stderr)) => Ok((process, Pipes { stdin, stdout, stderr })),
+            _ => Err(io::Error::other("the process has no pipes")),
+        }
+    }
+
+    /// Kills all process groups; no other process starts.
+    pub(crate) fn kill_all(&self) {
+        let mut groups = self.groups();
+        groups.is_closed = true;
+        for group in &groups.running {
+            kill(*group);
+        }
+    }
+
+    /// Were all processes killed?
+    pub(crate) fn were_killed(&self) -> bool {
+        self.groups().is_closed
+    }
+
+    /// Completes when no process is left.
+    pub(crate) async fn gone(&self) {
+        loop {
+            let changed = self.shared.changed.notified();
+            if self.groups().running.is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Process {
+    /// Waits for the end of the process itself, not of its group.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        // From here on the number may become another process's.
+        self.forget();
+        Ok(status)
+    }
+
+    /// Kills the process and all others of its group.
+    pub(crate) async fn kill(mut self) {
+        if let Some(group) = self.group {
+            kill(group);
+        }
+        if let Err(error) = self.wait().await {
+            tracing::warn!(%error, "a killed process cannot be waited for");
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some(group) = self.group.take() {
+            self.children.groups().running.remove(&group);
+            self.children.shared.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            kill(group);
+            self.forget();
+        }
+    }
+}
+
+fn kill(group: Pid) {
+    match kill_process_group(group, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => tracing::warn!(%error, "a process group cannot be killed"),
+    }
+}

@@ -1,0 +1,157 @@
+//! A connection for one command, and what is noticed about it meanwhile.
+
+use std::time::Duration;
+
+use natstream::connect::{Operation, ServerErrorEvent};
+use natstream::{Connection, ConnectionStatus};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::interrupt::Interrupts;
+use crate::options::ConnectionOptions;
+
+/// How long the end of a command waits until nats-server has everything.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// The library says more about a server that does not answer than "no connection": it speaks first.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// Connects, or says why not.
+pub(crate) async fn connect(
+    options: &ConnectionOptions,
+    name: &str,
+    interrupts: &mut Interrupts,
+) -> Result<Connection, Failure> {
+    let config = options.config(name)?;
+    let limit = options.timeout.saturating_add(SLACK);
+    let outcome = tokio::select! {
+        outcome = timeout(limit, Connection::connect(config)) => outcome,
+        signal = interrupts.next() => return Err(interrupted(signal)),
+    };
+    match outcome {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => {
+            let mut failure = Failure::from(error);
+            if matches!(failure.exit, Exit::NotPermitted | Exit::Usage) {
+                failure.hint = options.environment_hint().or(failure.hint);
+            }
+            Err(failure)
+        }
+        Err(_) => Err(Failure::text(
+            Exit::NoConnection,
+            format!("no connection within {}", humantime::format_duration(options.timeout)),
+        )),
+    }
+}
+
+/// Ends a connection; what was sent reaches nats-server first, if that is possible.
+pub(crate) async fn close(connection: &Connection) {
+    if let Err(error) = connection.close(CLOSE).await {
+        tracing::debug!(%error, "the end of the connection was not confirmed");
+    }
+}
+
+/// The failure of a command that a signal ended.
+pub(crate) fn interrupted(signal: &str) -> Failure {
+    Failure::text(Exit::Interrupted, format!("interrupted by {signal}"))
+}
+
+/// What nats-server refuses from now on.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    events: broadcast::Receiver<ServerErrorEvent>,
+}
+
+/// Something that this user may not do.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) operation: Operation,
+    text: String,
+}
+
+impl Refusals {
+    pub(crate) fn of(connection: &Connection) -> Self {
+        Self {
+            events: connection.server_errors(),
+        }
+    }
+
+    /// Completes with the next refusal.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn next(&mut self) -> Refusal {
+        loop {
+            match self.events.recv().await {
+                Ok(event) => {
+                    if let Some(refusal) = Refusal::of(event) {
+                        return refusal;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// A refusal that is known already.
+    pub(crate) fn try_next(&mut self) -> Option<Refusal> {
+        while let Ok(event) = self.events.try_recv() {
+            if let Some(refusal) = Refusal::of(event) {
+                return Some(refusal);
+            }
+        }
+        None
+    }
+}
+
+impl Refusal {
+    fn of(event: ServerErrorEvent) -> Option<Self> {
+        match event {
+            ServerErrorEvent::PermissionViolation { operation, .. } => Some(Self {
+                operation,
+                text: event.to_string(),
+            }),
+            other => {
+                tracing::warn!(error = %other, "nats-server complains");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn into_failure(self) -> Failure {
+        let failure = Failure::text(Exit::NotPermitted, self.text);
+        match self.operation {
+            Operation::Subscribe => failure.with_hint(
+                "the user's permissions decide; where answers are received can be changed with --inbox-prefix",
+            ),
+            _ => failure.with_hint("the user's permissions on nats-server decide"),
+        }
+    }
+}
+
+/// Tells about lost and found connections; completes when the connection is closed for good.
+pub(crate) async fn tell_state(connection: &Connection, console: Console) {
+    let mut states = connection.state();
+    let mut was_connected = true;
+    loop {
+        let status = states.borrow_and_update().status;
+        let is_connected = status == ConnectionStatus::Connected;
+        match (was_connected, is_connected) {
+            _ if status == ConnectionStatus::Closed => return,
+            (true, false) => console.progress("the connection is lost; reconnecting"),
+            (false, true) => console.progress("connected again"),
+            _ => {}
+        }
+        was_connected = is_connected;
+        if states.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The program `natstream`, run as its users run it, against a real nats-server.
+
+mod call;
+mod command;
+mod exit;
+mod file;
+mod serve;
+mod support;
