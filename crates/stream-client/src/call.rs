@@ -149,7 +149,9 @@ impl Call {
             let Some(transmit) = state.inbound.poll_transmit(now) else {
                 return;
             };
-            let reply = state.route.as_ref().filter(|_| transmit.control);
+            // Across accounts a reply would make one more mapping each time (rule 47).
+            let wants_reply = transmit.control && !stream_proto::is_mapped(control);
+            let reply = state.route.as_ref().filter(|_| wants_reply);
             let message = OutboundMessage {
                 subject: control.clone(),
                 reply: reply.map(|route| route.subject().clone()),

@@ -70,7 +70,8 @@ impl Open {
             let _ = write!(out, ";h={}", millis(heartbeat));
         }
         if let Some(deadline) = self.deadline {
-            let _ = write!(out, ";d={}", millis(deadline));
+            // Rounded up: the responder's clock must not run out before the caller's.
+            let _ = write!(out, ";d={}", millis(deadline + Duration::from_nanos(999_999)));
         }
         out
     }

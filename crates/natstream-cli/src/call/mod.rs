@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use natstream::connect::check_publish_subject;
-use natstream::{Code, Connection, Pool, RequestBuilder, RequestError, Responses};
+use natstream::{Connection, Pool, RequestBuilder, RequestError, Responses};
 
 use self::format::Format;
 use self::summary::{Ended, Summary};
@@ -134,10 +134,6 @@ pub(crate) async fn run(mut context: Context, args: CallArgs) -> Result<Exit, Fa
         Ended::Complete | Ended::MaxItems | Ended::OutputClosed => Ok(Exit::Complete),
         Ended::Interrupted(signal) => Err(session::interrupted(signal)),
         Ended::Stopped { failure, .. } => Err(failure),
-        Ended::DeadlineThere(error) => Err(Failure {
-            exit: Exit::ClockRanOut,
-            ..Failure::from(error)
-        }),
         Ended::Failed(error) => Err(error.into()),
     }
 }
@@ -228,7 +224,6 @@ async fn print(responses: &mut Responses, output: &mut Output, args: &CallArgs, 
                     return Ended::MaxItems;
                 }
             }
-            Some(Err(error)) if args.deadline.is_some() && says_deadline(&error) => return Ended::DeadlineThere(error),
             Some(Err(error)) => return Ended::Failed(error),
             None => return Ended::Complete,
         }
@@ -243,12 +238,6 @@ async fn next_if_ready(responses: &mut Responses) -> Option<Option<Result<Bytes,
         Poll::Pending => Poll::Ready(None),
     })
     .await
-}
-
-fn says_deadline(error: &RequestError) -> bool {
-    error
-        .status()
-        .is_some_and(|status| status.code == Code::DeadlineExceeded)
 }
 
 /// A closed pipe is not an error; a full disk is.

@@ -15,8 +15,6 @@ use crate::size;
 pub(crate) enum Ended {
     /// All items arrived.
     Complete,
-    /// The deadline passed, and the other side noticed first. Both keep the clock (rule 57 of the protocol).
-    DeadlineThere(RequestError),
     /// The other side failed, or the answer did not arrive.
     Failed(RequestError),
     /// By a signal.
@@ -41,7 +39,7 @@ impl Ended {
     /// May the other side be still at work?
     pub(crate) fn leaves_early(&self) -> bool {
         match self {
-            Self::Complete | Self::DeadlineThere(_) | Self::Stopped { .. } => false,
+            Self::Complete | Self::Stopped { .. } => false,
             Self::Failed(error) => error.kind() == RequestErrorKind::Timeout,
             Self::Interrupted(_) | Self::MaxItems | Self::OutputClosed => true,
         }
@@ -51,7 +49,6 @@ impl Ended {
     fn word(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
-            Self::DeadlineThere(_) => "timeout",
             Self::Interrupted(_) => "interrupted",
             Self::MaxItems => "max_items",
             Self::OutputClosed => "output_closed",
@@ -118,10 +115,6 @@ impl Summary {
             "ended": ended.word(),
         });
         match ended {
-            Ended::DeadlineThere(error) => {
-                summary["error"] = error.to_string().into();
-                summary["clock"] = clock_word(Clock::Deadline).into();
-            }
             Ended::Failed(error) => {
                 summary["error"] = error.to_string().into();
                 if let Some(clock) = error.clock() {

@@ -385,12 +385,12 @@ impl Inbound {
         self.timers.progressed();
         self.events.readable = true;
         if let Some((status, items)) = unit.fin {
-            self.complete(position, status, items);
+            self.complete(now, position, status, items);
         }
     }
 
     /// The last unit is here, and everything before it.
-    fn complete(&mut self, position: u64, status: Status, items: u64) {
+    fn complete(&mut self, now: Instant, position: u64, status: Status, items: u64) {
         let received = self.scanner.items();
         let malformed = if self.scanner.is_inside_item() {
             Some(Malformed::ItemUnfinished)
@@ -412,6 +412,9 @@ impl Inbound {
                 items,
                 trailers: status.details,
             }
+        } else if status.code == Code::DeadlineExceeded && self.timers.is_past_deadline(now) {
+            // Both sides keep the deadline (rule 57); whose clock is looked at first is chance.
+            Termination::TimedOut(Clock::Deadline)
         } else if status.not_processed && position == 0 && !has_data {
             Termination::Refused(status)
         } else {

@@ -107,6 +107,10 @@ impl Timers {
         self.rewind = None;
     }
 
+    pub(super) fn is_past_deadline(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     pub(super) fn take_rewind(&mut self) -> bool {
         self.rewind
             .as_mut()

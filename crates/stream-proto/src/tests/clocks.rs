@@ -37,6 +37,41 @@ fn the_deadline_is_kept_by_both_sides() {
 }
 
 #[test]
+fn the_verdict_on_a_passed_deadline_does_not_depend_on_whose_clock_was_first() {
+    let config = InboundConfig {
+        deadline: Some(Duration::from_micros(999_500)),
+        ..InboundConfig::default()
+    };
+    let mut pair = Pair::new(config, &OutboundConfig::default());
+    // The header says no less than the caller's clock, in whole milliseconds.
+    let offer = Open::parse(&pair.inbound.open().encode());
+    assert!(
+        matches!(offer, Ok(Offer::Supported(Open { deadline: Some(deadline), .. })) if deadline == Duration::from_secs(1))
+    );
+    let end = Status::new(Code::DeadlineExceeded, "");
+    pair.outbound.finish(end.clone());
+    let now = pair.now + Duration::from_secs(1);
+    let transmit = pair.outbound.poll_transmit(now).expect("the end");
+    let header = pair.outbound.answer().encode();
+    let message = Message {
+        header: Some(&header),
+        has_headers: true,
+        payload: transmit.payload,
+        ..Message::default()
+    };
+    // The message is looked at before the timer, which is due as well.
+    pair.inbound.handle(now, &message);
+    assert_eq!(
+        pair.inbound.termination(),
+        Some(&Termination::TimedOut(Clock::Deadline))
+    );
+    // Without a deadline of its own, or before it, these are the responder's words.
+    let mut inbound = Inbound::new(InboundConfig::default(), pair.now);
+    inbound.handle(now, &message);
+    assert_eq!(inbound.termination(), Some(&Termination::Failed(end)));
+}
+
+#[test]
 fn a_deadline_closes_with_its_own_code() {
     let config = InboundConfig {
         deadline: Some(Duration::from_secs(1)),
