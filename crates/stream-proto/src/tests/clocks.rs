@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::pair::{Pair, Side};
 use super::*;
+use crate::Offer;
 use crate::{Clock, CloseReason, Code, Termination};
 
 #[test]
