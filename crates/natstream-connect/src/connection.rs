@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::{Client, ServerInfo, SubscribeError};
 use futures_util::Sink;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -177,6 +178,7 @@ impl Connection {
             client,
             closed: AtomicBool::new(false),
             driver: OnceLock::new(),
+            runtime: Handle::current(),
             inbox_prefix,
             selector,
             signals,
@@ -268,14 +270,12 @@ impl Connection {
 
     /// The driver of this connection's streams: one task and one timer for any number of them.
     ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime, when it is asked for the first time.
+    /// It runs on the runtime that made the connection.
     #[must_use]
     pub fn driver(&self) -> &Driver {
         self.inner
             .driver
-            .get_or_init(|| Driver::spawn(self.inner.client.clone()))
+            .get_or_init(|| Driver::spawn(&self.inner.runtime, self.inner.client.clone()))
     }
 
     /// A new router: one subscription below this connection's inbox prefix for any number of reply subjects.
@@ -290,7 +290,13 @@ impl Connection {
     ///
     /// Dropping the future leaves nothing behind.
     pub async fn router(&self, unrouted: Arc<dyn Unrouted>) -> Result<Router, SubscribeError> {
-        Router::subscribe(&self.inner.client, &self.inner.inbox_prefix, unrouted).await
+        Router::subscribe(
+            &self.inner.runtime,
+            &self.inner.client,
+            &self.inner.inbox_prefix,
+            unrouted,
+        )
+        .await
     }
 
     /// Waits until the server has processed everything that was handed to this connection before,
@@ -358,6 +364,8 @@ pub(crate) struct Inner {
     client: Client,
     /// Started with the first stream.
     driver: OnceLock<Driver>,
+    /// Where this connection's tasks run: the runtime that made it, not the one that happens to ask first.
+    runtime: Handle,
     /// Set by `close`: nothing that async-nats does afterwards counts.
     closed: AtomicBool,
     inbox_prefix: String,

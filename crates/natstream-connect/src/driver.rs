@@ -1,14 +1,16 @@
 //! One task for all streams of a connection: their timers, and those that wait to send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_nats::Client;
+use async_nats::message::OutboundMessage;
+use async_nats::{Client, PublishError};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -21,23 +23,8 @@ const STREAMS_PER_TURN: usize = 64;
 pub trait Driven: Send + Sync + 'static {
     /// Does what is due at `now`: timers, and what waits to be sent.
     ///
-    /// It must not block. A deadline that was armed counts as used up.
+    /// It must not block. A deadline that has come counts as used up: tell the [`DeadlineSlot`].
     fn drive(self: Arc<Self>, now: Instant);
-}
-
-/// A deadline that was armed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline {
-    at: Instant,
-    id: u64,
-}
-
-impl Deadline {
-    /// When it is due.
-    #[must_use]
-    pub fn at(&self) -> Instant {
-        self.at
-    }
 }
 
 /// The driver of one connection's streams. Cloning gives another handle to the same one.
@@ -54,7 +41,7 @@ struct Shared {
     /// What the numbers of [`Driver::nanos`] count from.
     origin: Instant,
     state: Mutex<State>,
-    wake: Notify,
+    wake: Arc<Notify>,
     next_id: AtomicU64,
     publisher: Publisher,
 }
@@ -62,13 +49,21 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// To be driven as soon as possible.
-    runnable: Vec<Arc<dyn Driven>>,
+    runnable: VecDeque<Arc<dyn Driven>>,
     /// To be driven when the connection takes messages again.
     blocked: Vec<Arc<dyn Driven>>,
     deadlines: BTreeMap<Deadline, Arc<dyn Driven>>,
     /// What the task sleeps until; `None` while it is awake.
     sleeps_until: Option<Option<Instant>>,
+    /// The task has ended, or is about to: nothing is kept any more.
     closed: bool,
+}
+
+/// A deadline that was armed: its moment, and a number that makes it unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Deadline {
+    at: Instant,
+    id: u64,
 }
 
 struct Alive {
@@ -76,28 +71,22 @@ struct Alive {
 }
 
 impl Driver {
-    pub(crate) fn spawn(client: Client) -> Self {
+    pub(crate) fn spawn(runtime: &Handle, client: Client) -> Self {
+        let wake = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
-            publisher: Publisher::new(client.clone()),
+            publisher: Publisher::new(client.clone(), wake.clone()),
             origin: now(),
             state: Mutex::default(),
-            wake: Notify::new(),
+            wake,
             next_id: AtomicU64::new(0),
         });
-        #[expect(clippy::disallowed_methods, reason = "this is the driver's task")]
-        tokio::spawn(run(shared.clone(), client));
+        runtime.spawn(run(Running(shared.clone()), client));
         Self {
             _alive: Arc::new(Alive {
                 shared: Arc::downgrade(&shared),
             }),
             shared,
         }
-    }
-
-    /// The connection's sending side.
-    #[must_use]
-    pub fn publisher(&self) -> &Publisher {
-        &self.shared.publisher
     }
 
     /// The time, as the driver's deadlines count it.
@@ -112,22 +101,67 @@ impl Driver {
         u64::try_from(at.saturating_duration_since(self.shared.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The moment that [`nanos`](Self::nanos) gives this number for; about 30 years from now when it is too far away.
-    #[must_use]
-    pub fn at_nanos(&self, nanos: u64) -> Instant {
-        const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-        self.shared.origin + Duration::from_nanos(nanos).min(FAR)
+    /// Hands over the messages that `next` gives, as far as the connection takes them; `next` is asked only when there is
+    /// room. When there is none, `waits` is set, and `stream` is driven once there is: it clears `waits` then.
+    ///
+    /// # Errors
+    /// When a message exceeds `max_payload` or the connection has just been closed. The message is gone.
+    pub fn hand_over(
+        &self,
+        stream: &Arc<impl Driven>,
+        waits: &mut bool,
+        mut next: impl FnMut() -> Option<OutboundMessage>,
+    ) -> Result<(), PublishError> {
+        let mut publisher = self.shared.publisher.lock();
+        loop {
+            let Some(slot) = publisher.reserve() else {
+                if !std::mem::replace(waits, true) {
+                    self.wait_ready(stream.clone());
+                }
+                return Ok(());
+            };
+            match next() {
+                Some(message) => slot.publish(message)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands over one message if that is possible now; it is skipped otherwise. For what the peer asks for again.
+    pub fn try_send(&self, message: OutboundMessage) -> bool {
+        let mut publisher = self.shared.publisher.lock();
+        publisher.reserve().is_some_and(|slot| match slot.publish(message) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "a message could not be handed over");
+                false
+            }
+        })
     }
 
     /// Drives `stream` soon, in the driver's task.
     pub fn schedule(&self, stream: Arc<dyn Driven>) {
-        self.shared.state.lock().runnable.push(stream);
-        self.shared.wake.notify_one();
+        let mut state = self.shared.state.lock();
+        if !state.closed {
+            state.runnable.push_back(stream);
+            drop(state);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Streams with a deadline, and streams that wait to send: for leak checks.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.shared.state.lock();
+        (state.deadlines.len(), state.blocked.len())
     }
 
     /// Drives `stream` when the connection takes messages again.
-    pub fn wait_ready(&self, stream: Arc<dyn Driven>) {
+    fn wait_ready(&self, stream: Arc<dyn Driven>) {
         let mut state = self.shared.state.lock();
+        if state.closed {
+            return;
+        }
         state.blocked.push(stream);
         // Only the first needs to wake the task, which looks at the list before it sleeps.
         if state.blocked.len() == 1 {
@@ -136,12 +170,13 @@ impl Driver {
         }
     }
 
-    /// Drives `stream` at `at`. Cancel with [`disarm`](Self::disarm) what is not needed any more: it keeps the stream alive.
-    #[must_use = "keep it to disarm it"]
-    pub fn arm(&self, at: Instant, stream: Arc<dyn Driven>) -> Deadline {
+    fn arm(&self, at: Instant, stream: Arc<dyn Driven>) -> Option<Deadline> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let deadline = Deadline { at, id };
         let mut state = self.shared.state.lock();
+        if state.closed {
+            return None;
+        }
         state.deadlines.insert(deadline, stream);
         let is_earlier = state
             .sleeps_until
@@ -150,19 +185,19 @@ impl Driver {
             drop(state);
             self.shared.wake.notify_one();
         }
-        deadline
+        Some(deadline)
     }
 
-    /// Forgets a deadline. One that was used up is no error.
-    pub fn disarm(&self, deadline: Deadline) {
-        self.shared.state.lock().deadlines.remove(&deadline);
+    fn disarm(&self, deadline: Deadline) {
+        // Bound, so that the stream is dropped after the lock is released.
+        let removed = self.shared.state.lock().deadlines.remove(&deadline);
+        drop(removed);
     }
 
-    /// Streams with a deadline, and streams that wait to send: for leak checks.
-    #[must_use]
-    pub fn load(&self) -> (usize, usize) {
-        let state = self.shared.state.lock();
-        (state.deadlines.len(), state.blocked.len())
+    /// The moment that [`nanos`](Self::nanos) gives this number for; about 30 years from now when it is too far away.
+    fn at_nanos(&self, nanos: u64) -> Instant {
+        const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+        self.shared.origin + Duration::from_nanos(nanos).min(FAR)
     }
 }
 
@@ -176,6 +211,35 @@ impl fmt::Debug for Driver {
     }
 }
 
+/// The one deadline that a stream has with its driver. An armed one keeps the stream alive.
+#[derive(Debug, Default)]
+pub struct DeadlineSlot {
+    armed: Option<Deadline>,
+}
+
+impl DeadlineSlot {
+    /// Sees to it that `stream` is driven at `at`, in nanoseconds of [`Driver::nanos`]; `None` gives the deadline back.
+    ///
+    /// A deadline that is too early does no harm, so it is left alone: moving it for every message would cost more.
+    pub fn set(&mut self, driver: &Driver, at: Option<u64>, stream: &Arc<impl Driven>) {
+        let at = at.map(|nanos| driver.at_nanos(nanos));
+        if let (Some(at), Some(armed)) = (at, self.armed)
+            && armed.at <= at
+        {
+            return;
+        }
+        if let Some(armed) = self.armed.take() {
+            driver.disarm(armed);
+        }
+        self.armed = at.and_then(|at| driver.arm(at, stream.clone()));
+    }
+
+    /// The stream is driven at `now`: a deadline that has come is used up, one that lies ahead stays.
+    pub fn fired(&mut self, now: Instant) {
+        self.armed = self.armed.filter(|armed| armed.at > now);
+    }
+}
+
 impl Drop for Alive {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
@@ -185,9 +249,28 @@ impl Drop for Alive {
     }
 }
 
-async fn run(shared: Arc<Shared>, client: Client) {
+/// The task's own handle: however the task ends, with its runtime too, the streams are let go.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        let left = std::mem::replace(
+            &mut *state,
+            State {
+                closed: true,
+                ..State::default()
+            },
+        );
+        drop(state);
+        drop(left);
+    }
+}
+
+async fn run(running: Running, client: Client) {
+    let shared = &running.0;
     let mut report: Option<Report> = None;
-    let mut due = Vec::new();
+    let mut due = Vec::with_capacity(STREAMS_PER_TURN);
     loop {
         let (until, is_blocked) = {
             let mut state = shared.state.lock();
@@ -199,14 +282,9 @@ async fn run(shared: Arc<Shared>, client: Client) {
             state.sleeps_until = due.is_empty().then_some(until);
             (until, !state.blocked.is_empty())
         };
-        if !due.is_empty() {
-            for (count, stream) in due.drain(..).enumerate() {
-                stream.drive(now());
-                if count % STREAMS_PER_TURN == STREAMS_PER_TURN - 1 {
-                    tokio::task::yield_now().await;
-                }
-            }
-            continue;
+        let is_busy = !due.is_empty();
+        for stream in due.drain(..) {
+            stream.drive(now());
         }
         if report.is_none() {
             report = shared.publisher.report_wanted().map(|handed| {
@@ -219,19 +297,11 @@ async fn run(shared: Arc<Shared>, client: Client) {
             });
         }
         tokio::select! {
+            // Whatever was driven may have left more to do; others get their turn first.
+            () = tokio::task::yield_now(), if is_busy => {}
             () = shared.wake.notified() => {}
-            () = sleep_until(until) => {}
-            is_open = shared.publisher.ready(), if is_blocked => {
-                let mut state = shared.state.lock();
-                let blocked = std::mem::take(&mut state.blocked);
-                if is_open {
-                    state.runnable.extend(blocked);
-                } else {
-                    // Nothing will ever be sent again; the streams' timers end them.
-                    drop(state);
-                    drop(blocked);
-                }
-            }
+            () = sleep_until(until), if !is_busy => {}
+            is_open = shared.publisher.ready(), if is_blocked => release_blocked(shared, is_open),
             handed = reported(&mut report) => {
                 shared.publisher.flushed(handed);
                 report = None;
@@ -240,12 +310,28 @@ async fn run(shared: Arc<Shared>, client: Client) {
     }
 }
 
-/// Moves what is to be driven now into `due`.
+/// Moves what is to be driven now into `due`, a turn's worth of it.
 fn take_due(state: &mut State, due: &mut Vec<Arc<dyn Driven>>) {
-    due.append(&mut state.runnable);
+    let turn = state.runnable.len().min(STREAMS_PER_TURN);
+    due.extend(state.runnable.drain(..turn));
     let now = now();
-    while let Some(entry) = state.deadlines.first_entry().filter(|entry| entry.key().at <= now) {
-        due.push(entry.remove());
+    while due.len() < STREAMS_PER_TURN {
+        match state.deadlines.first_entry().filter(|entry| entry.key().at <= now) {
+            Some(entry) => due.push(entry.remove()),
+            None => break,
+        }
+    }
+}
+
+fn release_blocked(shared: &Shared, is_open: bool) {
+    let mut state = shared.state.lock();
+    let blocked = std::mem::take(&mut state.blocked);
+    if is_open {
+        state.runnable.extend(blocked);
+    } else {
+        // Nothing will ever be sent again; the router tells the streams.
+        drop(state);
+        drop(blocked);
     }
 }
 

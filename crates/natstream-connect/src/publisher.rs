@@ -2,14 +2,17 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_nats::connection::State;
+use async_nats::message::OutboundMessage;
 use async_nats::{Client, PublishError};
 use futures_util::SinkExt as _;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 use tokio::task::coop;
 
 /// Bytes that may wait inside async-nats, which counts its queue in commands only: 2,048 commands of 64 KiB would be
@@ -24,29 +27,34 @@ const RECHECK: Duration = Duration::from_millis(20);
 
 /// The sending side of one connection, shared by all its streams.
 ///
-/// [`lock`](Self::lock) gives the right to hand over messages; each must be preceded by a
-/// [`poll_ready`](PublisherGuard::poll_ready) that says yes. Nothing waits and nothing is queued here: what cannot be
-/// handed over stays with its stream, which tries again when the [`Driver`](crate::Driver) says so.
+/// Nothing waits and nothing is queued here: what cannot be handed over stays with its stream, which tries again when the
+/// [`Driver`](crate::Driver) says so.
 ///
 /// Memory: at most 8 MiB handed over and not yet written, and one message more.
 #[derive(Debug)]
-pub struct Publisher {
+pub(crate) struct Publisher {
     client: Mutex<Client>,
+    /// Of the driver's task. Whoever finds the queue full leaves this waker behind: any other would take its place.
+    waker: Mutex<Waker>,
+    /// Wakes the driver's task when a report is wanted.
+    wake: Arc<Notify>,
     handed: AtomicU64,
     written: AtomicU64,
 }
 
 impl Publisher {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, wake: Arc<Notify>) -> Self {
         Self {
             client: Mutex::new(client),
+            waker: Mutex::new(Waker::noop().clone()),
+            wake,
             handed: AtomicU64::new(0),
             written: AtomicU64::new(0),
         }
     }
 
     /// The right to hand over messages. Hold it briefly; other streams wait for it.
-    pub fn lock(&self) -> PublisherGuard<'_> {
+    pub(crate) fn lock(&self) -> PublisherGuard<'_> {
         PublisherGuard {
             client: self.client.lock(),
             publisher: self,
@@ -61,7 +69,7 @@ impl Publisher {
         loop {
             let (queue, state) = {
                 let mut client = self.client.lock();
-                (poll_now(&mut client), client.connection_state())
+                (self.poll_now(&mut client), client.connection_state())
             };
             match queue {
                 Poll::Ready(Err(_)) => return false,
@@ -71,8 +79,9 @@ impl Publisher {
             }
         }
         poll_fn(|cx| {
+            self.waker.lock().clone_from(cx.waker());
             if self.unwritten() >= MAX_UNWRITTEN {
-                // `flushed` wakes the driver.
+                // The report that is under way wakes the driver.
                 return Poll::Pending;
             }
             match self.client.lock().poll_ready_unpin(cx) {
@@ -93,42 +102,63 @@ impl Publisher {
         self.written.fetch_max(handed, Ordering::AcqRel);
     }
 
+    /// Is there room in the queue of async-nats, without waiting for it? A place is reserved then; it is used next.
+    fn poll_now(&self, client: &mut Client) -> Poll<Result<(), PublishError>> {
+        // Tokio's cooperative budget would make an almost unused queue look full to a task that has worked for long.
+        let poll = pin!(coop::unconstrained(poll_fn(|cx| client.poll_ready_unpin(cx))));
+        poll.poll(&mut Context::from_waker(&self.waker.lock()))
+    }
+
     fn unwritten(&self) -> u64 {
-        self.handed.load(Ordering::Acquire) - self.written.load(Ordering::Acquire)
+        // `written` is read first: it never passes `handed`, which only grows.
+        let written = self.written.load(Ordering::Acquire);
+        self.handed.load(Ordering::Acquire).saturating_sub(written)
     }
 }
 
 /// The right to hand over messages.
 #[derive(Debug)]
-pub struct PublisherGuard<'a> {
+pub(crate) struct PublisherGuard<'a> {
     client: MutexGuard<'a, Client>,
     publisher: &'a Publisher,
 }
 
 impl PublisherGuard<'_> {
-    /// Can one message be handed over now? Never while the connection is down.
-    pub fn poll_ready(&mut self) -> bool {
+    /// A place for one message, if it can be handed over now. None while the connection is down.
+    pub(crate) fn reserve(&mut self) -> Option<Slot<'_>> {
         if self.publisher.unwritten() >= MAX_UNWRITTEN || self.client.connection_state() != State::Connected {
-            return false;
+            return None;
         }
-        matches!(poll_now(&mut self.client), Poll::Ready(Ok(())))
-    }
-
-    /// Hands over a message; [`poll_ready`](Self::poll_ready) must have said yes.
-    ///
-    /// # Errors
-    /// When the message exceeds `max_payload`, or the connection has been closed.
-    pub fn publish(&mut self, message: async_nats::message::OutboundMessage) -> Result<(), PublishError> {
-        let bytes = message.payload.len() as u64;
-        self.client.start_send_unpin(message)?;
-        self.publisher.handed.fetch_add(bytes, Ordering::AcqRel);
-        Ok(())
+        match self.publisher.poll_now(&mut self.client) {
+            Poll::Ready(Ok(())) => Some(Slot {
+                client: &mut self.client,
+                publisher: self.publisher,
+            }),
+            _ => None,
+        }
     }
 }
 
-/// Is there room in the queue of async-nats, without waiting for it? A place is reserved then; it is used next.
-fn poll_now(client: &mut Client) -> Poll<Result<(), PublishError>> {
-    // Tokio's cooperative budget would make an almost unused queue look full to a task that has worked for long.
-    let poll = pin!(coop::unconstrained(poll_fn(|cx| client.poll_ready_unpin(cx))));
-    poll.poll(&mut Context::from_waker(Waker::noop()))
+/// A place for one message. Not using it does no harm: the next one gets it.
+#[derive(Debug)]
+pub(crate) struct Slot<'a> {
+    client: &'a mut Client,
+    publisher: &'a Publisher,
+}
+
+impl Slot<'_> {
+    /// Hands the message over.
+    ///
+    /// # Errors
+    /// When the message exceeds `max_payload`, or the connection has just been closed.
+    pub(crate) fn publish(self, message: OutboundMessage) -> Result<(), PublishError> {
+        let bytes = message.payload.len() as u64;
+        self.client.start_send_unpin(message)?;
+        let before = self.publisher.unwritten();
+        self.publisher.handed.fetch_add(bytes, Ordering::AcqRel);
+        if before < REPORT_AFTER && before + bytes >= REPORT_AFTER {
+            self.publisher.wake.notify_one();
+        }
+        Ok(())
+    }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use async_nats::{Client, Message, Subject};
+use async_nats::{Client, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::token::token;
@@ -17,6 +18,9 @@ pub trait Route: Send + Sync + 'static {
     ///
     /// `rest` is what follows the route's subject, without the dot; it is empty for the subject itself.
     fn deliver(self: Arc<Self>, rest: &str, message: Message);
+
+    /// Nothing more will ever be delivered: the connection is closed. The route is removed already.
+    fn ended(self: Arc<Self>);
 }
 
 /// Gets the messages that belong to no route.
@@ -52,33 +56,19 @@ impl Router {
     /// When it returns, the subscription has been handed to the connection, so what is published on the same connection
     /// from here on finds it in place.
     pub(crate) async fn subscribe(
+        runtime: &Handle,
         client: &Client,
         inbox_prefix: &str,
         unrouted: Arc<dyn Unrouted>,
     ) -> Result<Self, async_nats::SubscribeError> {
         let prefix = format!("{inbox_prefix}.{}.", token());
-        let mut subscriber = client.subscribe(format!("{prefix}>")).await?;
+        let subscriber = client.subscribe(format!("{prefix}>")).await?;
         let shared = Arc::new(Shared {
             prefix,
             routes: Mutex::default(),
         });
-        let (alive, mut gone) = oneshot::channel();
-        let routes = shared.clone();
-        let task = async move {
-            loop {
-                let message = tokio::select! {
-                    biased;
-                    message = subscriber.next() => message,
-                    _ = &mut gone => None,
-                };
-                let Some(message) = message else {
-                    break;
-                };
-                routes.dispatch(message, &*unrouted);
-            }
-        };
-        #[expect(clippy::disallowed_methods, reason = "this is the router's task")]
-        tokio::spawn(task);
+        let (alive, gone) = oneshot::channel();
+        runtime.spawn(run(Running(shared.clone()), subscriber, unrouted, gone));
         Ok(Self {
             shared,
             alive: Arc::new(alive),
@@ -124,6 +114,39 @@ impl fmt::Debug for Router {
             .field("prefix", &self.prefix())
             .field("routes", &self.len())
             .finish()
+    }
+}
+
+/// The task's own handle: however the task ends, with its runtime too, the routes are let go.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut *self.0.routes.lock());
+        drop(left);
+    }
+}
+
+async fn run(
+    running: Running,
+    mut subscriber: Subscriber,
+    unrouted: Arc<dyn Unrouted>,
+    mut gone: oneshot::Receiver<()>,
+) {
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = subscriber.next() => message,
+            _ = &mut gone => return,
+        };
+        match message {
+            Some(message) => running.0.dispatch(message, &*unrouted),
+            None => break,
+        }
+    }
+    let left = std::mem::take(&mut *running.0.routes.lock());
+    for route in left.into_values() {
+        route.ended();
     }
 }
 

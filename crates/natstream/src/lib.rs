@@ -42,7 +42,9 @@ pub use natstream_connect::{
     async_nats,
 };
 #[cfg(feature = "client")]
-pub use stream_client::{Clock, Guarantee, Pool, RequestBuilder, RequestError, RequestErrorKind, Responses};
+pub use stream_client::{
+    Clock, Guarantee, Pool, PoolBuilder, RequestBuilder, RequestError, RequestErrorKind, Responses,
+};
 pub use stream_proto::{self as proto, CloseReason, Code, LostCause, Status, Termination};
 #[cfg(feature = "server")]
 pub use stream_server::{

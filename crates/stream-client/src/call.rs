@@ -1,12 +1,13 @@
 //! One attempt of a call: the machine, and what connects it to a router and a driver.
 
+use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
-use natstream_connect::{Deadline, Driven, Driver, Route, RouteGuard};
+use natstream_connect::{DeadlineSlot, Driven, Driver, Route, RouteGuard};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
     CloseCode, ControlUse, Frame, HEADER, Inbound, InboundEvent, InboundStats, Instant, Items, Message, Termination,
@@ -16,7 +17,6 @@ use stream_proto::{
 const COPY_BELOW: usize = 4096;
 
 /// One attempt. The router delivers into it, the driver wakes it, the user's [`Responses`](crate::Responses) reads it.
-#[derive(Debug)]
 pub(crate) struct Call {
     driver: Driver,
     /// What subjects that a responder names may begin with.
@@ -24,7 +24,6 @@ pub(crate) struct Call {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
 struct State {
     inbound: Inbound,
     /// Own reply subject; `None` when nothing more can arrive.
@@ -33,7 +32,7 @@ struct State {
     control: Option<Subject>,
     metadata: Option<HeaderMap>,
     waker: Option<Waker>,
-    deadline: Option<Deadline>,
+    deadline: DeadlineSlot,
     waits_to_send: bool,
 }
 
@@ -56,7 +55,7 @@ impl Call {
                 control: None,
                 metadata: None,
                 waker: None,
-                deadline: None,
+                deadline: DeadlineSlot::default(),
                 waits_to_send: false,
             }),
         })
@@ -72,28 +71,40 @@ impl Call {
     pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Next> {
         let now = self.now();
         let mut state = self.state.lock();
+        // Dropped after the lock is released: a waker may own more than it seems.
+        let mut stale = None;
         let next = match state.inbound.poll_items(now) {
             Some(items) => Poll::Ready(Next::Items(items)),
             None => match state.inbound.termination() {
                 Some(termination) => Poll::Ready(Next::End(termination.clone())),
                 None => {
                     if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                        state.waker = Some(cx.waker().clone());
+                        stale = state.waker.replace(cx.waker().clone());
                     }
                     Poll::Pending
                 }
             },
         };
         self.settle(state);
+        drop(stale);
         next
+    }
+
+    /// The user waits no longer, for now.
+    pub(crate) fn pause(self: &Arc<Self>) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.inbound.pause_waiting(now);
+        self.settle(state);
     }
 
     /// The user lost interest.
     pub(crate) fn cancel(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        state.waker = None;
+        let stale = state.waker.take();
         state.inbound.cancel();
         self.settle(state);
+        drop(stale);
     }
 
     pub(crate) fn metadata(&self) -> Option<HeaderMap> {
@@ -115,13 +126,14 @@ impl Call {
         let mut ended = None;
         while let Some(event) = state.inbound.poll_event() {
             match event {
-                InboundEvent::Readable => wake = state.waker.take(),
+                InboundEvent::Readable => wake = state.waker.take().or(wake),
                 // What still arrives is nobody's from here on; the router's owner answers it (rule 9).
                 InboundEvent::Terminated => ended = state.route.take(),
                 _ => {}
             }
         }
-        self.rearm(&mut state);
+        let next = state.inbound.poll_timeout().map(Instant::as_nanos);
+        state.deadline.set(&self.driver, next, self);
         drop(state);
         drop(ended);
         if let Some(waker) = wake {
@@ -134,56 +146,32 @@ impl Call {
         if !state.inbound.wants_transmit() {
             return;
         }
-        let Some(control) = &state.control else {
+        let State {
+            inbound,
+            route,
+            control: Some(control),
+            waits_to_send,
+            ..
+        } = state
+        else {
             return;
         };
         let now = self.now();
-        let mut publisher = self.driver.publisher().lock();
-        while state.inbound.wants_transmit() {
-            if !publisher.poll_ready() {
-                if !std::mem::replace(&mut state.waits_to_send, true) {
-                    self.driver.wait_ready(self.clone());
-                }
-                return;
-            }
-            let Some(transmit) = state.inbound.poll_transmit(now) else {
-                return;
-            };
+        let handed = self.driver.hand_over(self, waits_to_send, || {
+            let transmit = inbound.poll_transmit(now)?;
             // Across accounts a reply would make one more mapping each time (rule 47).
             let wants_reply = transmit.control && !stream_proto::is_mapped(control);
-            let reply = state.route.as_ref().filter(|_| wants_reply);
-            let message = OutboundMessage {
+            let reply = route.as_ref().filter(|_| wants_reply);
+            Some(OutboundMessage {
                 subject: control.clone(),
                 reply: reply.map(|route| route.subject().clone()),
                 payload: transmit.payload,
                 headers: None,
-            };
-            if let Err(error) = publisher.publish(message) {
-                tracing::debug!(%error, "a control message could not be handed over");
-                return;
-            }
-        }
-    }
-
-    /// Sees to it that the driver comes back in time. A deadline that is too early does no harm, so it is left alone.
-    fn rearm(self: &Arc<Self>, state: &mut State) {
-        let next = state
-            .inbound
-            .poll_timeout()
-            .map(|at| self.driver.at_nanos(at.as_nanos()));
-        match (next, state.deadline) {
-            (Some(next), Some(armed)) if armed.at() <= next => {}
-            (Some(next), armed) => {
-                if let Some(armed) = armed {
-                    self.driver.disarm(armed);
-                }
-                state.deadline = Some(self.driver.arm(next, self.clone()));
-            }
-            (None, Some(armed)) => {
-                self.driver.disarm(armed);
-                state.deadline = None;
-            }
-            (None, None) => {}
+            })
+        });
+        if let Err(error) = handed {
+            // Only a closed connection refuses so small a message; the router ends the call then.
+            tracing::debug!(%error, "a control message could not be handed over");
         }
     }
 }
@@ -191,9 +179,13 @@ impl Call {
 impl Route for Call {
     fn deliver(self: Arc<Self>, _rest: &str, message: async_nats::Message) {
         let now = self.now();
-        let reply = message
-            .reply
-            .filter(|reply| stream_proto::is_safe_reply(reply, &self.prefixes));
+        let reply = message.reply.filter(|reply| {
+            let is_safe = stream_proto::is_safe_reply(reply, &self.prefixes);
+            if !is_safe {
+                tracing::debug!(%reply, "a control subject is not below a configured prefix, and is not used");
+            }
+            is_safe
+        });
         let input = Message {
             status: message.status.map(|status| status.as_u16()),
             header: message
@@ -206,10 +198,10 @@ impl Route for Call {
             payload: compact(message.payload),
         };
         let mut state = self.state.lock();
-        let was_locked = state.inbound.is_locked();
+        let had_unit = state.inbound.has_unit();
         let outcome = state.inbound.handle(now, &input);
-        if !was_locked && state.inbound.is_locked() {
-            // Our own header alone is nothing that a user asks for.
+        if !had_unit && state.inbound.has_unit() {
+            // Unit 0 carries the responder's own headers. Our header alone is nothing that a user asks for.
             state.metadata = message.headers.filter(|headers| headers.len() > 1);
         }
         match (outcome, reply) {
@@ -220,22 +212,29 @@ impl Route for Call {
         }
         self.settle(state);
     }
+
+    fn ended(self: Arc<Self>) {
+        let mut state = self.state.lock();
+        state.inbound.handle_closed();
+        self.settle(state);
+    }
 }
 
 impl Driven for Call {
     fn drive(self: Arc<Self>, now: tokio::time::Instant) {
-        let now = Instant::from_nanos(self.driver.nanos(now));
         let mut state = self.state.lock();
         state.waits_to_send = false;
-        // Whether it was the deadline or room to send: an armed deadline that lies ahead stays armed.
-        if state
-            .deadline
-            .is_some_and(|armed| self.driver.nanos(armed.at()) <= now.as_nanos())
-        {
-            state.deadline = None;
-        }
-        state.inbound.handle_timeout(now);
+        state.deadline.fired(now);
+        state
+            .inbound
+            .handle_timeout(Instant::from_nanos(self.driver.nanos(now)));
         self.settle(state);
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
     }
 }
 
@@ -245,18 +244,12 @@ pub(crate) fn refuse(driver: &Driver, control: Subject, sid: u32) {
         sid,
         code: CloseCode::Unwanted,
     };
-    let mut publisher = driver.publisher().lock();
-    if publisher.poll_ready() {
-        let message = OutboundMessage {
-            subject: control,
-            reply: None,
-            payload: close.encode(),
-            headers: None,
-        };
-        if let Err(error) = publisher.publish(message) {
-            tracing::debug!(%error, "a stray stream could not be refused");
-        }
-    }
+    driver.try_send(OutboundMessage {
+        subject: control,
+        reply: None,
+        payload: close.encode(),
+        headers: None,
+    });
 }
 
 /// `payload`, or a copy of it that does not keep a whole read buffer alive.

@@ -186,6 +186,8 @@ impl RequestError {
         match self.inner.kind {
             RequestErrorKind::NoResponders | RequestErrorKind::Refused => true,
             RequestErrorKind::Failed => self.status().is_some_and(|status| status.retryable),
+            // It was never sent.
+            RequestErrorKind::Timeout => self.clock() == Some(Clock::Connect),
             _ => false,
         }
     }
@@ -241,6 +243,7 @@ impl fmt::Display for RequestError {
             Detail::Status(status) => write!(f, ": {status}"),
             Detail::Clock(clock) => write!(f, ": {clock}"),
             Detail::Cause(cause) => f.write_str(match cause {
+                LostCause::Disconnected => ": the connection was closed",
                 LostCause::Forgotten => ": the responder does not know the stream any more",
                 LostCause::MappingEnded => ": the mapping between the accounts has ended",
                 LostCause::Silent => ": nothing was heard from the responder for three heartbeats",

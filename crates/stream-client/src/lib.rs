@@ -32,7 +32,7 @@ mod request;
 mod responses;
 
 pub use error::{Clock, RequestError, RequestErrorKind};
-pub use pool::Pool;
+pub use pool::{Pool, PoolBuilder};
 pub use request::RequestBuilder;
 pub use responses::{Guarantee, Responses};
 pub use stream_proto::{Code, LostCause, Status, Termination};

@@ -1,14 +1,12 @@
 //! The request pool.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_nats::Message;
 use bytes::Bytes;
-use natstream_connect::{Connection, Driver, Router, Unrouted};
-use parking_lot::Mutex;
+use natstream_connect::{Connection, Driver, RateLimit, Router, Unrouted};
 use stream_proto::{Budget, Frame};
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 
 use crate::call::refuse;
 use crate::error::RequestError;
@@ -19,6 +17,12 @@ use crate::request::RequestBuilder;
 /// nats-server stalls the responder for everybody when 48 MiB wait for one connection, and cuts it at 64 MiB.
 const WINDOWS: u64 = 16 << 20;
 
+/// What all items of this process that are being put together from several messages may add up to (rule 35). A stream
+/// that exceeds it fails.
+const ASSEMBLIES: u64 = 256 << 20;
+
+pub(crate) static ASSEMBLY: LazyLock<Budget> = LazyLock::new(|| Budget::new(ASSEMBLIES));
+
 /// Stray messages that are answered in a second (rule 9).
 const REFUSALS_PER_SECOND: u32 = 100;
 
@@ -27,7 +31,7 @@ const REFUSALS_PER_SECOND: u32 = 100;
 /// It keeps one subscription for all answers and no task or timer for a call.
 ///
 /// Memory: 16 MiB for all windows together, and for each call its window of at least 8 KiB, one unit of at most 64 KiB,
-/// and an item that is being put together.
+/// and an item that is being put together (256 MiB for all of these in the process).
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(crate) inner: Arc<Inner>,
@@ -42,17 +46,52 @@ pub(crate) struct Inner {
     router: OnceCell<Router>,
 }
 
-impl Pool {
-    /// A pool on one connection.
+/// Settings of a [`Pool`].
+#[must_use = "a builder does nothing until built"]
+#[derive(Debug)]
+pub struct PoolBuilder {
+    connection: Connection,
+    prefixes: Vec<String>,
+}
+
+impl PoolBuilder {
+    /// Also sends to control subjects that begin with `prefix`.
+    ///
+    /// Without it: those below `_INBOX`, below this connection's own inbox prefix, and those that an account import has
+    /// rewritten. A responder with an inbox prefix of its own needs it. Never name subjects that act: what is sent to
+    /// `$JS.API.…` would act with this caller's permissions.
+    pub fn control_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefixes.push(prefix.into());
+        self
+    }
+
+    /// The pool.
     #[must_use]
-    pub fn new(connection: Connection) -> Self {
-        Self {
+    pub fn build(mut self) -> Pool {
+        self.prefixes.push(format!("{}.", self.connection.inbox_prefix()));
+        Pool {
             inner: Arc::new(Inner {
-                prefixes: Arc::new([format!("{}.", connection.inbox_prefix())]),
-                connection,
+                connection: self.connection,
+                prefixes: self.prefixes.into(),
                 windows: Budget::new(WINDOWS),
                 router: OnceCell::new(),
             }),
+        }
+    }
+}
+
+impl Pool {
+    /// A pool on one connection, with default settings.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self::builder(connection).build()
+    }
+
+    /// A pool on one connection, with settings.
+    pub fn builder(connection: Connection) -> PoolBuilder {
+        PoolBuilder {
+            connection,
+            prefixes: Vec::new(),
         }
     }
 
@@ -91,7 +130,7 @@ impl Inner {
             let strays = Strays {
                 driver: self.connection.driver().clone(),
                 prefixes: self.prefixes.clone(),
-                refusals: Mutex::new((self.connection.driver().now(), 0)),
+                refusals: RateLimit::new(REFUSALS_PER_SECOND, self.connection.driver().now()),
             };
             self.connection.router(Arc::new(strays)).await
         };
@@ -107,20 +146,7 @@ impl Inner {
 struct Strays {
     driver: Driver,
     prefixes: Arc<[String]>,
-    /// Since when, and how many.
-    refusals: Mutex<(Instant, u32)>,
-}
-
-impl Strays {
-    fn may_refuse(&self) -> bool {
-        let now = self.driver.now();
-        let mut refusals = self.refusals.lock();
-        if now.saturating_duration_since(refusals.0).as_secs() >= 1 {
-            *refusals = (now, 0);
-        }
-        refusals.1 += 1;
-        refusals.1 <= REFUSALS_PER_SECOND
-    }
+    refusals: RateLimit,
 }
 
 impl Unrouted for Strays {
@@ -132,7 +158,7 @@ impl Unrouted for Strays {
             return;
         };
         if let Ok(frame @ (Frame::Unit(_) | Frame::Beat { .. })) = Frame::decode(&message.payload)
-            && self.may_refuse()
+            && self.refusals.allow(self.driver.now())
         {
             refuse(&self.driver, control, frame.sid());
         }

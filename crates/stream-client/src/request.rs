@@ -14,11 +14,14 @@ use tokio::time::timeout_at;
 
 use crate::call::Call;
 use crate::error::{Clock, RequestError};
-use crate::pool::Pool;
+use crate::pool::{ASSEMBLY, Pool};
 use crate::responses::Responses;
 
 /// How long a request waits for a connection that is down, and for room in its queue.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A wait that nobody sees the end of, and that can be added to any moment.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// A request that is being put together; awaiting it sends it.
 ///
@@ -47,6 +50,7 @@ impl RequestBuilder {
     pub(crate) fn new(pool: Pool, subject: String, payload: Bytes) -> Self {
         let mut config = InboundConfig::default();
         config.budget = Some(pool.inner.windows.clone());
+        config.assembly_budget = Some(ASSEMBLY.clone());
         Self {
             pool,
             subject,
@@ -119,13 +123,16 @@ impl RequestBuilder {
     /// `InvalidRequest` when the subject, a header or the size is wrong, `Timeout` when there was no connection in time,
     /// `Connection` when it is closed.
     ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
     /// # Cancel safety
     /// Dropping the future cancels the call: either nothing was sent, or the responder is told.
     pub async fn send(mut self) -> Result<Responses, RequestError> {
         let driver = self.pool.inner.connection.driver().clone();
         let started = driver.now();
-        let limits = [Some(self.connect_timeout), self.config.deadline];
-        let give_up = started + limits.into_iter().flatten().min().unwrap_or(CONNECT_TIMEOUT);
+        let patience = self.config.deadline.map_or(FAR, |deadline| deadline.min(FAR));
+        let give_up = started + patience.min(self.connect_timeout);
         let clock = match self.config.deadline {
             Some(deadline) if deadline <= self.connect_timeout => Clock::Deadline,
             _ => Clock::Connect,
@@ -216,7 +223,9 @@ impl fmt::Debug for RequestBuilder {
 
 /// A header that every NATS client can read (ADR-4): others tear connections down.
 fn parse_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    let is_taken = name.eq_ignore_ascii_case(HEADER) || name.len() >= 5 && name[..5].eq_ignore_ascii_case("Nats-");
+    let prefix = name.as_bytes().get(..5);
+    let is_servers = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"Nats-"));
+    let is_taken = name.eq_ignore_ascii_case(HEADER) || is_servers;
     let printable = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     if is_taken || name.is_empty() || name.contains([' ', ':']) || !printable(name) || !printable(value) {
         return None;
@@ -249,6 +258,7 @@ mod tests {
             ("a b", "x"),
             ("a:b", "x"),
             ("ä", "x"),
+            ("Größe", "1"),
             ("a", "ü"),
             ("a", "x\r\nPUB y"),
             ("Natstream", "1"),

@@ -31,7 +31,7 @@ pub enum Guarantee {
 ///
 /// `None` without an error means that the answer is complete. Dropping it cancels the call: the handler is told.
 ///
-/// An item keeps the message it came in alive, up to 64 KiB; copy items that are kept for long.
+/// An item keeps up to 64 KiB alive, the buffer that it came in; copy items that are kept for long.
 #[must_use = "dropping `Responses` cancels the call"]
 pub struct Responses {
     call: Arc<Call>,
@@ -62,7 +62,16 @@ impl Responses {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn next(&mut self) -> Option<Result<Bytes, RequestError>> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+        let mut waiting = Waiting {
+            responses: self,
+            is_pending: false,
+        };
+        std::future::poll_fn(|cx| {
+            let next = Pin::new(&mut *waiting.responses).poll_next(cx);
+            waiting.is_pending = next.is_pending();
+            next
+        })
+        .await
     }
 
     /// The next item, or `None` at the end of a complete answer.
@@ -92,7 +101,7 @@ impl Responses {
         Ok(())
     }
 
-    /// All items, if they have at most `limit` bytes together.
+    /// All items, if they have at most `limit` bytes together. An item counts 32 bytes more than it has.
     ///
     /// # Errors
     /// As [`next`](Self::next); `Cancelled` when the limit is exceeded. The items are lost then.
@@ -103,7 +112,8 @@ impl Responses {
         let mut items = Vec::new();
         let mut size = 0usize;
         while let Some(item) = self.try_next().await? {
-            size = size.saturating_add(item.len());
+            // Empty items cost memory too.
+            size = size.saturating_add(item.len() + size_of::<Bytes>());
             if size > limit {
                 return Err(RequestError::too_much(&self.subject, self.received, limit));
             }
@@ -164,6 +174,21 @@ impl Responses {
     }
 }
 
+/// The user's wait: when it is given up, the clock of the wait stands still (rule 57).
+struct Waiting<'a> {
+    responses: &'a mut Responses,
+    is_pending: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.is_pending {
+            self.responses.call.pause();
+        }
+    }
+}
+
+/// As a stream, the user counts as waiting from one pending poll to the next item; [`next`](Responses::next) knows better.
 impl Stream for Responses {
     type Item = Result<Bytes, RequestError>;
 

@@ -153,7 +153,8 @@ impl Status {
     /// Success?
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.code == Code::Ok
+        // By number: `Other(0)` travels as success.
+        self.code.as_u8() == Code::Ok.as_u8()
     }
 
     /// The block `code, flags, retry-after ms, items, message, details`, which takes at most `room` bytes with its length

@@ -56,6 +56,8 @@ pub enum Clock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LostCause {
+    /// The own connection was closed.
+    Disconnected,
     /// The responder does not know the stream any more.
     Forgotten,
     /// The subject mapping between the accounts has ended.

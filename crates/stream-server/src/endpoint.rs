@@ -3,37 +3,34 @@
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, IntoFuture};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, Subject, Subscriber};
-use bytes::Bytes;
+use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use natstream_connect::{check_queue_group, check_subscribe_subject};
-use stream_proto::{Code, Frame, HEADER, Offer, Open, OutboundConfig, Status};
-use tokio::sync::{Notify, Semaphore};
+use natstream_connect::{Router, check_queue_group, check_subscribe_subject};
+use stream_proto::OutboundConfig;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use crate::error::{HandlerError, ServeError, ServeErrorKind};
+use crate::admission::ErasedHandler;
+use crate::error::{ServeError, ServeErrorKind};
 use crate::handler::Handler;
-use crate::request::Request;
-use crate::sender::ResponseSender;
 use crate::server::Inner;
-use crate::stats::{Counters, EndpointStats, count};
-use crate::stream::{Permits, StreamShared, insert_failure};
+use crate::stats::{Counters, EndpointStats};
 
 /// The group that members of a service share when nothing else is said (ADR-32).
 const DEFAULT_QUEUE_GROUP: &str = "q";
 
-/// What a unit leaves free of `max_payload` for headers that others add, such as `Nats-Request-Info` (rule 14).
-const PAYLOAD_RESERVE: usize = 1024 + 128;
+/// What a unit leaves free of `max_payload` for its headers and for those that others add, such as `Nats-Request-Info`
+/// (rule 14).
+pub(crate) const PAYLOAD_RESERVE: usize = 1024 + 128;
+
+/// How long nats-server may take to confirm a subscription, or its end.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Cause = Box<dyn Error + Send + Sync>;
-type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
-type ErasedHandler = Arc<dyn Fn(Request, ResponseSender) -> HandlerFuture + Send + Sync>;
 
 /// A subject that is about to be served; awaiting it subscribes.
 ///
@@ -118,8 +115,11 @@ impl EndpointBuilder {
     /// When it returns, nats-server knows the subscription.
     ///
     /// # Errors
-    /// `InvalidConfig` for a subject, group or limit that cannot be, `Connection` when the connection is closed or did not
-    /// answer in time.
+    /// `InvalidConfig` for a subject or group that cannot be, or a `max_payload` that is too small for streams;
+    /// `Connection` when the connection is closed or did not answer in time, or the server was drained or dropped.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// When the future is dropped, the subject may be served for a moment; requests that arrive then are not answered.
@@ -136,7 +136,12 @@ impl EndpointBuilder {
             ));
         }
         let failed = |error: Cause| ServeError::new(ServeErrorKind::Connection, &self.subject, error);
-        self.server.router().await.map_err(|error| failed(error.into()))?;
+        let router = self
+            .server
+            .router()
+            .await
+            .map_err(|error| failed(error.into()))?
+            .clone();
         let nats = self.server.connection.nats();
         let subscriber = match &self.queue_group {
             Some(group) => nats.queue_subscribe(self.subject.clone(), group.clone()).await,
@@ -147,29 +152,26 @@ impl EndpointBuilder {
         let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
         fence.map_err(|error| failed(error.into()))?;
 
+        let permits = |max: usize| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(EndpointShared {
-            limit: self
-                .max_concurrent
-                .map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))),
+            limit: self.max_concurrent.map(permits),
             server: self.server,
+            router,
             subject: self.subject,
             config: self.config,
             counters: Counters::default(),
-            is_stopped: AtomicBool::new(false),
-            stop: Notify::new(),
-            ended: Notify::new(),
-            has_ended: AtomicBool::new(false),
+            phase: watch::Sender::new(Phase::Serving),
         });
-        shared.server.add_endpoint(shared.clone());
+        if !shared.server.add_endpoint(shared.clone()) {
+            let cause = "the server was drained or dropped";
+            return Err(ServeError::new(ServeErrorKind::Connection, &shared.subject, cause));
+        }
         let task = serve(shared.clone(), subscriber, self.handler);
         #[expect(clippy::disallowed_methods, reason = "one task for each endpoint")]
         tokio::spawn(task);
         Ok(Endpoint { shared })
     }
 }
-
-/// How long nats-server may take to confirm a subscription.
-const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl IntoFuture for EndpointBuilder {
     type Output = Result<Endpoint, ServeError>;
@@ -191,7 +193,7 @@ impl fmt::Debug for EndpointBuilder {
 
 /// A subject that is being served. Dropping this handle changes nothing; the subject is served until
 /// [`unsubscribe`](Self::unsubscribe), or until its server drains or is dropped.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Endpoint {
     shared: Arc<EndpointShared>,
 }
@@ -209,220 +211,101 @@ impl Endpoint {
         self.shared.counters.snapshot()
     }
 
-    /// Takes no more requests: those that still arrive are refused, running calls go on.
+    /// Takes no more requests; running calls go on. When it returns, nats-server has heard of it, or 5 s have passed.
+    ///
+    /// Requests that still arrive are refused as unavailable. One that nats-server sent in the very moment before it heard
+    /// of this may be lost; its caller learns after 5 s that it was not answered.
     ///
     /// # Cancel safety
     /// Unsubscribing goes on when the future is dropped.
     pub async fn unsubscribe(&self) {
-        self.shared.stop();
+        self.shared.leave();
         self.shared.ended().await;
     }
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("subject", &self.subject())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+/// What an endpoint does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// It leaves its group, and refuses what still arrives.
+    Leaving,
+    /// It takes nothing any more.
+    Ended,
+}
+
 /// What the endpoint's task and its streams share.
-#[derive(Debug)]
 pub(crate) struct EndpointShared {
     pub(crate) server: Arc<Inner>,
+    /// Of the control subjects.
+    pub(crate) router: Router,
     pub(crate) subject: String,
     pub(crate) counters: Counters,
-    config: OutboundConfig,
-    limit: Option<Arc<Semaphore>>,
-    is_stopped: AtomicBool,
-    stop: Notify,
-    has_ended: AtomicBool,
-    ended: Notify,
+    pub(crate) config: OutboundConfig,
+    pub(crate) limit: Option<Arc<Semaphore>>,
+    phase: watch::Sender<Phase>,
 }
 
 impl EndpointShared {
     /// Tells the endpoint's task to leave the group.
-    pub(crate) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Release);
-        self.stop.notify_one();
+    pub(crate) fn leave(&self) {
+        self.phase.send_if_modified(|phase| {
+            let is_serving = *phase == Phase::Serving;
+            *phase = (*phase).max(Phase::Leaving);
+            is_serving
+        });
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
     }
 
     /// Completes when the endpoint's task takes nothing any more.
     pub(crate) async fn ended(&self) {
-        loop {
-            let notified = self.ended.notified();
-            if self.has_ended.load(Ordering::Acquire) {
-                return;
-            }
-            notified.await;
-        }
-    }
-
-    /// Takes a request: begins a stream for it, or says why not.
-    async fn accept(self: &Arc<Self>, message: Message, handler: &ErasedHandler) {
-        count(&self.counters.requests);
-        let reply = message.reply.as_ref();
-        // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
-        let reply = reply
-            .filter(|reply| stream_proto::is_safe_reply(reply, &self.server.reply_prefixes))
-            .map(|reply| Subject::from(reply.as_str()));
-        let Some(reply) = reply else {
-            count(&self.counters.malformed);
-            tracing::debug!(
-                subject = self.subject,
-                "a request without a usable reply subject was dropped"
-            );
-            return;
-        };
-        let Some(header) = message.headers.as_ref().and_then(|headers| headers.get(HEADER)) else {
-            count(&self.counters.foreign);
-            self.refuse_foreign(reply).await;
-            return;
-        };
-        let open = match Open::parse(header.as_str()) {
-            Ok(Offer::Supported(open)) => open,
-            Ok(_) => {
-                let status = Status::new(Code::Unimplemented, "no common version of the natstream protocol");
-                return self.refuse(reply, status).await;
-            }
-            Err(error) => {
-                count(&self.counters.malformed);
-                return self
-                    .refuse(reply, Status::new(Code::InvalidArgument, error.to_string()))
-                    .await;
-            }
-        };
-        match self.admit() {
-            Ok(permits) => self.begin(message, reply, &open, permits, handler).await,
-            Err(status) => self.refuse(reply, status).await,
-        }
-    }
-
-    fn admit(&self) -> Result<Permits, Status> {
-        if self.is_stopped.load(Ordering::Acquire) {
-            return Err(Status {
-                retryable: true,
-                ..Status::new(Code::Unavailable, "the server is draining")
-            });
-        }
-        let take = |limit: &Option<Arc<Semaphore>>, whose: &str| match limit {
-            None => Ok(None),
-            Some(limit) => limit.clone().try_acquire_owned().map(Some).map_err(|_| Status {
-                retryable: true,
-                ..Status::new(Code::ResourceExhausted, format!("{whose} runs as many calls as it may"))
-            }),
-        };
-        Ok(Permits {
-            _endpoint: take(&self.limit, "the endpoint")?,
-            _server: take(&self.server.limit, "the server")?,
-        })
-    }
-
-    async fn begin(
-        self: &Arc<Self>,
-        message: Message,
-        reply: Subject,
-        open: &Open,
-        permits: Permits,
-        handler: &ErasedHandler,
-    ) {
-        let Ok(router) = self.server.router().await else {
-            return;
-        };
-        let driver = self.server.connection.driver().clone();
-        let deadline = open.deadline.map(|deadline| driver.now() + deadline);
-        let mut config = self.config.clone();
-        config.mapped = stream_proto::is_mapped(&reply);
-        config.max_unit = self.server.connection.max_payload().saturating_sub(PAYLOAD_RESERVE);
-        let stream = StreamShared::open(driver, self.clone(), reply, open, &config, permits);
-        self.server.call_began(&stream);
-        stream.set_control(router.add(stream.clone()));
-        let request = Request {
-            subject: message.subject.to_string(),
-            payload: Bytes::copy_from_slice(&message.payload),
-            headers: message.headers,
-            deadline,
-        };
-        let run = Run {
-            handler: handler(request, ResponseSender::new(stream.clone())),
-            stream,
-        };
-        #[expect(clippy::disallowed_methods, reason = "one task for each running handler")]
-        tokio::spawn(run);
-    }
-
-    /// Says no; the caller knows that nothing was processed.
-    async fn refuse(&self, reply: Subject, status: Status) {
-        count(&self.counters.refused);
-        let status = Status {
-            not_processed: true,
-            ..status
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(HEADER, stream_proto::VERSION.to_string().as_str());
-        insert_failure(&mut headers, &status);
-        let payload = Frame::refusal(natstream_connect::random_u32(), status).encode();
-        let nats = self.server.connection.nats();
-        if let Err(error) = nats.publish_with_headers(reply, headers, payload).await {
-            tracing::debug!(%error, subject = self.subject, "a refusal could not be sent");
-        }
-    }
-
-    /// Says no to a program that does not speak the native dialect, in the headers of ADR-32.
-    async fn refuse_foreign(&self, reply: Subject) {
-        count(&self.counters.refused);
-        let mut headers = HeaderMap::new();
-        let status = Status::new(Code::Unimplemented, "this endpoint speaks the natstream protocol only");
-        insert_failure(&mut headers, &status);
-        let nats = self.server.connection.nats();
-        if let Err(error) = nats.publish_with_headers(reply, headers, Bytes::new()).await {
-            tracing::debug!(%error, subject = self.subject, "a refusal could not be sent");
-        }
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Ended).await;
     }
 }
 
 /// The endpoint's task.
 async fn serve(endpoint: Arc<EndpointShared>, mut subscriber: Subscriber, handler: ErasedHandler) {
+    let mut phase = endpoint.phase.subscribe();
     loop {
         let message = tokio::select! {
             biased;
-            () = endpoint.stop.notified() => break,
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
             message = subscriber.next() => message,
         };
-        let Some(message) = message else {
-            break;
-        };
-        endpoint.accept(message, &handler).await;
-    }
-    // Leaves the group. What nats-server sent before it heard of that still arrives, and is refused.
-    if subscriber.drain().await.is_ok() {
-        while let Some(message) = subscriber.next().await {
-            endpoint.accept(message, &handler).await;
+        match message {
+            Some(message) => endpoint.accept(message, &handler),
+            None => break,
         }
+        // A flood of requests must not keep the streams' own tasks from running.
+        tokio::task::coop::consume_budget().await;
     }
-    endpoint.has_ended.store(true, Ordering::Release);
-    endpoint.ended.notify_waiters();
-}
-
-/// A running handler: sends what it gathered whenever it yields, and ends the stream when it returns or panics.
-struct Run {
-    handler: HandlerFuture,
-    stream: Arc<StreamShared>,
-}
-
-impl Future for Run {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.enter_handler();
-        let handler = self.handler.as_mut();
-        match catch_unwind(AssertUnwindSafe(move || handler.poll(cx))) {
-            Ok(Poll::Pending) => {
-                self.stream.leave_handler();
-                return Poll::Pending;
-            }
-            Ok(Poll::Ready(result)) => {
-                self.stream.handler_returned(result.map_err(HandlerError::into_status));
-            }
-            Err(_) => {
-                // The panic hook has shown what happened; the caller is not told more than that.
-                let status = Status::new(Code::Internal, "the handler panicked");
-                self.stream.handler_returned(Err(status));
+    endpoint.leave();
+    let leave = async {
+        if subscriber.drain().await.is_ok() {
+            while let Some(message) = subscriber.next().await {
+                endpoint.accept(message, &handler);
             }
         }
-        Poll::Ready(())
+        endpoint.server.connection.fence(FENCE_TIMEOUT).await
+    };
+    match timeout(FENCE_TIMEOUT, leave).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, subject = endpoint.subject, "left without a confirmation"),
+        Err(_) => tracing::debug!(subject = endpoint.subject, "left without a confirmation in time"),
     }
+    endpoint.server.remove_endpoint(&endpoint);
+    endpoint.phase.send_replace(Phase::Ended);
 }

@@ -78,7 +78,7 @@ impl HandlerError {
 
     pub(crate) fn into_status(mut self) -> Status {
         if self.status.is_ok() {
-            // A failure with the code of success would read as a complete answer.
+            // `Other(0)` too: a failure with the code of success would read as a complete answer.
             self.status.code = Code::Unknown;
         }
         *self.status

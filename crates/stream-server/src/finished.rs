@@ -23,6 +23,8 @@ pub(crate) struct Finished {
 struct Queue {
     streams: VecDeque<(Weak<StreamShared>, u64)>,
     bytes: u64,
+    /// Since the last purge.
+    added: usize,
 }
 
 impl Finished {
@@ -32,11 +34,14 @@ impl Finished {
         let mut queue = self.queue.lock();
         queue.bytes += bytes;
         queue.streams.push_back((stream, bytes));
-        // Those that were confirmed have gone by themselves; they leave the queue when their turn comes.
-        while queue.bytes > MAX_BYTES || queue.streams.len() > MAX_STREAMS || queue.is_first_gone() {
-            let Some((stream, bytes)) = queue.streams.pop_front() else {
-                break;
-            };
+        queue.added += 1;
+        // Not each time: looking at all of them costs as much as half of them being added.
+        if queue.is_too_large() && queue.added > queue.streams.len() / 2 {
+            queue.purge();
+        }
+        while queue.is_too_large()
+            && let Some((stream, bytes)) = queue.streams.pop_front()
+        {
             queue.bytes -= bytes;
             forgotten.push(stream);
         }
@@ -48,9 +53,14 @@ impl Finished {
 }
 
 impl Queue {
-    fn is_first_gone(&self) -> bool {
-        self.streams
-            .front()
-            .is_some_and(|(stream, _)| stream.strong_count() == 0)
+    /// Removes those that were confirmed and have gone by themselves.
+    fn purge(&mut self) {
+        self.added = 0;
+        self.streams.retain(|(stream, _)| stream.strong_count() > 0);
+        self.bytes = self.streams.iter().map(|(_, bytes)| bytes).sum();
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.bytes > MAX_BYTES || self.streams.len() > MAX_STREAMS
     }
 }

@@ -40,11 +40,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adapters;
+mod admission;
 mod endpoint;
 mod error;
 mod finished;
 mod handler;
 mod request;
+mod run;
 mod sender;
 mod server;
 mod stats;

@@ -1,11 +1,13 @@
 //! What a handler is asked.
 
+use std::fmt;
+
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use tokio::time::Instant;
 
 /// A request to a handler.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     pub(crate) subject: String,
     pub(crate) payload: Bytes,
@@ -42,5 +44,15 @@ impl Request {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+}
+
+/// Without payload and headers, which may hold secrets.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("subject", &self.subject)
+            .field("bytes", &self.payload.len())
+            .finish_non_exhaustive()
     }
 }

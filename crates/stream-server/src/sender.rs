@@ -61,8 +61,14 @@ impl ResponseSender {
     }
 
     /// Sends what was gathered, without waiting for more items.
-    pub fn flush(&mut self) {
+    ///
+    /// It gives way once, so that the connection's task gets the processor before this one computes on.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn flush(&mut self) {
         self.stream.flush();
+        tokio::task::yield_now().await;
     }
 
     /// Ends the stream with success.
@@ -92,7 +98,7 @@ impl ResponseSender {
         self.stream.is_closed()
     }
 
-    /// Completes when the stream ends before the handler ended it, with the reason.
+    /// Completes when the stream has ended, with the reason: [`Local`](CloseReason::Local) when this side ended it.
     ///
     /// The future does not borrow the sender, so a handler can wait for it beside other things while it sends.
     ///

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::Message;
 use async_nats::message::OutboundMessage;
-use natstream_connect::{Connection, Driver, Router, Unrouted};
+use natstream_connect::{Connection, Driver, RateLimit, Router, Unrouted};
 use parking_lot::Mutex;
 use stream_proto::{Code, Frame, Status};
 use tokio::sync::{Notify, OnceCell, Semaphore};
@@ -20,7 +20,7 @@ use crate::finished::Finished;
 use crate::handler::{FnHandler, Handler};
 use crate::request::Request;
 use crate::sender::ResponseSender;
-use crate::stream::{StreamRef, StreamShared};
+use crate::stream::StreamShared;
 
 /// How long [`Server::serve_until`] lets running calls go on.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -28,11 +28,15 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long a drain waits until nats-server has everything.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Stray callers that are answered in a second.
+const RESETS_PER_SECOND: u32 = 100;
+
 /// Runs handlers on one connection. Cloning gives another handle to the same server; dropping the last one ends its
 /// endpoints, while running handlers go on.
 ///
-/// Memory: for each running stream at most `min(retention, granted) + one unit`; ended streams keep 16 MiB and 10,000
-/// entries together at most.
+/// Memory: for each running call its request, and at most `min(retention, granted) + one unit` and the rest of an item
+/// that exceeds the credit; streams that were sent and wait for their confirmation keep 16 MiB and 10,000 entries together
+/// at most.
 #[derive(Clone)]
 pub struct Server {
     inner: Arc<Inner>,
@@ -79,7 +83,7 @@ impl ServerBuilder {
                 .map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))),
             finished: Finished::default(),
             router: OnceCell::new(),
-            endpoints: Mutex::default(),
+            endpoints: Mutex::new(Some(Vec::new())),
             running: Mutex::default(),
             idle: Notify::new(),
         });
@@ -149,10 +153,7 @@ impl Server {
     /// # Cancel safety
     /// Dropping the future leaves the endpoints stopped and the calls running.
     pub async fn drain(&self, deadline: Duration) -> Drained {
-        let endpoints = std::mem::take(&mut *self.inner.endpoints.lock());
-        for endpoint in &endpoints {
-            endpoint.stop();
-        }
+        let endpoints = self.inner.stop();
         let ended = async {
             for endpoint in &endpoints {
                 endpoint.ended().await;
@@ -186,7 +187,7 @@ impl Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("endpoints", &self.inner.endpoints.lock().len())
+            .field("endpoints", &self.inner.endpoints.lock().as_ref().map_or(0, Vec::len))
             .field("running", &self.inner.running.lock().len())
             .finish_non_exhaustive()
     }
@@ -200,7 +201,6 @@ pub struct Drained {
     pub aborted: usize,
 }
 
-#[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) connection: Connection,
     /// What a caller's reply subjects may begin with, beside `_INBOX` and `_R_.` (rule 6).
@@ -208,9 +208,10 @@ pub(crate) struct Inner {
     pub(crate) limit: Option<Arc<Semaphore>>,
     pub(crate) finished: Finished,
     router: OnceCell<Router>,
-    endpoints: Mutex<Vec<Arc<EndpointShared>>>,
+    /// `None` once the server was drained or dropped.
+    endpoints: Mutex<Option<Vec<Arc<EndpointShared>>>>,
     /// Calls that count as active, by the address of their stream.
-    running: Mutex<HashMap<usize, StreamRef>>,
+    running: Mutex<HashMap<usize, Weak<StreamShared>>>,
     idle: Notify,
 }
 
@@ -221,14 +222,32 @@ impl Inner {
             let strays = Strays {
                 driver: self.connection.driver().clone(),
                 reply_prefixes: self.reply_prefixes.clone(),
+                resets: RateLimit::new(RESETS_PER_SECOND, self.connection.driver().now()),
             };
             self.connection.router(Arc::new(strays)).await
         };
         self.router.get_or_try_init(subscribe).await
     }
 
-    pub(crate) fn add_endpoint(&self, endpoint: Arc<EndpointShared>) {
-        self.endpoints.lock().push(endpoint);
+    /// False when the server takes none any more.
+    pub(crate) fn add_endpoint(&self, endpoint: Arc<EndpointShared>) -> bool {
+        let mut endpoints = self.endpoints.lock();
+        endpoints.as_mut().map(|endpoints| endpoints.push(endpoint)).is_some()
+    }
+
+    pub(crate) fn remove_endpoint(&self, endpoint: &Arc<EndpointShared>) {
+        if let Some(endpoints) = &mut *self.endpoints.lock() {
+            endpoints.retain(|other| !Arc::ptr_eq(other, endpoint));
+        }
+    }
+
+    /// Tells all endpoints to leave their groups; no more are taken.
+    fn stop(&self) -> Vec<Arc<EndpointShared>> {
+        let endpoints = self.endpoints.lock().take().unwrap_or_default();
+        for endpoint in &endpoints {
+            endpoint.leave();
+        }
+        endpoints
     }
 
     pub(crate) fn call_began(&self, stream: &Arc<StreamShared>) {
@@ -265,9 +284,7 @@ struct Alive {
 impl Drop for Alive {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade() {
-            for endpoint in std::mem::take(&mut *inner.endpoints.lock()) {
-                endpoint.stop();
-            }
+            drop(inner.stop());
         }
     }
 }
@@ -277,6 +294,7 @@ impl Drop for Alive {
 struct Strays {
     driver: Driver,
     reply_prefixes: Arc<[String]>,
+    resets: RateLimit,
 }
 
 impl Unrouted for Strays {
@@ -287,17 +305,13 @@ impl Unrouted for Strays {
         let (Some(reply), Ok(Frame::State { sid, .. })) = (reply, Frame::decode(&message.payload)) else {
             return;
         };
-        let mut publisher = self.driver.publisher().lock();
-        if publisher.poll_ready() {
-            let message = OutboundMessage {
+        if self.resets.allow(self.driver.now()) {
+            self.driver.try_send(OutboundMessage {
                 subject: reply,
                 reply: None,
                 payload: Frame::Reset { sid }.encode(),
                 headers: None,
-            };
-            if let Err(error) = publisher.publish(message) {
-                tracing::debug!(%error, "a stray caller could not be told");
-            }
+            });
         }
     }
 }

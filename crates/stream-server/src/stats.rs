@@ -10,11 +10,11 @@ pub struct EndpointStats {
     pub requests: u64,
     /// Calls whose handler runs, or whose sender is still in use.
     pub active: u64,
-    /// Requests refused because of a limit, a version, or because the server drains.
+    /// Requests refused: because of a limit, a version, a header that cannot be read, a dialect, or a drain.
     pub refused: u64,
     /// Calls that ended with success.
     pub finished: u64,
-    /// Calls that a handler failed, that panicked, or that were aborted.
+    /// Calls that a handler failed, that panicked, that were aborted, or that a drain ended.
     pub failed: u64,
     /// Calls that the caller ended, or that ended by a clock.
     pub cancelled: u64,
@@ -24,7 +24,7 @@ pub struct EndpointStats {
     pub bytes: u64,
     /// Requests that are not of the native dialect.
     pub foreign: u64,
-    /// Requests whose header or reply subject cannot be used; they are dropped.
+    /// Requests whose header cannot be read, and those without a usable reply subject, which are dropped.
     pub malformed: u64,
 }
 

@@ -1,16 +1,17 @@
 //! One stream: the machine, and what connects it to a handler, a router and a driver.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
-use natstream_connect::{Deadline, Driven, Driver, Route, RouteGuard};
+use natstream_connect::{DeadlineSlot, Driven, Driver, Route, RouteGuard};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
-    CloseReason, Code, HEADER, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, PushError, Status,
-    Transmit,
+    CloseReason, Code, Frame, HEADER, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, PushError,
+    Status, Transmit,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
@@ -19,7 +20,6 @@ use crate::error::{SendError, SendErrorKind};
 use crate::stats::count;
 
 /// A stream, shared by its handler's task, its sender, the router and the driver.
-#[derive(Debug)]
 pub(crate) struct StreamShared {
     driver: Driver,
     endpoint: Arc<EndpointShared>,
@@ -31,22 +31,23 @@ pub(crate) struct StreamShared {
     closed: Notify,
 }
 
-#[derive(Debug)]
 struct State {
     outbound: Outbound,
     /// Own control subject; `None` when nothing more can arrive.
     control: Option<RouteGuard>,
+    /// Of the sender's task, which waits for credit.
     waker: Option<Waker>,
-    deadline: Option<Deadline>,
+    deadline: DeadlineSlot,
     waits_to_send: bool,
     /// The handler's future is being polled at this moment: what it sends is flushed when it yields.
     in_handler: bool,
     waits_to_flush: bool,
-    handler: HandlerState,
+    handler_returned: bool,
     sender_alive: bool,
-    /// Counts as active until the handler has returned and the sender is gone.
+    /// The call counts as active while it has these.
     permits: Option<Permits>,
     is_counted: bool,
+    is_kept: bool,
 }
 
 /// The call's share of the limits of its endpoint and its server.
@@ -56,10 +57,27 @@ pub(crate) struct Permits {
     pub(crate) _server: Option<OwnedSemaphorePermit>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HandlerState {
-    Running,
-    Returned,
+impl State {
+    /// Why nothing more can be sent, if so.
+    fn close_reason(&self) -> Option<CloseReason> {
+        let own = || self.outbound.end().map(|_| CloseReason::Local);
+        self.outbound.closed().or_else(own)
+    }
+
+    /// Has everything been done for the call, but for the caller's confirmation?
+    fn is_over(&self) -> bool {
+        let is_sent = self.outbound.is_end_sent() || self.outbound.is_forgotten();
+        is_sent && self.handler_returned && !self.sender_alive
+    }
+
+    /// What is kept for sending again, once: when everything was sent and only the confirmation is missing.
+    fn keep(&mut self) -> Option<u64> {
+        if self.is_kept || self.outbound.is_forgotten() || !self.outbound.is_end_sent() {
+            return None;
+        }
+        self.is_kept = true;
+        Some(self.outbound.kept())
+    }
 }
 
 impl StreamShared {
@@ -84,14 +102,15 @@ impl StreamShared {
                 outbound,
                 control: None,
                 waker: None,
-                deadline: None,
+                deadline: DeadlineSlot::default(),
                 waits_to_send: false,
                 in_handler: false,
                 waits_to_flush: false,
-                handler: HandlerState::Running,
+                handler_returned: false,
                 sender_alive: true,
                 permits: Some(permits),
                 is_counted: false,
+                is_kept: false,
             }),
             closed: Notify::new(),
         })
@@ -119,12 +138,16 @@ impl StreamShared {
                 Poll::Ready(Ok(is_full))
             }
             Err(PushError::Blocked) => {
-                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    state.waker = Some(cx.waker().clone());
+                let is_same = |waker: &Waker| waker.will_wake(cx.waker());
+                // Dropped after the lock is released: a waker may own more than it seems.
+                let mut stale = None;
+                if !state.waker.as_ref().is_some_and(is_same) {
+                    stale = state.waker.replace(cx.waker().clone());
                 }
                 let now = self.now();
                 state.outbound.wait_for_credit(now);
                 self.settle(state);
+                drop(stale);
                 Poll::Pending
             }
             Err(error) => {
@@ -132,7 +155,7 @@ impl StreamShared {
                     PushError::TooLarge { size, max } => SendErrorKind::TooLarge { size, max },
                     _ => SendErrorKind::Closed,
                 };
-                let reason = state.outbound.closed();
+                let reason = state.close_reason();
                 Poll::Ready(Err(SendError { kind, reason }))
             }
         }
@@ -149,7 +172,6 @@ impl StreamShared {
         let mut state = self.state.lock();
         state.sender_alive = false;
         state.outbound.finish(status);
-        self.release(&mut state);
         self.settle(state);
     }
 
@@ -157,13 +179,10 @@ impl StreamShared {
     pub(crate) fn sender_dropped(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.sender_alive = false;
-        if state.handler == HandlerState::Returned {
-            state.outbound.finish(Status::new(
-                Code::Aborted,
-                "the handler dropped its sender without an end",
-            ));
+        if state.handler_returned {
+            let message = "the handler dropped its sender without an end";
+            state.outbound.finish(Status::new(Code::Aborted, message));
         }
-        self.release(&mut state);
         self.settle(state);
     }
 
@@ -186,13 +205,12 @@ impl StreamShared {
     pub(crate) fn handler_returned(self: &Arc<Self>, result: Result<(), Status>) {
         let mut state = self.state.lock();
         state.in_handler = false;
-        state.handler = HandlerState::Returned;
+        state.handler_returned = true;
         match result {
             Err(status) => state.outbound.finish(status),
             Ok(()) if !state.sender_alive => state.outbound.finish(Status::ok()),
             Ok(()) => state.outbound.flush(),
         }
-        self.release(&mut state);
         self.settle(state);
     }
 
@@ -204,18 +222,14 @@ impl StreamShared {
     }
 
     /// Drops what is kept for sending again.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn forget(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        let control = state.control.take();
-        if let Some(deadline) = state.deadline.take() {
-            self.driver.disarm(deadline);
-        }
-        drop(state);
-        drop(control);
+        state.outbound.give_up(CloseReason::Local);
+        self.settle(state);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().outbound.closed().is_some()
+        self.state.lock().close_reason().is_some()
     }
 
     pub(crate) fn max_item(&self) -> u64 {
@@ -225,7 +239,7 @@ impl StreamShared {
     pub(crate) async fn closed(&self) -> CloseReason {
         loop {
             let notified = self.closed.notified();
-            let reason = self.state.lock().outbound.closed();
+            let reason = self.state.lock().close_reason();
             match reason {
                 Some(reason) => return reason,
                 None => notified.await,
@@ -237,33 +251,29 @@ impl StreamShared {
         Instant::from_nanos(self.driver.nanos(self.driver.now()))
     }
 
-    /// Gives back the call's share of the limits once neither handler nor sender is left.
-    fn release(&self, state: &mut State) {
-        if state.handler == HandlerState::Returned && !state.sender_alive && state.permits.take().is_some() {
-            self.endpoint.counters.active.fetch_sub(1, Ordering::Relaxed);
-            self.endpoint.server.call_ended(self);
-        }
-    }
-
     /// Drains the machine after a change: messages, events, timers. Releases the lock, then wakes who waits.
     fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         self.transmit(&mut state);
-        let mut wake = None;
-        let mut is_closed = false;
+        let mut is_ready = false;
         let mut forgotten = None;
         while let Some(event) = state.outbound.poll_event() {
             match event {
-                OutboundEvent::Ready => wake = state.waker.take(),
-                OutboundEvent::Closed(_) => {
-                    is_closed = true;
-                    wake = state.waker.take();
-                }
+                OutboundEvent::Ready => is_ready = true,
                 OutboundEvent::Forgotten => forgotten = state.control.take(),
                 _ => {}
             }
         }
-        let kept = self.count_end(&mut state);
-        self.rearm(&mut state);
+        let is_closed = state.close_reason().is_some();
+        let wake = if is_ready || is_closed {
+            state.waker.take()
+        } else {
+            None
+        };
+        let permits = if state.is_over() { state.permits.take() } else { None };
+        self.count_end(&mut state);
+        let kept = state.keep();
+        let next = state.outbound.poll_timeout().map(Instant::as_nanos);
+        state.deadline.set(&self.driver, next, self);
         drop(state);
         drop(forgotten);
         if is_closed {
@@ -272,29 +282,32 @@ impl StreamShared {
         if let Some(waker) = wake {
             waker.wake();
         }
+        if permits.is_some() {
+            self.endpoint.counters.active.fetch_sub(1, Ordering::Relaxed);
+            drop(permits);
+            self.endpoint.server.call_ended(self);
+        }
         if let Some(kept) = kept {
             self.endpoint.server.finished.add(Arc::downgrade(self), kept);
         }
     }
 
-    /// Counts the stream once when it has ended. What it keeps from then on comes out of a common budget.
-    fn count_end(&self, state: &mut State) -> Option<u64> {
-        let end = state.outbound.end();
-        let closed = state.outbound.closed();
+    /// Counts the stream once when it has ended.
+    fn count_end(&self, state: &mut State) {
+        let (end, closed) = (state.outbound.end(), state.outbound.closed());
         if state.is_counted || (end.is_none() && closed.is_none()) {
-            return None;
+            return;
         }
-        state.is_counted = true;
-        let stats = state.outbound.stats();
         let counters = &self.endpoint.counters;
+        count(match (closed, end) {
+            (None, Some(status)) if status.is_ok() => &counters.finished,
+            (None | Some(CloseReason::Local), _) => &counters.failed,
+            (Some(_), _) => &counters.cancelled,
+        });
+        let stats = state.outbound.stats();
         counters.items.fetch_add(stats.items, Ordering::Relaxed);
         counters.bytes.fetch_add(stats.bytes, Ordering::Relaxed);
-        count(match (closed, end) {
-            (Some(_), _) => &counters.cancelled,
-            (None, Some(status)) if status.is_ok() => &counters.finished,
-            (None, _) => &counters.failed,
-        });
-        (!state.outbound.is_forgotten()).then(|| state.outbound.kept())
+        state.is_counted = true;
     }
 
     /// Hands over what the machine wants to send, as far as the connection takes it.
@@ -302,29 +315,33 @@ impl StreamShared {
         if !state.outbound.wants_transmit() {
             return;
         }
+        let State {
+            outbound,
+            control,
+            waits_to_send,
+            ..
+        } = state;
         let now = self.now();
-        let mut publisher = self.driver.publisher().lock();
-        while state.outbound.wants_transmit() {
-            if !publisher.poll_ready() {
-                if !std::mem::replace(&mut state.waits_to_send, true) {
-                    self.driver.wait_ready(self.clone());
-                }
-                return;
-            }
-            let Some(transmit) = state.outbound.poll_transmit(now) else {
-                return;
-            };
-            let control = state.control.as_ref().filter(|_| transmit.control);
-            let message = OutboundMessage {
+        let handed = self.driver.hand_over(self, waits_to_send, || {
+            let transmit = outbound.poll_transmit(now)?;
+            let control = control.as_ref().filter(|_| transmit.control);
+            Some(OutboundMessage {
                 subject: self.reply.clone(),
                 reply: control.map(|control| control.subject().clone()),
                 headers: self.headers(&transmit),
                 payload: transmit.payload,
-            };
-            if let Err(error) = publisher.publish(message) {
-                tracing::warn!(%error, subject = self.endpoint.subject, "a unit could not be handed over");
-                return;
-            }
+            })
+        });
+        if let Err(error) = handed {
+            // The unit would be refused each time it is sent (rule 14).
+            tracing::warn!(%error, subject = self.endpoint.subject, "a stream was given up");
+            outbound.give_up(CloseReason::Local);
+            self.driver.try_send(OutboundMessage {
+                subject: self.reply.clone(),
+                reply: None,
+                headers: None,
+                payload: Frame::Reset { sid: outbound.sid() }.encode(),
+            });
         }
     }
 
@@ -341,29 +358,6 @@ impl StreamShared {
         }
         Some(headers)
     }
-
-    /// Sees to it that the driver comes back in time. A deadline that is too early does no harm, so it is left alone.
-    fn rearm(self: &Arc<Self>, state: &mut State) {
-        let next = state
-            .outbound
-            .poll_timeout()
-            .map(|at| self.driver.at_nanos(at.as_nanos()));
-        let next = next.filter(|_| state.control.is_some());
-        match (next, state.deadline) {
-            (Some(next), Some(armed)) if armed.at() <= next => {}
-            (Some(next), armed) => {
-                if let Some(armed) = armed {
-                    self.driver.disarm(armed);
-                }
-                state.deadline = Some(self.driver.arm(next, self.clone()));
-            }
-            (None, Some(armed)) => {
-                self.driver.disarm(armed);
-                state.deadline = None;
-            }
-            (None, None) => {}
-        }
-    }
 }
 
 /// Longest text of the error header: it must fit into what a unit leaves free for headers. The whole message is in the unit.
@@ -372,12 +366,8 @@ const MAX_FAILURE_HEADER: usize = 256;
 /// The two headers in which NATS services say that they failed (ADR-32), in ASCII; the code is never 503.
 pub(crate) fn insert_failure(headers: &mut HeaderMap, failure: &Status) {
     let ascii = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let message: String = failure
-        .to_string()
-        .chars()
-        .take(MAX_FAILURE_HEADER)
-        .map(ascii)
-        .collect();
+    let message = failure.to_string();
+    let message: String = message.chars().take(MAX_FAILURE_HEADER).map(ascii).collect();
     headers.insert("Nats-Service-Error", message.as_str());
     headers.insert("Nats-Service-Error-Code", failure.code.as_u8().to_string().as_str());
 }
@@ -398,27 +388,32 @@ impl Route for StreamShared {
         }
         self.settle(state);
     }
+
+    fn ended(self: Arc<Self>) {
+        let mut state = self.state.lock();
+        state.outbound.give_up(CloseReason::Disconnected);
+        self.settle(state);
+    }
 }
 
 impl Driven for StreamShared {
     fn drive(self: Arc<Self>, now: tokio::time::Instant) {
-        let nanos = self.driver.nanos(now);
         let mut state = self.state.lock();
         state.waits_to_send = false;
         if std::mem::take(&mut state.waits_to_flush) {
             state.outbound.flush();
         }
-        // Whether it was the deadline, room to send or a flush: an armed deadline that lies ahead stays armed.
-        if state
-            .deadline
-            .is_some_and(|armed| self.driver.nanos(armed.at()) <= nanos)
-        {
-            state.deadline = None;
-        }
-        state.outbound.handle_timeout(Instant::from_nanos(nanos));
+        state.deadline.fired(now);
+        let now = Instant::from_nanos(self.driver.nanos(now));
+        state.outbound.handle_timeout(now);
         self.settle(state);
     }
 }
 
-/// For the list of running streams that a drain ends.
-pub(crate) type StreamRef = Weak<StreamShared>;
+impl fmt::Debug for StreamShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamShared")
+            .field("subject", &self.endpoint.subject)
+            .finish_non_exhaustive()
+    }
+}

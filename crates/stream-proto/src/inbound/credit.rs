@@ -108,13 +108,18 @@ impl Credit {
         self.reported = next;
         limit
     }
+
+    /// Nothing more is granted: others may have what the window took out of the budget.
+    pub(super) fn give_back(&mut self) {
+        if let Some(budget) = self.budget.take() {
+            budget.give(self.window - MIN_WINDOW);
+        }
+    }
 }
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        if let Some(budget) = &self.budget {
-            budget.give(self.window - MIN_WINDOW);
-        }
+        self.give_back();
     }
 }
 

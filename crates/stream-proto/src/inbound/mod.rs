@@ -141,9 +141,15 @@ impl Inbound {
         self.credit.take(self.next);
     }
 
-    /// The user waits no longer: the clocks that [`poll_items`](Self::poll_items) started stand still until it asks again.
-    pub fn stop_waiting(&mut self) {
-        self.timers.stop_waiting();
+    /// The user does something else: the clock of its wait, which [`poll_items`](Self::poll_items) started, stands still
+    /// until it asks again.
+    pub fn pause_waiting(&mut self, now: Instant) {
+        self.timers.pause_waiting(now);
+    }
+
+    /// The connection is closed for good: nothing more arrives.
+    pub fn handle_closed(&mut self) {
+        self.lose(LostCause::Disconnected);
     }
 
     /// The items of the next unit that has whole ones.
@@ -189,6 +195,12 @@ impl Inbound {
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.sid.is_some()
+    }
+
+    /// Has unit 0 arrived? It carries the responder's own headers.
+    #[must_use]
+    pub fn has_unit(&self) -> bool {
+        self.next > 0
     }
 
     /// Bytes received and not yet taken by the user, as the number line counts them, without what was moved into an item
@@ -464,6 +476,7 @@ impl Inbound {
     fn terminate(&mut self, termination: Termination) {
         if self.termination.is_none() {
             self.termination = Some(termination);
+            self.credit.give_back();
             self.events.readable = true;
             self.events.terminated = true;
         }

@@ -25,8 +25,10 @@ pub(super) struct Timers {
     state_soon: Option<Instant>,
     state_due: bool,
     rewind: Option<Rewind>,
-    waiting: Option<(Instant, Clock)>,
-    is_waiting: bool,
+    /// Since when the user waits with nothing buffered.
+    waits_since: Option<Instant>,
+    /// What is left of the clock of the user's wait; it stands still while the user does something else.
+    patience: Option<(Clock, Duration)>,
 }
 
 /// Something is missing: when to ask for it again, and how long to wait after that.
@@ -58,8 +60,8 @@ impl Timers {
             state_soon: None,
             state_due: false,
             rewind: None,
-            waiting: None,
-            is_waiting: false,
+            waits_since: None,
+            patience: None,
         }
     }
 
@@ -117,23 +119,38 @@ impl Timers {
             .is_some_and(|rewind| core::mem::take(&mut rewind.due))
     }
 
-    /// The user waits and nothing is buffered.
+    /// The user waits and nothing is buffered: its clock runs, or runs on.
     pub(super) fn start_waiting(&mut self, now: Instant, first: bool) {
-        if self.is_waiting {
+        if self.waits_since.is_some() {
             return;
         }
-        self.is_waiting = true;
-        let (limit, clock) = if first {
-            (self.first_item, Clock::FirstItem)
-        } else {
-            (self.idle, Clock::Idle)
-        };
-        self.waiting = limit.map(|limit| (now + limit, clock));
+        self.waits_since = Some(now);
+        if self.patience.is_none() {
+            self.patience = if first {
+                self.first_item.map(|limit| (Clock::FirstItem, limit))
+            } else {
+                self.idle.map(|limit| (Clock::Idle, limit))
+            };
+        }
     }
 
+    /// The user does something else: its clock stands still.
+    pub(super) fn pause_waiting(&mut self, now: Instant) {
+        if let (Some(since), Some((_, left))) = (self.waits_since.take(), &mut self.patience) {
+            *left = left.saturating_sub(now.saturating_since(since));
+        }
+    }
+
+    /// An item came.
     pub(super) fn stop_waiting(&mut self) {
-        self.is_waiting = false;
-        self.waiting = None;
+        self.waits_since = None;
+        self.patience = None;
+    }
+
+    /// When the user's patience ends, if it waits.
+    fn waits_until(&self) -> Option<Instant> {
+        let (since, (_, left)) = self.waits_since.zip(self.patience)?;
+        Some(since + left)
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -144,7 +161,7 @@ impl Timers {
             self.keep_alive,
             self.state_soon,
             self.rewind.as_ref().map(|rewind| rewind.at),
-            self.waiting.map(|(at, _)| at),
+            self.waits_until(),
         ]
         .into_iter()
         .fold(None, earliest)
@@ -165,7 +182,9 @@ impl Timers {
         let clock = if passed(self.deadline) {
             Some(Clock::Deadline)
         } else {
-            self.waiting.filter(|(at, _)| *at <= now).map(|(_, clock)| clock)
+            self.patience
+                .filter(|_| passed(self.waits_until()))
+                .map(|(clock, _)| clock)
         };
         Due {
             unanswered: passed(self.unanswered),

@@ -28,6 +28,8 @@ pub enum CloseReason {
     Cancelled,
     /// The total deadline passed.
     Deadline,
+    /// The own connection was closed.
+    Disconnected,
     /// Nothing was heard from the caller for three heartbeats.
     Gone,
     /// The caller says that this side broke the protocol.

@@ -307,6 +307,21 @@ impl Outbound {
         core::mem::take(&mut self.events.forgotten).then_some(OutboundEvent::Forgotten)
     }
 
+    /// Was the end handed out, and everything before it? Only the caller's confirmation is missing then.
+    #[must_use]
+    pub fn is_end_sent(&self) -> bool {
+        self.end_sealed && self.units.sent() == self.units.open_position()
+    }
+
+    /// Gives the stream up: nothing more is sent, and nothing is kept.
+    ///
+    /// For what cannot be sent at all: the connection was closed, or takes only smaller messages now (rule 14). Tell the
+    /// caller with a [`Frame::Reset`] if that is possible.
+    pub fn give_up(&mut self, reason: CloseReason) {
+        self.close(reason);
+        self.forget();
+    }
+
     /// Is the stream over, so that the machine can be dropped?
     #[must_use]
     pub fn is_forgotten(&self) -> bool {

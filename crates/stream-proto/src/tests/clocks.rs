@@ -168,14 +168,17 @@ fn half_an_item_does_not_stop_the_clock_of_the_first() {
 }
 
 #[test]
-fn no_clock_of_the_user_runs_after_it_stopped_waiting() {
+fn the_clock_of_the_user_stands_still_while_it_does_something_else() {
     let (mut inbound, next) = locked(impatient(), &[]);
     assert_eq!(inbound.poll_item(at(30)), None);
-    inbound.stop_waiting();
+    inbound.pause_waiting(at(1530));
     run_inbound(&mut inbound, at(10_000));
     assert_eq!(inbound.termination(), None);
     inbound.handle(at(10_000), &plain(&beat(0, next)));
+    // 1.5 s of the 2 s are used up.
     assert_eq!(inbound.poll_item(at(10_000)), None);
-    run_inbound(&mut inbound, at(12_000));
+    run_inbound(&mut inbound, at(10_499));
+    assert_eq!(inbound.termination(), None);
+    run_inbound(&mut inbound, at(10_500));
     assert_eq!(inbound.termination(), Some(&Termination::TimedOut(Clock::FirstItem)));
 }

@@ -65,8 +65,7 @@ impl Sent {
 
 /// Takes the next message of `sent`, which must be that of `step`.
 fn expect_sent(sent: &mut VecDeque<Sent>, step: &Value, is_caller_of_mapped: bool, name: &str) {
-    if bytes(&step["hex"]).is_empty() {
-        // The end of a mapping is the host's to send (rules 60 and 61).
+    if is_end_of_mapping(step) {
         return;
     }
     let Some(sent) = sent.pop_front() else {
@@ -94,6 +93,11 @@ fn is(step: &Value, key: &str, value: &str) -> bool {
     step[key].as_str() == Some(value)
 }
 
+/// The host sends it, not a machine (rules 60 and 61).
+fn is_end_of_mapping(step: &Value) -> bool {
+    bytes(&step["hex"]).is_empty()
+}
+
 fn is_lost(step: &Value) -> bool {
     step.get("lost").is_some()
 }
@@ -109,6 +113,8 @@ struct Caller {
     items: Vec<String>,
     is_reading: bool,
     ended_at: Option<Instant>,
+    /// Which of several control subjects is in use.
+    alias: Option<u64>,
 }
 
 impl Caller {
@@ -139,12 +145,19 @@ impl Caller {
         } else if is(step, "from", "caller") {
             self.advance(now);
             expect_sent(&mut self.sent, step, is_mapped, name);
+            if let Some(alias) = step["alias"].as_u64().filter(|_| !is_end_of_mapping(step)) {
+                assert_eq!(self.alias, Some(alias), "{name}: {step}");
+            }
         } else if is(step, "to", "caller") && !is_lost(step) {
             self.advance(just_before(now));
-            if let ControlUse::Refuse(sid) = self.inbound.handle(now, &received(step)) {
-                let code = CloseCode::Unwanted;
-                let refusal = Frame::Close { sid, code }.encode();
-                self.sent.push_back(Sent::without_headers(now, refusal));
+            match self.inbound.handle(now, &received(step)) {
+                ControlUse::Use => self.alias = step["alias"].as_u64(),
+                ControlUse::Refuse(sid) => {
+                    let code = CloseCode::Unwanted;
+                    let refusal = Frame::Close { sid, code }.encode();
+                    self.sent.push_back(Sent::without_headers(now, refusal));
+                }
+                _ => {}
             }
             self.settle(now);
         } else if let Some(action) = step["user"].as_str() {
@@ -224,6 +237,7 @@ fn a_caller_plays_its_part_of_the_exchanges() {
             items: Vec::new(),
             is_reading: true,
             ended_at: None,
+            alias: None,
         };
         for step in list(&exchange["steps"]) {
             caller.step(step, name, flag(&exchange["mapped"]));
