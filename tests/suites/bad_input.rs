@@ -59,6 +59,7 @@ async fn headers_that_nobody_could_read_are_refused() {
         ("a b", "x"),
         ("Nats-Msg-Id", "x"),
         ("natstream", "1"),
+        ("Größe", "1"),
         ("x", "a\nb"),
         ("x", "ü"),
     ] {
@@ -107,6 +108,64 @@ async fn items_of_every_size_arrive() {
 async fn items_of_every_size_arrive_through_small_messages() {
     let nats = NatsServer::builder().config("max_payload: 4096").start().await;
     sizes_arrive(&nats.url()).await;
+}
+
+/// A failure arrives with its text however long that is, and however small the server's messages are.
+async fn long_failure_arrives(url: &str, message: usize) {
+    let Peers { pool, server } = Peers::connect_to(url).await;
+    let subject = unique_subject("failure");
+    let handler = move |_request, mut out: ResponseSender| async move {
+        out.send([1; 1850]).await?;
+        Err(HandlerError::internal("x".repeat(message)))
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    within(LIMIT, responses.try_next()).await.expect("the item before it");
+    let error = within(LIMIT, responses.try_next()).await.expect_err("the failure");
+    assert_eq!(error.kind(), RequestErrorKind::Failed);
+    let text = &error.status().expect("a status").message;
+    assert!(text.len() >= message.min(1000), "{} bytes of {message}", text.len());
+}
+
+#[tokio::test]
+async fn a_failure_with_a_long_text_arrives() {
+    long_failure_arrives(testkit::shared_url(), 1 << 20).await;
+    let nats = NatsServer::builder().config("max_payload: 4096").start().await;
+    long_failure_arrives(&nats.url(), 3500).await;
+}
+
+#[tokio::test]
+async fn the_largest_item_arrives_when_the_handler_returns_at_once() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("largest");
+    let handler = |_request, mut out: ResponseSender| async move {
+        out.send(vec![1; 16 << 20]).await?;
+        Ok(())
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let item = within(LIMIT, responses.try_next())
+        .await
+        .expect("complete")
+        .expect("an item");
+    assert_eq!(item.len(), 16 << 20);
+    assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
+}
+
+#[tokio::test]
+async fn a_limit_on_all_items_counts_empty_ones_too() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("limit");
+    let handler = |_request, mut out: ResponseSender| async move {
+        for _ in 0..10_000 {
+            out.send("").await?;
+        }
+        Ok(())
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let error = within(LIMIT, responses.collect_all(1024)).await.expect_err("too much");
+    assert_eq!(error.kind(), RequestErrorKind::Cancelled);
 }
 
 #[tokio::test]
@@ -202,6 +261,54 @@ async fn the_three_clocks_say_which_ran_out() {
         };
         assert_eq!((error.kind(), error.clock()), (RequestErrorKind::Timeout, Some(clock)));
     }
+}
+
+#[tokio::test]
+async fn the_idle_clock_stands_still_while_nobody_waits() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("clocks");
+    let go_on = std::sync::Arc::new(tokio::sync::Notify::new());
+    let handler = {
+        let go_on = go_on.clone();
+        move |_request, mut out: ResponseSender| {
+            let go_on = go_on.clone();
+            async move {
+                out.send("1").await?;
+                go_on.notified().await;
+                out.send("2").await?;
+                Ok(())
+            }
+        }
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let request = pool
+        .request_stream(&subject, "")
+        .idle_timeout(Duration::from_millis(300));
+    let mut responses = within(LIMIT, request).await.expect("sent");
+    within(LIMIT, responses.try_next()).await.expect("an item");
+    let short = tokio::time::timeout(Duration::from_millis(50), responses.try_next());
+    assert!(short.await.is_err(), "nothing comes yet");
+    // sleep: longer than the clock, which must not run meanwhile
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    go_on.notify_one();
+    let item = within(LIMIT, responses.try_next())
+        .await
+        .expect("the clock stood still");
+    assert_eq!(item.as_deref(), Some(&b"2"[..]));
+}
+
+#[tokio::test]
+async fn any_length_of_time_is_taken() {
+    let Peers { pool, .. } = Peers::connect().await;
+    let request = pool
+        .request_stream(unique_subject("nobody"), "")
+        .connect_timeout(Duration::MAX)
+        .first_item_timeout(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .deadline(Duration::MAX);
+    let mut responses = within(LIMIT, request).await.expect("sent");
+    let error = within(LIMIT, responses.try_next()).await.expect_err("nobody");
+    assert_eq!(error.kind(), RequestErrorKind::NoResponders);
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! What ends a stream: every combination of the handler's return and its sender's fate.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 
 use integration::{LIMIT, Peers};
 use natstream::{Code, HandlerError, RequestError, RequestErrorKind, ResponseSender, SendErrorKind};
 use testkit::{unique_subject, within};
-use tokio::sync::{Mutex, Notify, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 
 /// Serves one call with `handler` and returns what the caller got: the items, and the error if there was one.
 async fn outcome<F, Fut>(handler: F) -> (Vec<String>, Option<RequestError>)
@@ -186,4 +188,51 @@ async fn a_moved_sender_shows_each_item_at_once() {
     assert_eq!(first.as_deref(), Some(&b"first"[..]));
     go_on.notify_one();
     assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
+}
+
+#[tokio::test]
+async fn a_code_that_travels_as_success_is_still_a_failure() {
+    let (_, error) = outcome(|_out| async { Err(HandlerError::new(Code::Other(0), "half")) }).await;
+    assert_eq!(failure(error), Code::Unknown);
+}
+
+#[tokio::test]
+async fn a_send_that_waits_and_closed_hear_that_the_handler_failed() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("end");
+    let (report, mut reports) = mpsc::unbounded_channel();
+    let handler = move |_request, mut out: ResponseSender| {
+        let report = report.clone();
+        async move {
+            let (blocked, is_blocked) = oneshot::channel();
+            let closed = out.closed();
+            let closes = report.clone();
+            tokio::spawn(async move { closes.send(format!("closed: {:?}", closed.await)) });
+            tokio::spawn(async move {
+                let mut blocked = Some(blocked);
+                let error = loop {
+                    let mut send = pin!(out.send([0; 8000]));
+                    // The caller does not read: at some point there is no credit.
+                    let sent = poll_fn(|cx| {
+                        let sent = send.as_mut().poll(cx);
+                        if sent.is_pending() {
+                            blocked.take().map(|blocked| blocked.send(()));
+                        }
+                        sent
+                    });
+                    if let Err(error) = sent.await {
+                        break error;
+                    }
+                };
+                report.send(format!("send: {:?}", error.kind()))
+            });
+            is_blocked.await.map_err(HandlerError::internal)?;
+            Err(HandlerError::invalid("no"))
+        }
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let _unread = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let mut heard = [within(LIMIT, reports.recv()).await, within(LIMIT, reports.recv()).await].map(Option::unwrap);
+    heard.sort();
+    assert_eq!(heard, ["closed: Local", "send: Closed"]);
 }

@@ -141,7 +141,7 @@ async fn a_drain_lets_running_calls_end() {
             Err(other) => panic!("{other:?}"),
         }
     }
-    go_on.notify_waiters();
+    assert!(!drain.is_finished(), "a call is still running");
     go_on.notify_one();
     let last = within(LIMIT, responses.try_next()).await.expect("complete");
     assert_eq!(last.as_deref(), Some(&b"last"[..]));
@@ -170,6 +170,34 @@ async fn a_drain_ends_what_is_left_as_unavailable() {
     assert_eq!((status.code, status.retryable), (Code::Unavailable, true));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_what_a_caller_has_not_taken_yet() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("drain");
+    // The handler returns at once; most of the item waits for credit.
+    let handler = |_request, mut out: ResponseSender| async move {
+        out.send(vec![1; 4 << 20]).await?;
+        Ok(())
+    };
+    let endpoint = within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    while endpoint.stats().active == 0 {
+        tokio::task::yield_now().await;
+    }
+    let drained = within(LIMIT, server.drain(Duration::from_millis(200))).await;
+    assert_eq!(drained.aborted, 1, "an unsent answer was left behind without a word");
+    let error = within(LIMIT, responses.try_next()).await.expect_err("ended");
+    assert_eq!(error.status().map(|status| status.code), Some(Code::Unavailable));
+}
+
+#[tokio::test]
+async fn a_server_that_was_drained_serves_nothing_more() {
+    let Peers { server, .. } = Peers::connect().await;
+    within(LIMIT, server.drain(LIMIT)).await;
+    let error = within(LIMIT, server.on(unique_subject("late"), |_, _| async { Ok(()) })).await;
+    assert!(error.is_err(), "an endpoint that nobody can stop");
+}
+
 #[tokio::test]
 async fn other_styles_of_handlers_send_the_same_items() {
     let Peers { pool, server } = Peers::connect().await;
@@ -192,7 +220,11 @@ async fn other_styles_of_handlers_send_the_same_items() {
     within(LIMIT, server.on_batches(name("batches"), batches))
         .await
         .expect("served");
-    for style in ["items", "indexed", "batches"] {
+    let streamed = |_| async { Ok(futures_util::stream::iter(["0", "1", "2"].map(Ok))) };
+    within(LIMIT, server.on_stream(name("stream"), streamed))
+        .await
+        .expect("served");
+    for style in ["items", "indexed", "batches", "stream"] {
         let responses = within(LIMIT, pool.request_stream(name(style), "")).await.expect("sent");
         let items = within(LIMIT, responses.collect_all(1024)).await.expect("complete");
         assert_eq!(items, ["0", "1", "2"], "{style}");

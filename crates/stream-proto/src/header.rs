@@ -71,7 +71,11 @@ impl Open {
         }
         if let Some(deadline) = self.deadline {
             // Rounded up: the responder's clock must not run out before the caller's.
-            let _ = write!(out, ";d={}", millis(deadline + Duration::from_nanos(999_999)));
+            let _ = write!(
+                out,
+                ";d={}",
+                millis(deadline.saturating_add(Duration::from_nanos(999_999)))
+            );
         }
         out
     }
