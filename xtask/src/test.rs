@@ -23,7 +23,7 @@ pub(crate) const TASK: Task = Task {
     help: "\
 Usage: cargo xtask test
 
-Runs every check and every test: format, tidy, lints, documentation, unit tests, integration
+Runs every check and every test: format, tidy, vectors, lints, documentation, unit tests, integration
 tests with the examples, suites in their short form, doc tests. Stops at the first step that
 fails; ends with a table of times.
 
@@ -48,6 +48,8 @@ enum Action {
     Tests(Vec<String>),
     Docs,
     Tidy,
+    /// Are the files of test vectors up to date?
+    Vectors,
 }
 
 fn run(workspace: &Workspace, args: Args) -> Result<ExitCode> {
@@ -56,7 +58,7 @@ fn run(workspace: &Workspace, args: Args) -> Result<ExitCode> {
     let mut server = None;
     let mut report = Report::new();
     let mut result = Ok(());
-    for step in steps(workspace, &packages) {
+    for step in steps(&packages) {
         if result.is_err() {
             report.not_run(step.name);
             continue;
@@ -81,7 +83,7 @@ fn run(workspace: &Workspace, args: Args) -> Result<ExitCode> {
 ///
 /// Everything that is built for running names the same packages. Cargo unites the features
 /// of the packages it is asked for, so other sets would build the dependencies once more.
-fn steps(workspace: &Workspace, packages: &[Package]) -> Vec<Step> {
+fn steps(packages: &[Package]) -> Vec<Step> {
     let mut set = vec!["--workspace"];
     if packages.iter().any(|package| package.name == BENCH) {
         // Linted, but neither built nor run here: it measures.
@@ -98,6 +100,7 @@ fn steps(workspace: &Workspace, packages: &[Package]) -> Vec<Step> {
         step("nats-server", Action::Server),
         step("format", Action::Cargo(owned(fmt::CHECK))),
         step("tidy", Action::Tidy),
+        step("vectors", Action::Vectors),
         step("lint", Action::Cargo(owned(lint::CLIPPY))),
         step("docs", Action::Docs),
         // Tests start programs and examples; cargo builds those for tests of their own
@@ -114,10 +117,6 @@ fn steps(workspace: &Workspace, packages: &[Package]) -> Vec<Step> {
         }
     }
     steps.push(step("doc tests", tests(&["--doc"])));
-    if workspace.root().join(NO_STD_PROOF).exists() {
-        let build = ["build", "--manifest-path", NO_STD_PROOF];
-        steps.push(step("no_std proof", Action::Cargo(owned(&build))));
-    }
     steps
 }
 
@@ -138,9 +137,8 @@ fn owned(args: &[&str]) -> Vec<String> {
 /// The package of load programs and peers.
 const BENCH: &str = "bench";
 
-/// A program without std that links stream-proto; no member of the workspace, whose features
-/// would bring std back.
-const NO_STD_PROOF: &str = "crates/stream-proto/no_std/Cargo.toml";
+/// Writes the test vectors of the protocol, or checks that they are what it would write.
+const VECTORS: &str = "docs/vectors/generate.py";
 
 /// The nats-server of the run.
 type Shared = Option<(Provided, Server)>;
@@ -164,6 +162,7 @@ impl Action {
             }
             Self::Docs => docs::build(workspace, &[]),
             Self::Tidy => tidy::check(workspace),
+            Self::Vectors => run_command(workspace, workspace.command("python3", &[VECTORS, "--check"])),
         }
     }
 }
@@ -187,9 +186,8 @@ mod tests {
             package("stream-client", &["server"]),
             package("testkit", &["server"]),
         ];
-        let workspace = Workspace::open().unwrap();
         let targets = |name: &str, packages: &[Package]| {
-            let step = steps(&workspace, packages).into_iter().find(|step| step.name == name)?;
+            let step = steps(packages).into_iter().find(|step| step.name == name)?;
             match step.action {
                 Action::Tests(args) => Some(args.join(" ")),
                 _ => None,

@@ -51,6 +51,11 @@ impl Workspace {
         &self.target
     }
 
+    /// `PROGRAM ARGS`, in the root.
+    pub(crate) fn command(&self, program: &str, args: &[&str]) -> Cmd<'_> {
+        self.shell.cmd(program).args(args)
+    }
+
     /// `cargo ARGS`, in the root.
     pub(crate) fn cargo<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Cmd<'_> {
         let mut command = self.shell.cmd(&self.cargo).args(args);
