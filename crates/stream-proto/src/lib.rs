@@ -55,6 +55,7 @@ mod frame;
 mod header;
 mod inbound;
 mod items;
+mod liveness;
 mod message;
 mod outbound;
 mod reader;

@@ -18,6 +18,8 @@ pub struct Message<'a> {
     pub has_headers: bool,
     /// Did it come with a valid subject to answer to?
     pub has_control: bool,
+    /// Was that subject rewritten by an account import ([`is_mapped`](crate::is_mapped))?
+    pub is_mapped: bool,
     /// The payload.
     pub payload: Bytes,
 }

@@ -56,10 +56,12 @@ pub enum Clock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LostCause {
-    /// The own connection was closed.
+    /// The own connection was closed, or down for too long.
     Disconnected,
     /// The responder does not know the stream any more.
     Forgotten,
+    /// Nobody was subscribed to the responder's subject for 5 s.
+    Gone,
     /// The subject mapping between the accounts has ended.
     MappingEnded,
     /// Nothing was heard from the responder for three heartbeats.

@@ -37,6 +37,8 @@ pub struct InboundConfig {
     ///
     /// A stream that finds it used up fails with `RESOURCE_EXHAUSTED`.
     pub assembly_budget: Option<Budget>,
+    /// How long the own connection may be down. Default 30 s.
+    pub outage_limit: Duration,
 }
 
 impl Default for InboundConfig {
@@ -50,6 +52,7 @@ impl Default for InboundConfig {
             deadline: None,
             budget: None,
             assembly_budget: None,
+            outage_limit: Duration::from_secs(30),
         }
     }
 }

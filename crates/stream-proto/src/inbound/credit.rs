@@ -91,6 +91,11 @@ impl Credit {
         }
     }
 
+    /// Can a sender at `position` go on only when it hears from here? Its limit or its retention may hold it up.
+    pub(super) fn holds_up(&self, position: u64) -> bool {
+        position >= self.granted.min(self.reported.saturating_add(self.retention))
+    }
+
     /// Is a STATE due (rule 32)?
     pub(super) fn is_due(&self, next: u64) -> bool {
         // Half of a retention of 1 is still something: nothing must not be reason enough.

@@ -6,6 +6,9 @@
 pub enum ControlUse {
     /// Nothing.
     Ignore,
+    /// Keep it for the end: it is mapped, and not the newest. At the end of the attempt one bare empty message goes to each
+    /// mapped subject that was seen, those of [`Use`](Self::Use) included (rule 61).
+    Keep,
     /// Answer a message of another stream there with `CLOSE(UNWANTED)` for this `sid` (rules 8 and 9).
     Refuse(u32),
     /// Send what [`Inbound::poll_transmit`](super::Inbound::poll_transmit) returns there from now on.
@@ -20,7 +23,8 @@ pub enum InboundEvent {
     Locked,
     /// There is something for the user: items, or the verdict.
     Readable,
-    /// Nothing more arrives and nothing more is to be sent once `poll_transmit` is drained.
+    /// Nothing more arrives, and nothing more is to be sent once `poll_transmit` is drained, but for one bare empty message
+    /// to each mapped control subject.
     Terminated,
 }
 

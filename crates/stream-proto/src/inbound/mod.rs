@@ -52,6 +52,8 @@ pub struct Inbound {
     current: Items,
     credit: Credit,
     announce: u64,
+    /// The control subject is mapped by an account import.
+    mapped: bool,
     termination: Option<Termination>,
     close: Option<CloseCode>,
     timers: Timers,
@@ -89,6 +91,7 @@ impl Inbound {
             current: Items::default(),
             credit: Credit::new(config.max_window, config.budget.clone()),
             announce: 0,
+            mapped: false,
             termination: None,
             close: None,
             timers: Timers::new(now, heartbeat, &config),
@@ -119,7 +122,8 @@ impl Inbound {
         }
         match message.class() {
             Class::NoResponders if self.sid.is_none() => self.terminate(Termination::NoResponders),
-            Class::NoResponders => self.stats.ignored += 1,
+            // Nobody is subscribed at this moment, which is a suspicion and no verdict (rule 49).
+            Class::NoResponders => self.timers.no_responders(now),
             Class::BareEmpty => self.lose(LostCause::MappingEnded),
             Class::Foreign if self.sid.is_none() => {
                 self.terminate(Termination::Protocol(ProtocolError::ForeignAnswer));
@@ -128,6 +132,20 @@ impl Inbound {
             Class::Native => return self.handle_native(now, message),
         }
         ControlUse::Ignore
+    }
+
+    /// The own connection is down. Deadlines and the user's clocks go on; the others stand still (rule 45).
+    pub fn handle_disconnected(&mut self, now: Instant) {
+        self.timers.disconnected(now);
+    }
+
+    /// The own connection is back. What may have been lost is asked for; across accounts nothing can come any more
+    /// (rules 43 and 62).
+    pub fn handle_reconnected(&mut self, now: Instant) {
+        if self.mapped {
+            self.lose(LostCause::MappingEnded);
+        }
+        self.timers.reconnected(now);
     }
 
     /// The user lost interest: nothing more is handed out, and the responder is told.
@@ -240,8 +258,7 @@ impl Inbound {
 
     /// Hands out the next message for the control subject.
     ///
-    /// Call it only when the message can be handed to the transport. The call's own subject never goes along to a control
-    /// subject that is mapped, whatever [`Transmit::control`] says (rule 47).
+    /// Call it only when the message can be handed to the transport.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         let sid = self.sid.filter(|_| self.wants_transmit())?;
         if let Some(code) = self.close.take() {
@@ -254,7 +271,8 @@ impl Inbound {
             limit: self.credit.grant(self.next),
         };
         self.timers.sent_state(now);
-        Some(Transmit::plain(frame.encode(), true))
+        // Across accounts a reply would make one more mapping each time (rule 47).
+        Some(Transmit::plain(frame.encode(), !self.mapped))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
@@ -271,13 +289,14 @@ impl Inbound {
         if self.termination.is_some() {
             return;
         }
+        self.timers.restart_if_late(now);
         let due = self.timers.take_due(now);
         if due.clock == Some(Clock::Deadline) {
             self.close_with(Termination::TimedOut(Clock::Deadline), CloseCode::Deadline);
         } else if due.unanswered {
             self.terminate(Termination::Unanswered);
-        } else if due.silent {
-            self.lose(LostCause::Silent);
+        } else if let Some(cause) = due.lost {
+            self.lose(cause);
         } else if let Some(clock) = due.clock {
             self.close_with(Termination::TimedOut(clock), CloseCode::Cancelled);
         }
@@ -313,6 +332,7 @@ impl Inbound {
             Some(_) => {}
         }
         self.timers.heard(now);
+        self.mapped |= message.has_control && message.is_mapped;
         let announce = match frame {
             Frame::Unit(unit) => {
                 self.handle_unit(now, unit);
@@ -321,7 +341,7 @@ impl Inbound {
             Frame::Beat { announce, position, .. } => {
                 if position > self.next {
                     self.gap(now);
-                } else if message.has_control || position >= self.credit.granted() {
+                } else if message.has_control || self.credit.holds_up(position) {
                     self.timers.state_soon(now);
                 }
                 announce
@@ -338,6 +358,8 @@ impl Inbound {
         if message.has_control && announce >= self.announce {
             self.announce = announce;
             ControlUse::Use
+        } else if message.has_control && message.is_mapped {
+            ControlUse::Keep
         } else {
             ControlUse::Ignore
         }
@@ -475,6 +497,10 @@ impl Inbound {
 
     fn terminate(&mut self, termination: Termination) {
         if self.termination.is_none() {
+            if self.mapped && self.close.is_none() {
+                // The responder must hear of the end while the mapping lasts (rule 61).
+                self.close = Some(CloseCode::Cancelled);
+            }
             self.termination = Some(termination);
             self.credit.give_back();
             self.events.readable = true;

@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use crate::inbound::InboundConfig;
-use crate::termination::Clock;
+use crate::liveness::{Judgement, Liveness};
+use crate::termination::{Clock, LostCause};
 use crate::time::{Instant, earliest};
 
 /// No message of the stream for this long after the Open: nobody took the call (rule 27).
@@ -19,8 +20,10 @@ pub(super) struct Timers {
     first_item: Option<Duration>,
     idle: Option<Duration>,
     deadline: Option<Instant>,
+    /// Runs until the stream is locked, while the connection is up.
     unanswered: Option<Instant>,
-    silent: Option<Instant>,
+    is_locked: bool,
+    liveness: Liveness,
     keep_alive: Option<Instant>,
     state_soon: Option<Instant>,
     state_due: bool,
@@ -43,7 +46,7 @@ struct Rewind {
 #[derive(Debug, Default)]
 pub(super) struct Due {
     pub(super) unanswered: bool,
-    pub(super) silent: bool,
+    pub(super) lost: Option<LostCause>,
     pub(super) clock: Option<Clock>,
 }
 
@@ -55,7 +58,8 @@ impl Timers {
             idle: config.idle_timeout,
             deadline: config.deadline.map(|deadline| now + deadline),
             unanswered: Some(now + UNANSWERED),
-            silent: None,
+            is_locked: false,
+            liveness: Liveness::new(heartbeat, config.outage_limit),
             keep_alive: None,
             state_soon: None,
             state_due: false,
@@ -68,12 +72,49 @@ impl Timers {
     pub(super) fn locked(&mut self, now: Instant, heartbeat: Duration) {
         self.heartbeat = heartbeat;
         self.unanswered = None;
+        self.is_locked = true;
+        self.liveness.watch(heartbeat, now);
         self.keep_alive = Some(now + heartbeat);
         self.state_soon(now);
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
-        self.silent = Some(now + self.heartbeat * 3);
+        self.liveness.heard(now);
+    }
+
+    /// A 503 from the control subject.
+    pub(super) fn no_responders(&mut self, now: Instant) {
+        self.liveness.no_responders(now);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Instant) {
+        self.liveness.disconnected(now);
+        self.unanswered = None;
+    }
+
+    /// The connection is back: the clocks begin anew, and what may be missing is asked for (rule 43).
+    pub(super) fn reconnected(&mut self, now: Instant) {
+        self.liveness.reconnected(now);
+        if self.is_locked {
+            self.rewind = None;
+            self.gap(now);
+        } else {
+            self.unanswered = Some(now + UNANSWERED);
+        }
+    }
+
+    /// This side stood still: what it did not hear meanwhile says nothing (rule 45).
+    pub(super) fn restart_if_late(&mut self, now: Instant) {
+        if self
+            .next()
+            .is_some_and(|due| now.saturating_since(due) > self.heartbeat / 2)
+        {
+            self.liveness.restart(now);
+            self.unanswered = self.unanswered.map(|_| now + UNANSWERED);
+            if let Some(rewind) = &mut self.rewind {
+                rewind.at = now + rewind.wait;
+            }
+        }
     }
 
     /// A STATE is wanted within [`SOON`].
@@ -157,7 +198,7 @@ impl Timers {
         [
             self.deadline,
             self.unanswered,
-            self.silent,
+            self.liveness.next(),
             self.keep_alive,
             self.state_soon,
             self.rewind.as_ref().map(|rewind| rewind.at),
@@ -186,9 +227,19 @@ impl Timers {
                 .filter(|_| passed(self.waits_until()))
                 .map(|(clock, _)| clock)
         };
+        let lost = match self.liveness.judge(now) {
+            Judgement::Fine => None,
+            Judgement::Probe => {
+                self.state_due = true;
+                None
+            }
+            Judgement::Gone => Some(LostCause::Gone),
+            Judgement::Outage => Some(LostCause::Disconnected),
+            Judgement::Silent => Some(LostCause::Silent),
+        };
         Due {
             unanswered: passed(self.unanswered),
-            silent: passed(self.silent),
+            lost,
             clock,
         }
     }

@@ -25,6 +25,8 @@ pub struct OutboundConfig {
     pub stall_limit: Duration,
     /// Is the reply subject mapped by an account import (rule 5)?
     pub mapped: bool,
+    /// How long the own connection may be down. Default 30 s.
+    pub outage_limit: Duration,
 }
 
 impl Default for OutboundConfig {
@@ -36,6 +38,7 @@ impl Default for OutboundConfig {
             heartbeat: crate::header::DEFAULT_HEARTBEAT,
             stall_limit: Duration::from_secs(300),
             mapped: false,
+            outage_limit: Duration::from_secs(30),
         }
     }
 }

@@ -28,9 +28,9 @@ pub enum CloseReason {
     Cancelled,
     /// The total deadline passed.
     Deadline,
-    /// The own connection was closed.
+    /// The own connection was closed, or down for too long.
     Disconnected,
-    /// Nothing was heard from the caller for three heartbeats.
+    /// Nothing was heard from the caller for three heartbeats, or nobody was subscribed to its subject for 5 s.
     Gone,
     /// The caller says that this side broke the protocol.
     Protocol,
@@ -48,7 +48,8 @@ pub enum OutboundEvent {
     Ready,
     /// The stream ended before the handler ended it; nothing more is taken.
     Closed(CloseReason),
-    /// The stream is over and its end confirmed, or not worth waiting for: drop the machine.
+    /// The stream is over and its end confirmed, or not worth waiting for: drop the machine once
+    /// [`Outbound::poll_transmit`](super::Outbound::poll_transmit) is drained.
     Forgotten,
 }
 

@@ -63,6 +63,8 @@ pub struct Outbound {
     /// The beat that is due announces the control subject to a caller that may not know it.
     announce_due: bool,
     forgotten: bool,
+    /// A bare empty message is to end the mapping (rule 60).
+    farewell_due: bool,
     timers: Timers,
     events: Events,
     answer: Answer,
@@ -102,6 +104,7 @@ impl Outbound {
             beat_due: false,
             announce_due: false,
             forgotten: false,
+            farewell_due: false,
             timers: Timers::new(now, heartbeat, config, open.deadline),
             events: Events::default(),
             answer: Answer {
@@ -256,7 +259,12 @@ impl Outbound {
                 self.handle_close(CloseCode::Cancelled);
                 return Ok(());
             }
-            Class::NoResponders | Class::Foreign => {
+            Class::NoResponders => {
+                // Nobody is subscribed at this moment, which is a suspicion and no verdict (rule 49).
+                self.timers.no_responders(now);
+                return Ok(());
+            }
+            Class::Foreign => {
                 self.stats.ignored += 1;
                 return Ok(());
             }
@@ -277,17 +285,42 @@ impl Outbound {
         Ok(())
     }
 
+    /// The own connection is down. Deadlines go on; the other clocks stand still (rule 45).
+    pub fn handle_disconnected(&mut self, now: Instant) {
+        self.timers.disconnected(now);
+    }
+
+    /// The own connection is back: the caller is told where the stream stands (rule 44).
+    pub fn handle_reconnected(&mut self, now: Instant) {
+        if self.forgotten {
+            return;
+        }
+        self.timers.reconnected(now);
+        if self.is_end_sent() {
+            self.units.repeat_last();
+        } else if self.units.sent() > 0 {
+            if self.mapped {
+                self.announce_due = true;
+            } else {
+                self.beat_due = true;
+            }
+        }
+    }
+
     /// Would [`poll_transmit`](Self::poll_transmit) hand out a message?
     #[inline]
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
-        self.beat_due || self.announce_due || self.sendable().is_some()
+        self.beat_due || self.announce_due || self.farewell_due || self.sendable().is_some()
     }
 
     /// Hands out the next message, if one may be sent now.
     ///
     /// Call it only when the message can be handed to the transport: what is returned counts as sent (rule 67).
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        if core::mem::take(&mut self.farewell_due) {
+            return Some(Transmit::plain(Bytes::new(), false));
+        }
         let transmit = match self.poll_unit(now) {
             None if self.beat_due || self.announce_due => Some(self.beat(now)),
             transmit => transmit,
@@ -342,14 +375,17 @@ impl Outbound {
         if self.forgotten {
             return;
         }
+        self.timers.restart_if_late(now);
         let due = self.timers.take_due(now);
         if due.first {
             self.units.seal_first();
         }
         self.beat_due |= due.beat;
         self.announce_due |= due.announce;
-        if due.repeat_end {
+        if due.repeat_end || (due.probe && self.is_end_sent()) {
             self.units.repeat_last();
+        } else {
+            self.beat_due |= due.probe;
         }
         if due.deadline {
             self.abort(
@@ -363,11 +399,10 @@ impl Outbound {
                 CloseReason::Stalled,
             );
         }
-        if due.silent {
-            self.close(CloseReason::Gone);
-            self.forget();
-        }
-        if due.forget {
+        if let Some(reason) = due.closed {
+            self.give_up(reason);
+        } else if due.forget {
+            self.farewell_due = self.mapped;
             self.forget();
         }
     }
@@ -428,7 +463,12 @@ impl Outbound {
         self.limit = self.limit.max(limit);
         if !self.units.ack(next) {
             self.stats.ignored += 1;
-        } else if rewind && next < self.units.sent() && !self.was_rewound(now, next) {
+        } else if (rewind || self.timers.may_have_missed_end(now))
+            && next < self.units.sent()
+            && !self.was_rewound(now, next)
+        {
+            // A caller that does not mention the end long after it was sent has missed it, and with it the sign that
+            // something is missing.
             self.units.rewind();
             self.stats.rewinds += 1;
             self.rewound = Some((next, now));
@@ -458,6 +498,8 @@ impl Outbound {
         if !self.end_sealed {
             self.close(reason);
         }
+        // Who does not want the stream may not be the one whose mapping this is.
+        self.farewell_due = self.mapped && code != CloseCode::Unwanted;
         self.forget();
     }
 

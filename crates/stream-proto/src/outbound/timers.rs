@@ -3,6 +3,8 @@
 use core::time::Duration;
 
 use super::config::OutboundConfig;
+use super::event::CloseReason;
+use crate::liveness::{Judgement, Liveness};
 use crate::time::{Instant, earliest};
 
 /// The first message leaves at most this long after the Open arrived (rule 21).
@@ -15,6 +17,8 @@ const BLOCKED: Duration = Duration::from_millis(500);
 const MAPPED: Duration = Duration::from_secs(1);
 /// First repetition of the last unit (rule 54).
 const REPEAT: Duration = Duration::from_secs(1);
+/// A caller that says this long after the end that it still expects it has missed it: far longer than a round trip.
+const MISSED_END: Duration = Duration::from_secs(2);
 /// How long an answer of one message is kept (rule 54).
 const SINGLE: Duration = Duration::from_secs(2);
 
@@ -55,10 +59,19 @@ pub(super) struct Timers {
     blocked: Option<Doubling>,
     stalled: Option<Instant>,
     keep_alive: Option<Instant>,
-    silent: Option<Instant>,
+    liveness: Liveness,
+    /// The end was handed out; as the whole answer in one message?
+    end: Option<End>,
     repeat_end: Option<Instant>,
     forget: Option<Instant>,
     deadline: Option<Instant>,
+}
+
+/// The end of a stream that waits for its confirmation.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    is_single: bool,
+    sent: Instant,
 }
 
 /// What is due.
@@ -70,14 +83,19 @@ pub(super) struct Due {
     pub(super) repeat_end: bool,
     pub(super) deadline: bool,
     pub(super) stalled: bool,
-    pub(super) silent: bool,
+    pub(super) probe: bool,
+    pub(super) closed: Option<CloseReason>,
     pub(super) forget: bool,
 }
 
 impl Timers {
     pub(super) fn new(now: Instant, heartbeat: Duration, config: &OutboundConfig, deadline: Option<Duration>) -> Self {
+        let mut liveness = Liveness::new(heartbeat, config.outage_limit);
+        liveness.watch(heartbeat, now);
         Self {
             heartbeat,
+            liveness,
+            end: None,
             keep_alive_interval: if config.mapped {
                 heartbeat.min(MAPPED)
             } else {
@@ -91,7 +109,6 @@ impl Timers {
             blocked: None,
             stalled: None,
             keep_alive: None,
-            silent: Some(now + heartbeat * 3),
             repeat_end: None,
             forget: None,
             deadline: deadline.map(|deadline| now + deadline),
@@ -99,7 +116,59 @@ impl Timers {
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
-        self.silent = self.silent.map(|_| now + self.heartbeat * 3);
+        self.liveness.heard(now);
+    }
+
+    /// A 503 from the reply subject.
+    pub(super) fn no_responders(&mut self, now: Instant) {
+        self.liveness.no_responders(now);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Instant) {
+        self.liveness.disconnected(now);
+        self.unconfirmed = None;
+        self.repeat_end = None;
+        self.forget = None;
+    }
+
+    /// The connection is back: the clocks begin anew.
+    pub(super) fn reconnected(&mut self, now: Instant) {
+        self.liveness.reconnected(now);
+        self.restart_own(now);
+    }
+
+    /// Was the end sent so long ago that a caller who says nothing of it may have missed it?
+    pub(super) fn may_have_missed_end(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| now.saturating_since(end.sent) >= MISSED_END)
+    }
+
+    /// This side stood still: what it did not hear meanwhile says nothing (rule 45).
+    pub(super) fn restart_if_late(&mut self, now: Instant) {
+        if self
+            .next()
+            .is_some_and(|due| now.saturating_since(due) > self.heartbeat / 2)
+        {
+            self.liveness.restart(now);
+            if self.liveness.is_up() {
+                self.restart_own(now);
+            }
+        }
+    }
+
+    fn restart_own(&mut self, now: Instant) {
+        match self.end {
+            Some(end) => self.linger(now, end.is_single),
+            None if self.started && !self.is_confirmed => {
+                self.unconfirmed = Some(Doubling::start(now, UNCONFIRMED));
+            }
+            None => {}
+        }
+    }
+
+    /// The end is kept for a while, and repeated unless it was the whole answer (rule 54).
+    fn linger(&mut self, now: Instant, is_single: bool) {
+        self.forget = Some(now + if is_single { SINGLE } else { self.heartbeat * 3 });
+        self.repeat_end = (!is_single).then(|| now + REPEAT);
     }
 
     pub(super) fn confirmed(&mut self) {
@@ -142,21 +211,17 @@ impl Timers {
 
     /// The last unit was handed out: nothing else is waited for than that it is confirmed.
     fn sent_end(&mut self, now: Instant, is_single: bool) {
-        if self.forget.is_some() {
+        if let Some(end) = &mut self.end {
+            end.sent = now;
             return;
         }
+        self.end = Some(End { is_single, sent: now });
         self.unblocked();
         self.unconfirmed = None;
         self.keep_alive = None;
-        self.silent = None;
+        self.liveness.unwatch();
         self.deadline = None;
-        if is_single {
-            // Kept in case it was published too early; it is not repeated by itself (rule 54).
-            self.forget = Some(now + SINGLE);
-        } else {
-            self.forget = Some(now + self.heartbeat * 3);
-            self.repeat_end = Some(now + REPEAT);
-        }
+        self.linger(now, is_single);
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -166,7 +231,7 @@ impl Timers {
             self.blocked.as_ref().map(|timer| timer.at),
             self.stalled,
             self.keep_alive,
-            self.silent,
+            self.liveness.next(),
             self.repeat_end,
             self.forget,
             self.deadline,
@@ -205,7 +270,12 @@ impl Timers {
         if due.stalled {
             self.unblocked();
         }
-        due.silent = passed(self.silent);
+        match self.liveness.judge(now) {
+            Judgement::Fine => {}
+            Judgement::Probe => due.probe = true,
+            Judgement::Gone | Judgement::Silent => due.closed = Some(CloseReason::Gone),
+            Judgement::Outage => due.closed = Some(CloseReason::Disconnected),
+        }
         due.forget = passed(self.forget);
         due
     }

@@ -164,6 +164,11 @@ impl Model {
     }
 
     fn check_sent(&mut self, transmit: &Transmit) {
+        if transmit.payload.is_empty() {
+            // The end of the mapping: once, and nothing after it.
+            assert!(self.outbound.is_forgotten() && !self.outbound.wants_transmit());
+            return;
+        }
         let frame = Frame::decode(&transmit.payload).expect("what a machine hands out can be read");
         assert!(self.confirmed || transmit.header);
         let Frame::Unit(unit) = frame else { return };

@@ -409,3 +409,24 @@ fn a_push_of_a_stream_that_the_caller_closed_says_so() {
     assert_eq!(outbound.push(b"x"), Err(PushError::Ended));
     assert!(outbound.is_forgotten());
 }
+
+#[test]
+fn a_mapped_stream_ends_its_mapping_with_one_bare_empty_message() {
+    for (code, farewells) in [
+        (CloseCode::Done, 1),
+        (CloseCode::Cancelled, 1),
+        (CloseCode::Unwanted, 0),
+    ] {
+        let mut outbound = outbound(open(), &mapped());
+        outbound.push(b"x").expect("room");
+        outbound.flush();
+        drain(&mut outbound, at(0));
+        outbound.handle(at(1), &plain(&close(code))).expect("well formed");
+        let mut sent = 0;
+        while let Some(transmit) = outbound.poll_transmit(at(1)) {
+            assert!(transmit.payload.is_empty() && !transmit.header && !transmit.control);
+            sent += 1;
+        }
+        assert_eq!(sent, farewells, "{code:?}");
+    }
+}

@@ -359,6 +359,11 @@ impl Pair {
         // As the drivers do it: nothing is polled that is not wanted.
         while self.outbound.wants_transmit() {
             let transmit = self.outbound.poll_transmit(self.now).expect("it was wanted");
+            if transmit.payload.is_empty() {
+                // The end of the mapping; the caller has its verdict already.
+                assert!(self.outbound.is_forgotten() && !self.outbound.wants_transmit());
+                break;
+            }
             assert!(
                 transmit.payload.len() <= MAX_UNIT,
                 "a message of {} bytes",

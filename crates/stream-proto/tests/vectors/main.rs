@@ -1,6 +1,6 @@
 //! The test vectors of `docs/vectors`, which an independent program has written from `docs/protocol.md`.
 //!
-//! They are checked through the public API only. What the crate does not do yet is in `exchanges::NOT_YET`.
+//! They are checked through the public API only.
 
 mod exchanges;
 mod messages;

@@ -117,5 +117,6 @@ pub(crate) fn received(vector: &Value) -> Message<'_> {
         has_headers: vector["headers"].is_object(),
         has_control: vector["control"].as_bool().unwrap_or_default(),
         payload: bytes(&vector["hex"]),
+        ..Message::default()
     }
 }
