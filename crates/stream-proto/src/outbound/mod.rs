@@ -62,6 +62,8 @@ pub struct Outbound {
     beat_due: bool,
     /// The beat that is due announces the control subject to a caller that may not know it.
     announce_due: bool,
+    /// The beat that is due goes before any unit.
+    beat_first: bool,
     forgotten: bool,
     /// A bare empty message is to end the mapping (rule 60).
     farewell_due: bool,
@@ -103,6 +105,7 @@ impl Outbound {
             announce: 0,
             beat_due: false,
             announce_due: false,
+            beat_first: false,
             forgotten: false,
             farewell_due: false,
             timers: Timers::new(now, heartbeat, config, open.deadline),
@@ -299,6 +302,7 @@ impl Outbound {
         if self.is_end_sent() {
             self.units.repeat_last();
         } else if self.units.sent() > 0 {
+            self.beat_first = true;
             if self.mapped {
                 self.announce_due = true;
             } else {
@@ -311,7 +315,9 @@ impl Outbound {
     #[inline]
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
-        self.beat_due || self.announce_due || self.farewell_due || self.sendable().is_some()
+        ((self.beat_due || self.announce_due) && self.units.sent() > 0)
+            || self.farewell_due
+            || self.sendable().is_some()
     }
 
     /// Hands out the next message, if one may be sent now.
@@ -321,9 +327,11 @@ impl Outbound {
         if core::mem::take(&mut self.farewell_due) {
             return Some(Transmit::plain(Bytes::new(), false));
         }
-        let transmit = match self.poll_unit(now) {
+        // Units first, but for the beat that says after a reconnect where the stream stands (rule 44).
+        let unit = if self.beat_first { None } else { self.poll_unit(now) };
+        let transmit = match unit {
             None if self.beat_due || self.announce_due => Some(self.beat(now)),
-            transmit => transmit,
+            unit => unit,
         };
         self.note_blocked(now);
         transmit
@@ -515,6 +523,7 @@ impl Outbound {
         self.forgotten = true;
         self.beat_due = false;
         self.announce_due = false;
+        self.beat_first = false;
         self.rest = Bytes::new();
         self.units.clear();
     }
@@ -547,6 +556,7 @@ impl Outbound {
             // From here on the end is repeated in place of beats.
             self.beat_due = false;
             self.announce_due = false;
+            self.beat_first = false;
         }
         Some(Transmit {
             payload,
@@ -563,6 +573,7 @@ impl Outbound {
         let control = !self.mapped || self.announce_due;
         self.beat_due = false;
         self.announce_due = false;
+        self.beat_first = false;
         if self.mapped && control {
             self.announce += 1;
         }
