@@ -279,8 +279,9 @@ def loss():
     x.sends(200, b"three")
     x.add(1100, connection="responder", **{"is": "up"})
     x.responder(1100, beat(SID, 0, 520), control=True, about="520: the second unit was handed over, the third was not")
-    x.state(1100, 260, 260 + W, rewind=True)
-    x.responder(1100, second).responder(1100, third)
+    x.responder(1100, third)
+    x.state(1101, 260, 260 + W, rewind=True)
+    x.responder(1101, second).responder(1101, third)
     x.position = 782
     x.ends(1200).unit(1200, fin=status(items=3)).close(1200, DONE)
     out.append(x.done(ended(3), [b"one", b"two", b"three"]))
