@@ -290,13 +290,13 @@ impl Connection {
     ///
     /// Dropping the future leaves nothing behind.
     pub async fn router(&self, unrouted: Arc<dyn Unrouted>) -> Result<Router, SubscribeError> {
-        Router::subscribe(
-            &self.inner.runtime,
-            &self.inner.client,
-            &self.inner.inbox_prefix,
-            unrouted,
-        )
-        .await
+        let Inner {
+            runtime,
+            client,
+            inbox_prefix,
+            ..
+        } = &*self.inner;
+        Router::subscribe(runtime, client, inbox_prefix, self.state(), unrouted).await
     }
 
     /// Waits until the server has processed everything that was handed to this connection before,

@@ -8,8 +8,9 @@ use async_nats::{Client, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use crate::state::ConnectionState;
 use crate::token::token;
 
 /// Where the messages of one route go.
@@ -18,6 +19,9 @@ pub trait Route: Send + Sync + 'static {
     ///
     /// `rest` is what follows the route's subject, without the dot; it is empty for the subject itself.
     fn deliver(self: Arc<Self>, rest: &str, message: Message);
+
+    /// The connection is down, or back. It must not block.
+    fn connection_changed(self: Arc<Self>, is_up: bool);
 
     /// Nothing more will ever be delivered: the connection is closed. The route is removed already.
     fn ended(self: Arc<Self>);
@@ -59,6 +63,7 @@ impl Router {
         runtime: &Handle,
         client: &Client,
         inbox_prefix: &str,
+        state: watch::Receiver<ConnectionState>,
         unrouted: Arc<dyn Unrouted>,
     ) -> Result<Self, async_nats::SubscribeError> {
         let prefix = format!("{inbox_prefix}.{}.", token());
@@ -68,7 +73,7 @@ impl Router {
             routes: Mutex::default(),
         });
         let (alive, gone) = oneshot::channel();
-        runtime.spawn(run(Running(shared.clone()), subscriber, unrouted, gone));
+        runtime.spawn(run(Running(shared.clone()), subscriber, state, unrouted, gone));
         Ok(Self {
             shared,
             alive: Arc::new(alive),
@@ -130,12 +135,21 @@ impl Drop for Running {
 async fn run(
     running: Running,
     mut subscriber: Subscriber,
+    mut state: watch::Receiver<ConnectionState>,
     unrouted: Arc<dyn Unrouted>,
     mut gone: oneshot::Receiver<()>,
 ) {
+    let mut seen = *state.borrow_and_update();
     loop {
         let message = tokio::select! {
             biased;
+            // First: what arrives after a reconnect finds its stream told of it.
+            Ok(()) = state.changed() => {
+                let now = *state.borrow_and_update();
+                running.0.connection_changed(seen, now);
+                seen = now;
+                continue;
+            }
             message = subscriber.next() => message,
             _ = &mut gone => return,
         };
@@ -151,6 +165,24 @@ async fn run(
 }
 
 impl Shared {
+    /// Tells every route what has changed. The state is a level, so a short outage shows as a higher epoch only.
+    fn connection_changed(&self, before: ConnectionState, now: ConnectionState) {
+        let went_down = before.is_connected() && (!now.is_connected() || now.epoch > before.epoch);
+        let came_up = now.is_connected() && (!before.is_connected() || now.epoch > before.epoch);
+        if !went_down && !came_up {
+            return;
+        }
+        let routes: Vec<_> = self.routes.lock().values().cloned().collect();
+        for route in routes {
+            if went_down {
+                route.clone().connection_changed(false);
+            }
+            if came_up {
+                route.connection_changed(true);
+            }
+        }
+    }
+
     fn dispatch(&self, message: Message, unrouted: &dyn Unrouted) {
         let subject = message.subject.clone();
         let Some(after) = subject.strip_prefix(&self.prefix) else {

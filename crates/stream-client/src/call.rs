@@ -30,6 +30,8 @@ struct State {
     route: Option<RouteGuard>,
     /// Where to send to.
     control: Option<Subject>,
+    /// Every mapped control subject that was seen. Each costs nats-server a mapping until it gets a bare empty message.
+    mapped: Vec<Subject>,
     metadata: Option<HeaderMap>,
     waker: Option<Waker>,
     deadline: DeadlineSlot,
@@ -43,6 +45,17 @@ pub(crate) enum Next {
     End(Termination),
 }
 
+/// More mapped control subjects than any responder has reason to announce: those that follow cost nats-server 2 KB each.
+const MAX_MAPPED: usize = 256;
+
+impl State {
+    fn keep_mapped(&mut self, control: &Subject) {
+        if stream_proto::is_mapped(control) && !self.mapped.contains(control) && self.mapped.len() < MAX_MAPPED {
+            self.mapped.push(control.clone());
+        }
+    }
+}
+
 impl Call {
     /// A call whose machine was made just now. It becomes reachable with [`set_route`](Self::set_route).
     pub(crate) fn new(driver: Driver, prefixes: Arc<[String]>, inbound: Inbound) -> Arc<Self> {
@@ -53,6 +66,7 @@ impl Call {
                 inbound,
                 route: None,
                 control: None,
+                mapped: Vec::new(),
                 metadata: None,
                 waker: None,
                 deadline: DeadlineSlot::default(),
@@ -143,13 +157,15 @@ impl Call {
 
     /// Hands over what the machine wants to send, as far as the connection takes it.
     fn transmit(self: &Arc<Self>, state: &mut State) {
-        if !state.inbound.wants_transmit() {
+        let ends_mappings = state.inbound.termination().is_some() && !state.mapped.is_empty();
+        if !state.inbound.wants_transmit() && !ends_mappings {
             return;
         }
         let State {
             inbound,
             route,
             control: Some(control),
+            mapped,
             waits_to_send,
             ..
         } = state
@@ -158,10 +174,12 @@ impl Call {
         };
         let now = self.now();
         let handed = self.driver.hand_over(self, waits_to_send, || {
-            let transmit = inbound.poll_transmit(now)?;
-            // Across accounts a reply would make one more mapping each time (rule 47).
-            let wants_reply = transmit.control && !stream_proto::is_mapped(control);
-            let reply = route.as_ref().filter(|_| wants_reply);
+            let Some(transmit) = inbound.poll_transmit(now) else {
+                // After everything else, the mappings end (rule 61).
+                let subject = if ends_mappings { mapped.pop() } else { None };
+                return subject.map(bare_empty);
+            };
+            let reply = route.as_ref().filter(|_| transmit.control);
             Some(OutboundMessage {
                 subject: control.clone(),
                 reply: reply.map(|route| route.subject().clone()),
@@ -195,6 +213,7 @@ impl Route for Call {
                 .map(|value| value.as_str()),
             has_headers: message.headers.is_some(),
             has_control: reply.is_some(),
+            is_mapped: reply.as_ref().is_some_and(|reply| stream_proto::is_mapped(reply)),
             payload: compact(message.payload),
         };
         let mut state = self.state.lock();
@@ -204,11 +223,27 @@ impl Route for Call {
             // Unit 0 carries the responder's own headers. Our header alone is nothing that a user asks for.
             state.metadata = message.headers.filter(|headers| headers.len() > 1);
         }
+        // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
+        let reply = reply.map(|reply| Subject::from(reply.as_str()));
         match (outcome, reply) {
-            // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
-            (ControlUse::Use, Some(reply)) => state.control = Some(Subject::from(reply.as_str())),
+            (ControlUse::Use, Some(reply)) => {
+                state.keep_mapped(&reply);
+                state.control = Some(reply);
+            }
+            (ControlUse::Keep, Some(reply)) => state.keep_mapped(&reply),
             (ControlUse::Refuse(sid), Some(reply)) => refuse(&self.driver, reply, sid),
             _ => {}
+        }
+        self.settle(state);
+    }
+
+    fn connection_changed(self: Arc<Self>, is_up: bool) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        if is_up {
+            state.inbound.handle_reconnected(now);
+        } else {
+            state.inbound.handle_disconnected(now);
         }
         self.settle(state);
     }
@@ -238,18 +273,31 @@ impl fmt::Debug for Call {
     }
 }
 
+/// What ends a mapping between accounts. Never for a subject that is not mapped (rule 60).
+fn bare_empty(subject: Subject) -> OutboundMessage {
+    OutboundMessage {
+        subject,
+        reply: None,
+        payload: Bytes::new(),
+        headers: None,
+    }
+}
+
 /// Tells a responder that nobody here waits for its stream (rules 8 and 9). Skipped when the connection is busy.
 pub(crate) fn refuse(driver: &Driver, control: Subject, sid: u32) {
     let close = Frame::Close {
         sid,
         code: CloseCode::Unwanted,
     };
-    driver.try_send(OutboundMessage {
-        subject: control,
+    let told = driver.try_send(OutboundMessage {
+        subject: control.clone(),
         reply: None,
         payload: close.encode(),
         headers: None,
     });
+    if told && stream_proto::is_mapped(&control) {
+        driver.try_send(bare_empty(control));
+    }
 }
 
 /// `payload`, or a copy of it that does not keep a whole read buffer alive.

@@ -243,8 +243,9 @@ impl fmt::Display for RequestError {
             Detail::Status(status) => write!(f, ": {status}"),
             Detail::Clock(clock) => write!(f, ": {clock}"),
             Detail::Cause(cause) => f.write_str(match cause {
-                LostCause::Disconnected => ": the connection was closed",
+                LostCause::Disconnected => ": the connection was closed, or down for too long",
                 LostCause::Forgotten => ": the responder does not know the stream any more",
+                LostCause::Gone => ": nobody has been subscribed to the responder's subject for 5 s",
                 LostCause::MappingEnded => ": the mapping between the accounts has ended",
                 LostCause::Silent => ": nothing was heard from the responder for three heartbeats",
                 _ => "",

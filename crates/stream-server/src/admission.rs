@@ -128,15 +128,25 @@ impl EndpointShared {
 
     fn send_refusal(&self, subject: Subject, headers: HeaderMap, payload: Bytes) {
         count(&self.counters.refused);
+        let driver = self.server.connection.driver();
+        let is_mapped = stream_proto::is_mapped(&subject);
         let message = OutboundMessage {
-            subject,
+            subject: subject.clone(),
             reply: None,
             headers: Some(headers),
             payload,
         };
-        if !self.server.connection.driver().try_send(message) {
+        if !driver.try_send(message) {
             // The caller hears nothing then, and knows after 5 s that its call was not answered.
             tracing::debug!(subject = self.subject, "a refusal was skipped: the connection is busy");
+        } else if is_mapped {
+            // A refusal is the whole answer, so the mapping ends with it (rule 60).
+            driver.try_send(OutboundMessage {
+                subject,
+                reply: None,
+                headers: None,
+                payload: Bytes::new(),
+            });
         }
     }
 }

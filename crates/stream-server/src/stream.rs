@@ -379,12 +379,24 @@ impl Route for StreamShared {
             header: None,
             has_headers: message.headers.is_some(),
             has_control: message.reply.is_some(),
+            is_mapped: false,
             payload: message.payload,
         };
         let now = self.now();
         let mut state = self.state.lock();
         if let Err(error) = state.outbound.handle(now, &input) {
             tracing::debug!(%error, subject = self.endpoint.subject, "a control message was ignored");
+        }
+        self.settle(state);
+    }
+
+    fn connection_changed(self: Arc<Self>, is_up: bool) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        if is_up {
+            state.outbound.handle_reconnected(now);
+        } else {
+            state.outbound.handle_disconnected(now);
         }
         self.settle(state);
     }
