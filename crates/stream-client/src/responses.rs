@@ -62,6 +62,11 @@ impl Responses {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn next(&mut self) -> Option<Result<Bytes, RequestError>> {
+        // Most items wait in the message that is being read.
+        if let Some(item) = self.items.next() {
+            self.received += 1;
+            return Some(Ok(item));
+        }
         let mut waiting = Waiting {
             responses: self,
             is_pending: false,
