@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::state::ConnectionState;
-use crate::token::token;
+use crate::token::{TOKEN_LEN, token};
 
 /// Where the messages of one route go.
 pub trait Route: Send + Sync + 'static {
@@ -48,10 +48,18 @@ pub struct Router {
 /// Dropping the last one ends the router's task, and with it the subscription.
 type Alive = Arc<oneshot::Sender<()>>;
 
+/// A token, in place: a string of its own for each route would cost as much again.
+type Key = [u8; TOKEN_LEN];
+
+/// The token at the end of a route's subject.
+fn key_of(subject: &str) -> Option<Key> {
+    subject.as_bytes().last_chunk().copied()
+}
+
 struct Shared {
     /// `<inbox prefix>.<random name>.`, the dot included.
     prefix: String,
-    routes: Mutex<HashMap<Box<str>, Arc<dyn Route>>>,
+    routes: Mutex<HashMap<Key, Arc<dyn Route>>>,
 }
 
 impl Router {
@@ -83,14 +91,14 @@ impl Router {
     /// Adds a route under a fresh token, which is never used again.
     #[must_use = "dropping it removes the route"]
     pub fn add(&self, route: Arc<dyn Route>) -> RouteGuard {
-        let token: Box<str> = token().into();
-        let subject = Subject::from(format!("{}{token}", self.shared.prefix));
-        self.shared.routes.lock().insert(token, route);
+        let subject = Subject::from(format!("{}{}", self.shared.prefix, token()));
+        if let Some(key) = key_of(&subject) {
+            self.shared.routes.lock().insert(key, route);
+        }
         RouteGuard {
             shared: Arc::downgrade(&self.shared),
             _alive: self.alive.clone(),
             subject,
-            prefix_len: self.shared.prefix.len(),
         }
     }
 
@@ -189,7 +197,8 @@ impl Shared {
             return;
         };
         let (token, rest) = after.split_once('.').unwrap_or((after, ""));
-        let route = self.routes.lock().get(token).cloned();
+        let key = Key::try_from(token.as_bytes()).ok();
+        let route = key.and_then(|key| self.routes.lock().get(&key).cloned());
         match route {
             Some(route) => route.deliver(rest, message),
             None => unrouted.unrouted(message),
@@ -203,7 +212,6 @@ pub struct RouteGuard {
     shared: Weak<Shared>,
     _alive: Alive,
     subject: Subject,
-    prefix_len: usize,
 }
 
 impl RouteGuard {
@@ -216,9 +224,9 @@ impl RouteGuard {
 
 impl Drop for RouteGuard {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade() {
+        if let (Some(shared), Some(key)) = (self.shared.upgrade(), key_of(&self.subject)) {
             // The route is dropped outside the lock: it may hold other routes.
-            let removed = shared.routes.lock().remove(&self.subject[self.prefix_len..]);
+            let removed = shared.routes.lock().remove(&key);
             drop(removed);
         }
     }

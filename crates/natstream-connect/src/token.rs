@@ -4,7 +4,7 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 
 /// Characters of a token: 22 of 62 are 131 bits.
-const LEN: usize = 22;
+pub(crate) const TOKEN_LEN: usize = 22;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -16,14 +16,14 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 /// When the operating system has no random bytes to give, which does not happen on a system that has booted.
 #[must_use]
 pub fn token() -> String {
-    let mut token = String::with_capacity(LEN);
-    let mut bytes = [0; LEN + 10];
-    while token.len() < LEN {
+    let mut token = String::with_capacity(TOKEN_LEN);
+    let mut bytes = [0; TOKEN_LEN + 10];
+    while token.len() < TOKEN_LEN {
         fill(&mut bytes);
         // 248 = 4 × 62: what is above would make the first letters likelier.
         let letters = bytes.iter().filter(|byte| **byte < 248);
         let letters = letters.map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
-        token.extend(letters.take(LEN - token.len()));
+        token.extend(letters.take(TOKEN_LEN - token.len()));
     }
     token
 }
@@ -54,7 +54,7 @@ mod tests {
     fn tokens_are_22_letters_and_differ() {
         let tokens: HashSet<_> = (0..1000).map(|_| token()).collect();
         assert_eq!(tokens.len(), 1000);
-        assert!(tokens.iter().all(|token| token.len() == LEN));
+        assert!(tokens.iter().all(|token| token.len() == TOKEN_LEN));
         assert!(
             tokens
                 .iter()

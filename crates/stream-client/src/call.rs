@@ -31,8 +31,12 @@ struct State {
     /// Where to send to.
     control: Option<Subject>,
     /// Every mapped control subject that was seen. Each costs nats-server a mapping until it gets a bare empty message.
-    mapped: Vec<Subject>,
-    metadata: Option<HeaderMap>,
+    #[expect(
+        clippy::box_collection,
+        reason = "few streams have one, and ten thousand idle ones pay for it"
+    )]
+    mapped: Option<Box<Vec<Subject>>>,
+    metadata: Option<Box<HeaderMap>>,
     waker: Option<Waker>,
     deadline: DeadlineSlot,
     waits_to_send: bool,
@@ -50,8 +54,11 @@ const MAX_MAPPED: usize = 256;
 
 impl State {
     fn keep_mapped(&mut self, control: &Subject) {
-        if stream_proto::is_mapped(control) && !self.mapped.contains(control) && self.mapped.len() < MAX_MAPPED {
-            self.mapped.push(control.clone());
+        if stream_proto::is_mapped(control) {
+            let mapped = self.mapped.get_or_insert_default();
+            if !mapped.contains(control) && mapped.len() < MAX_MAPPED {
+                mapped.push(control.clone());
+            }
         }
     }
 }
@@ -66,7 +73,7 @@ impl Call {
                 inbound,
                 route: None,
                 control: None,
-                mapped: Vec::new(),
+                mapped: None,
                 metadata: None,
                 waker: None,
                 deadline: DeadlineSlot::default(),
@@ -122,7 +129,7 @@ impl Call {
     }
 
     pub(crate) fn metadata(&self) -> Option<HeaderMap> {
-        self.state.lock().metadata.clone()
+        self.state.lock().metadata.as_deref().cloned()
     }
 
     pub(crate) fn stats(&self) -> InboundStats {
@@ -157,7 +164,7 @@ impl Call {
 
     /// Hands over what the machine wants to send, as far as the connection takes it.
     fn transmit(self: &Arc<Self>, state: &mut State) {
-        let ends_mappings = state.inbound.termination().is_some() && !state.mapped.is_empty();
+        let ends_mappings = state.inbound.termination().is_some() && state.mapped.is_some();
         if !state.inbound.wants_transmit() && !ends_mappings {
             return;
         }
@@ -176,7 +183,13 @@ impl Call {
         let handed = self.driver.hand_over(self, waits_to_send, || {
             let Some(transmit) = inbound.poll_transmit(now) else {
                 // After everything else, the mappings end (rule 61).
-                let subject = if ends_mappings { mapped.pop() } else { None };
+                if !ends_mappings {
+                    return None;
+                }
+                let subject = mapped.as_mut().and_then(|mapped| mapped.pop());
+                if subject.is_none() {
+                    *mapped = None;
+                }
                 return subject.map(bare_empty);
             };
             let reply = route.as_ref().filter(|_| transmit.control);
@@ -221,7 +234,7 @@ impl Route for Call {
         let outcome = state.inbound.handle(now, &input);
         if !had_unit && state.inbound.has_unit() {
             // Unit 0 carries the responder's own headers. Our header alone is nothing that a user asks for.
-            state.metadata = message.headers.filter(|headers| headers.len() > 1);
+            state.metadata = message.headers.filter(|headers| headers.len() > 1).map(Box::new);
         }
         // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
         let reply = reply.map(|reply| Subject::from(reply.as_str()));

@@ -38,7 +38,7 @@ pub struct Responses {
     subject: String,
     items: Items,
     received: u64,
-    termination: Option<Termination>,
+    termination: Option<Box<Termination>>,
     is_done: bool,
 }
 
@@ -136,13 +136,13 @@ impl Responses {
     /// How the stream ended, once the end was reached.
     #[must_use]
     pub fn termination(&self) -> Option<&Termination> {
-        self.termination.as_ref()
+        self.termination.as_deref()
     }
 
     /// What the handler sent with a successful end.
     #[must_use]
     pub fn trailers(&self) -> Option<&Bytes> {
-        match &self.termination {
+        match self.termination.as_deref() {
             Some(Termination::Ended { trailers, .. }) => Some(trailers),
             _ => None,
         }
@@ -215,7 +215,7 @@ impl Stream for Responses {
                 Next::End(termination) => {
                     self.is_done = true;
                     let error = RequestError::from_termination(&self.subject, self.received, &termination);
-                    self.termination = Some(termination);
+                    self.termination = Some(Box::new(termination));
                     return Poll::Ready(error.map(Err));
                 }
             }

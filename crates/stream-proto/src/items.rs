@@ -31,6 +31,11 @@ impl Iterator for Items {
         if let Some(item) = self.assembled.take() {
             return Some(item);
         }
+        if self.data.is_empty() {
+            // An empty rest would keep the whole message alive while the user waits for the next one.
+            self.data = Bytes::new();
+            return None;
+        }
         // The scanner has read these lengths before: anything else would be a bug of ours, and ends the iteration.
         let (len, size) = varint::peek(&self.data).ok()?;
         let end = size.checked_add(usize::try_from(len).ok()?)?;
@@ -72,6 +77,11 @@ impl Scanner {
             missing: 0,
             items: 0,
         }
+    }
+
+    /// The largest item that is taken.
+    pub(crate) fn max_item(&self) -> u64 {
+        self.max_item
     }
 
     /// Whole items so far.

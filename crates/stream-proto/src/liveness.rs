@@ -1,5 +1,6 @@
 //! Is the peer there, and is the own connection up (rules 45, 48 and 49)?
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::time::{Instant, earliest};
@@ -19,7 +20,7 @@ pub(crate) struct Liveness {
     /// Does silence count?
     is_watching: bool,
     silent: Option<Instant>,
-    suspicion: Option<Suspicion>,
+    suspicion: Option<Box<Suspicion>>,
     /// When the own connection has been down for too long; set while it is down.
     outage: Option<Instant>,
 }
@@ -94,10 +95,12 @@ impl Liveness {
     /// A 503 from the peer's subject.
     pub(crate) fn no_responders(&mut self, now: Instant) {
         if self.is_up() {
-            let suspicion = self.suspicion.get_or_insert(Suspicion {
-                gone: now + GONE,
-                calm: now,
-                probe: now + PROBE,
+            let suspicion = self.suspicion.get_or_insert_with(|| {
+                Box::new(Suspicion {
+                    gone: now + GONE,
+                    calm: now,
+                    probe: now + PROBE,
+                })
             });
             suspicion.calm = now + CALM;
         }

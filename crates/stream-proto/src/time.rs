@@ -1,35 +1,43 @@
 //! Time as a number: the machines never read a clock.
 
 use core::fmt;
+use core::num::NonZeroU64;
 use core::ops::Add;
 use core::time::Duration;
 
 /// A moment, as nanoseconds since an origin that the driver chooses.
 ///
 /// The origin must be the same for every call into one machine. Nothing in this crate reads a clock.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instant(u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant {
+    /// Nanoseconds and one more, so that an optional moment takes no more room than a moment: a stream keeps many.
+    nanos_and_one: NonZeroU64,
+}
 
 impl Instant {
     /// The origin itself.
-    pub const ORIGIN: Self = Self(0);
+    pub const ORIGIN: Self = Self {
+        nanos_and_one: NonZeroU64::MIN,
+    };
 
-    /// The moment `nanos` nanoseconds after the origin.
+    /// The moment `nanos` nanoseconds after the origin; the last one is `u64::MAX - 1` after it.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self {
+            nanos_and_one: NonZeroU64::MIN.saturating_add(nanos),
+        }
     }
 
     /// Nanoseconds since the origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.nanos_and_one.get() - 1
     }
 
     /// The time from `earlier` to `self`, or zero when `earlier` is later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.as_nanos().saturating_sub(earlier.as_nanos()))
     }
 }
 
@@ -39,13 +47,19 @@ impl Add<Duration> for Instant {
     /// Saturates after 584 years.
     fn add(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(nanos))
+        Self::from_nanos(self.as_nanos().saturating_add(nanos))
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::ORIGIN
     }
 }
 
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "t+{:?}", Duration::from_nanos(self.0))
+        write!(f, "t+{:?}", Duration::from_nanos(self.as_nanos()))
     }
 }
 

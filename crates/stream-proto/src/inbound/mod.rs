@@ -3,9 +3,12 @@
 mod config;
 mod credit;
 mod event;
+mod patience;
 mod timers;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -49,23 +52,35 @@ pub struct Inbound {
     queue: VecDeque<Queued>,
     scanner: Scanner,
     assembly: Assembly,
-    current: Items,
+    /// What [`poll_item`](Self::poll_item) hands out one by one; hosts that take whole units need none.
+    current: Option<Box<Items>>,
     credit: Credit,
     announce: u64,
     /// The control subject is mapped by an account import.
     mapped: bool,
-    termination: Option<Termination>,
+    /// Boxed, like what else is needed once or seldom: ten thousand idle streams have none.
+    termination: Option<Box<Termination>>,
     close: Option<CloseCode>,
     timers: Timers,
     events: Events,
-    config: InboundConfig,
-    stats: InboundStats,
+    deadline: Option<Duration>,
+    counters: Counters,
 }
 
 #[derive(Debug)]
 struct Queued {
     chunk: Chunk,
     end: u64,
+}
+
+/// What [`InboundStats`] counts beside items, in half the room.
+#[derive(Debug, Default)]
+struct Counters {
+    retransmitted: u32,
+    gaps: u32,
+    foreign_responder: u32,
+    malformed: u32,
+    ignored: u32,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +103,7 @@ impl Inbound {
             queue: VecDeque::new(),
             scanner: Scanner::new(config.max_item),
             assembly: Assembly::new(config.assembly_budget.clone()),
-            current: Items::default(),
+            current: None,
             credit: Credit::new(config.max_window, config.budget.clone()),
             announce: 0,
             mapped: false,
@@ -96,8 +111,8 @@ impl Inbound {
             close: None,
             timers: Timers::new(now, heartbeat, &config),
             events: Events::default(),
-            config,
-            stats: InboundStats::default(),
+            deadline: config.deadline,
+            counters: Counters::default(),
         }
     }
 
@@ -106,9 +121,9 @@ impl Inbound {
     pub fn open(&self) -> Open {
         Open {
             limit: self.credit.granted(),
-            max_item: Some(self.config.max_item),
-            heartbeat: Some(crate::header::clamp_heartbeat(self.config.heartbeat)),
-            deadline: self.config.deadline,
+            max_item: Some(self.scanner.max_item()),
+            heartbeat: Some(self.timers.heartbeat()),
+            deadline: self.deadline,
         }
     }
 
@@ -128,7 +143,7 @@ impl Inbound {
             Class::Foreign if self.sid.is_none() => {
                 self.terminate(Termination::Protocol(ProtocolError::ForeignAnswer));
             }
-            Class::Foreign => self.stats.foreign_responder += 1,
+            Class::Foreign => self.counters.foreign_responder = self.counters.foreign_responder.saturating_add(1),
             Class::Native => return self.handle_native(now, message),
         }
         ControlUse::Ignore
@@ -154,7 +169,7 @@ impl Inbound {
     pub fn cancel(&mut self) {
         self.close_with(Termination::Cancelled, CloseCode::Cancelled);
         self.queue = VecDeque::new();
-        self.current = Items::default();
+        self.current = None;
         self.assembly = Assembly::default();
         self.credit.take(self.next);
     }
@@ -186,6 +201,8 @@ impl Inbound {
             }
             self.credit.take(end);
         }
+        // The user waits: a stream that stays idle keeps no room for messages.
+        self.queue.shrink_to_fit();
         if self.termination.is_none() {
             self.credit.grow(self.last_position, self.next);
             self.timers.start_waiting(now, !self.handed_out);
@@ -196,17 +213,18 @@ impl Inbound {
     /// The next item: [`poll_items`](Self::poll_items) one by one.
     pub fn poll_item(&mut self, now: Instant) -> Option<Bytes> {
         loop {
-            if let Some(item) = self.current.next() {
+            if let Some(item) = self.current.as_mut().and_then(Iterator::next) {
                 return Some(item);
             }
-            self.current = self.poll_items(now)?;
+            self.current = None;
+            self.current = Some(Box::new(self.poll_items(now)?));
         }
     }
 
     /// The verdict, once it is known. Items that arrived before it may still wait in [`poll_items`](Self::poll_items).
     #[must_use]
     pub fn termination(&self) -> Option<&Termination> {
-        self.termination.as_ref()
+        self.termination.as_deref()
     }
 
     /// Was a responder's first message accepted?
@@ -231,9 +249,20 @@ impl Inbound {
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> InboundStats {
+        let Counters {
+            retransmitted,
+            gaps,
+            foreign_responder,
+            malformed,
+            ignored,
+        } = self.counters;
         InboundStats {
             items: self.scanner.items(),
-            ..self.stats
+            retransmitted: retransmitted.into(),
+            gaps: gaps.into(),
+            foreign_responder: foreign_responder.into(),
+            malformed: malformed.into(),
+            ignored: ignored.into(),
         }
     }
 
@@ -316,7 +345,7 @@ impl Inbound {
                 // Only these two, and only with the header, may lock (rule 8).
                 let may_lock = matches!(frame, Frame::Unit(_) | Frame::Beat { .. });
                 let Some(header) = message.header.filter(|_| may_lock) else {
-                    self.stats.ignored += 1;
+                    self.counters.ignored = self.counters.ignored.saturating_add(1);
                     return ControlUse::Ignore;
                 };
                 let Ok(answer) = Answer::parse(header) else {
@@ -326,7 +355,7 @@ impl Inbound {
                 self.lock(now, sid, answer);
             }
             Some(own) if own != sid => {
-                self.stats.foreign_responder += 1;
+                self.counters.foreign_responder = self.counters.foreign_responder.saturating_add(1);
                 return refuse(sid, message);
             }
             Some(_) => {}
@@ -351,7 +380,7 @@ impl Inbound {
                 return ControlUse::Ignore;
             }
             _ => {
-                self.stats.ignored += 1;
+                self.counters.ignored = self.counters.ignored.saturating_add(1);
                 return ControlUse::Ignore;
             }
         };
@@ -375,7 +404,7 @@ impl Inbound {
 
     fn handle_unit(&mut self, now: Instant, unit: Unit) {
         if unit.position < self.next {
-            self.stats.retransmitted += 1;
+            self.counters.retransmitted = self.counters.retransmitted.saturating_add(1);
             return;
         }
         if unit.position > self.next {
@@ -465,13 +494,13 @@ impl Inbound {
         if self.sid.is_some() && self.sid == sid {
             self.close_with(Termination::Protocol(error.into()), CloseCode::Protocol);
         } else {
-            self.stats.malformed += 1;
+            self.counters.malformed = self.counters.malformed.saturating_add(1);
         }
     }
 
     /// After the verdict: a stream that others still send is told so.
     fn handle_late(&mut self, message: &Message<'_>) -> ControlUse {
-        self.stats.ignored += 1;
+        self.counters.ignored = self.counters.ignored.saturating_add(1);
         match (message.class(), Frame::decode(&message.payload)) {
             (Class::Native, Ok(frame)) => refuse(frame.sid(), message),
             _ => ControlUse::Ignore,
@@ -479,7 +508,7 @@ impl Inbound {
     }
 
     fn gap(&mut self, now: Instant) {
-        self.stats.gaps += 1;
+        self.counters.gaps = self.counters.gaps.saturating_add(1);
         self.timers.gap(now);
     }
 
@@ -501,7 +530,7 @@ impl Inbound {
                 // The responder must hear of the end while the mapping lasts (rule 61).
                 self.close = Some(CloseCode::Cancelled);
             }
-            self.termination = Some(termination);
+            self.termination = Some(Box::new(termination));
             self.credit.give_back();
             self.events.readable = true;
             self.events.terminated = true;

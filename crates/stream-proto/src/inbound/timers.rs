@@ -1,8 +1,10 @@
 //! The caller's clocks.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::inbound::InboundConfig;
+use crate::inbound::patience::Patience;
 use crate::liveness::{Judgement, Liveness};
 use crate::termination::{Clock, LostCause};
 use crate::time::{Instant, earliest};
@@ -17,8 +19,6 @@ const REWIND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Timers {
     heartbeat: Duration,
-    first_item: Option<Duration>,
-    idle: Option<Duration>,
     deadline: Option<Instant>,
     /// Runs until the stream is locked, while the connection is up.
     unanswered: Option<Instant>,
@@ -27,11 +27,9 @@ pub(super) struct Timers {
     keep_alive: Option<Instant>,
     state_soon: Option<Instant>,
     state_due: bool,
-    rewind: Option<Rewind>,
-    /// Since when the user waits with nothing buffered.
-    waits_since: Option<Instant>,
-    /// What is left of the clock of the user's wait; it stands still while the user does something else.
-    patience: Option<(Clock, Duration)>,
+    /// Boxed, like the next: few streams have one.
+    rewind: Option<Box<Rewind>>,
+    patience: Option<Box<Patience>>,
 }
 
 /// Something is missing: when to ask for it again, and how long to wait after that.
@@ -54,8 +52,6 @@ impl Timers {
     pub(super) fn new(now: Instant, heartbeat: Duration, config: &InboundConfig) -> Self {
         Self {
             heartbeat,
-            first_item: config.first_item_timeout,
-            idle: config.idle_timeout,
             deadline: config.deadline.map(|deadline| now + deadline),
             unanswered: Some(now + UNANSWERED),
             is_locked: false,
@@ -64,9 +60,13 @@ impl Timers {
             state_soon: None,
             state_due: false,
             rewind: None,
-            waits_since: None,
-            patience: None,
+            patience: Patience::new(config).map(Box::new),
         }
+    }
+
+    /// The heartbeat interval: what is asked for, then what the responder said.
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.heartbeat
     }
 
     pub(super) fn locked(&mut self, now: Instant, heartbeat: Duration) {
@@ -137,11 +137,11 @@ impl Timers {
 
     pub(super) fn gap(&mut self, now: Instant) {
         if self.rewind.is_none() {
-            self.rewind = Some(Rewind {
+            self.rewind = Some(Box::new(Rewind {
                 due: true,
                 at: now + REWIND,
                 wait: REWIND,
-            });
+            }));
         }
     }
 
@@ -160,38 +160,25 @@ impl Timers {
             .is_some_and(|rewind| core::mem::take(&mut rewind.due))
     }
 
-    /// The user waits and nothing is buffered: its clock runs, or runs on.
+    /// The user waits and nothing is buffered.
     pub(super) fn start_waiting(&mut self, now: Instant, first: bool) {
-        if self.waits_since.is_some() {
-            return;
-        }
-        self.waits_since = Some(now);
-        if self.patience.is_none() {
-            self.patience = if first {
-                self.first_item.map(|limit| (Clock::FirstItem, limit))
-            } else {
-                self.idle.map(|limit| (Clock::Idle, limit))
-            };
+        if let Some(patience) = &mut self.patience {
+            patience.start(now, first);
         }
     }
 
-    /// The user does something else: its clock stands still.
+    /// The user does something else.
     pub(super) fn pause_waiting(&mut self, now: Instant) {
-        if let (Some(since), Some((_, left))) = (self.waits_since.take(), &mut self.patience) {
-            *left = left.saturating_sub(now.saturating_since(since));
+        if let Some(patience) = &mut self.patience {
+            patience.pause(now);
         }
     }
 
     /// An item came.
     pub(super) fn stop_waiting(&mut self) {
-        self.waits_since = None;
-        self.patience = None;
-    }
-
-    /// When the user's patience ends, if it waits.
-    fn waits_until(&self) -> Option<Instant> {
-        let (since, (_, left)) = self.waits_since.zip(self.patience)?;
-        Some(since + left)
+        if let Some(patience) = &mut self.patience {
+            patience.stop();
+        }
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -202,7 +189,10 @@ impl Timers {
             self.keep_alive,
             self.state_soon,
             self.rewind.as_ref().map(|rewind| rewind.at),
-            self.waits_until(),
+            self.patience
+                .as_ref()
+                .and_then(|patience| patience.ends())
+                .map(|(_, at)| at),
         ]
         .into_iter()
         .fold(None, earliest)
@@ -223,9 +213,8 @@ impl Timers {
         let clock = if passed(self.deadline) {
             Some(Clock::Deadline)
         } else {
-            self.patience
-                .filter(|_| passed(self.waits_until()))
-                .map(|(clock, _)| clock)
+            let ends = self.patience.as_ref().and_then(|patience| patience.ends());
+            ends.filter(|(_, at)| *at <= now).map(|(clock, _)| clock)
         };
         let lost = match self.liveness.judge(now) {
             Judgement::Fine => None,
