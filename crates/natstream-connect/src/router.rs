@@ -91,7 +91,10 @@ impl Router {
     /// Adds a route under a fresh token, which is never used again.
     #[must_use = "dropping it removes the route"]
     pub fn add(&self, route: Arc<dyn Route>) -> RouteGuard {
-        let subject = Subject::from(format!("{}{}", self.shared.prefix, token()));
+        let mut subject = String::with_capacity(self.shared.prefix.len() + TOKEN_LEN);
+        subject.push_str(&self.shared.prefix);
+        subject.push_str(&token());
+        let subject = Subject::from(subject);
         if let Some(key) = key_of(&subject) {
             self.shared.routes.lock().insert(key, route);
         }

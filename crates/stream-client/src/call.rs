@@ -194,8 +194,8 @@ impl Call {
             };
             let reply = route.as_ref().filter(|_| transmit.control);
             Some(OutboundMessage {
-                subject: control.clone(),
-                reply: reply.map(|route| route.subject().clone()),
+                subject: copy(control),
+                reply: reply.map(|route| copy(route.subject())),
                 payload: transmit.payload,
                 headers: None,
             })
@@ -284,6 +284,11 @@ impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }
+}
+
+/// A copy: a clone would make the original allocate once more, for good, to be shared.
+pub(crate) fn copy(subject: &Subject) -> Subject {
+    Subject::from(subject.as_str())
 }
 
 /// What ends a mapping between accounts. Never for a subject that is not mapped (rule 60).

@@ -12,7 +12,7 @@ use natstream_connect::{ConnectionStatus, check_publish_subject};
 use stream_proto::{HEADER, Inbound, InboundConfig, Instant};
 use tokio::time::timeout_at;
 
-use crate::call::Call;
+use crate::call::{Call, copy};
 use crate::error::{Clock, RequestError};
 use crate::pool::{ASSEMBLY, Pool};
 use crate::responses::Responses;
@@ -156,7 +156,7 @@ impl RequestBuilder {
         self.check_size()?;
         let call = Call::new(driver, pool.prefixes.clone(), inbound);
         let route = router.add(call.clone());
-        let reply = route.subject().clone();
+        let reply = copy(route.subject());
         call.set_route(route);
         // From here on, dropping this cancels the call.
         let responses = Responses::new(call, self.subject.clone());
