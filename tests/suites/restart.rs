@@ -1,0 +1,78 @@
+//! A nats-server that is killed and comes back: the stream goes on, each item once, in order.
+
+use std::sync::Arc;
+
+use integration::{LIMIT, Peers};
+use natstream::{RequestErrorKind, ResponseSender};
+use testkit::{NatsServer, unique_subject, within};
+use tokio::sync::Notify;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_survives_two_restarts_of_nats_server() {
+    let mut nats = NatsServer::start().await;
+    let Peers { pool, server } = Peers::connect_to(&nats.url()).await;
+    let subject = unique_subject("restart");
+    let go_on = Arc::new(Notify::new());
+    let handler = {
+        let go_on = go_on.clone();
+        move |_request, mut out: ResponseSender| {
+            let go_on = go_on.clone();
+            async move {
+                for number in 0..300u32 {
+                    out.send(number.to_be_bytes()).await?;
+                    if number % 100 == 99 {
+                        go_on.notified().await;
+                    }
+                }
+                Ok(())
+            }
+        }
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let mut expected = 0u32;
+    for part in 0..3 {
+        for _ in 0..100 {
+            let item = within(LIMIT, responses.try_next())
+                .await
+                .expect("no loss")
+                .expect("an item");
+            assert_eq!(item, expected.to_be_bytes()[..]);
+            expected += 1;
+        }
+        if part < 2 {
+            nats.kill();
+            // What the handler sends now cannot leave; the rest it sends while the caller is on its way back.
+            go_on.notify_one();
+            within(LIMIT, nats.restart()).await;
+        } else {
+            go_on.notify_one();
+        }
+    }
+    assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
+    let epoch = pool.connection().state().borrow().epoch;
+    assert_eq!(epoch, 3, "the connection was not cut twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_waits_for_a_connection_that_is_down() {
+    let mut nats = NatsServer::start().await;
+    let Peers { pool, server } = Peers::connect_to(&nats.url()).await;
+    let subject = unique_subject("restart");
+    within(LIMIT, server.on_items(&subject, |_| async { Ok(["1"]) }))
+        .await
+        .expect("served");
+    nats.kill();
+    let mut state = pool.connection().state();
+    within(LIMIT, state.wait_for(|state| !state.is_connected()))
+        .await
+        .expect("down");
+    let call = tokio::spawn(pool.request_stream(&subject, "").connect_timeout(LIMIT).send());
+    within(LIMIT, nats.restart()).await;
+    let responses = within(LIMIT, call).await.expect("no panic").expect("sent");
+    // The responder may come back later than the caller; then nobody serves the subject yet.
+    match within(LIMIT, responses.collect_all(1000)).await {
+        Ok(items) => assert_eq!(items, ["1"]),
+        Err(error) => assert_eq!(error.kind(), RequestErrorKind::NoResponders),
+    }
+}
