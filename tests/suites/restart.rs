@@ -76,3 +76,32 @@ async fn a_call_waits_for_a_connection_that_is_down() {
         Err(error) => assert_eq!(error.kind(), RequestErrorKind::NoResponders),
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_whose_pool_was_dropped_survives_a_restart_too() {
+    let mut nats = NatsServer::start().await;
+    let Peers { pool, server } = Peers::connect_to(&nats.url()).await;
+    let subject = unique_subject("restart");
+    let go_on = Arc::new(Notify::new());
+    let handler = {
+        let go_on = go_on.clone();
+        move |_request, mut out: ResponseSender| {
+            let go_on = go_on.clone();
+            async move {
+                out.send("1").await?;
+                go_on.notified().await;
+                out.send("2").await?;
+                Ok(())
+            }
+        }
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    drop(pool);
+    within(LIMIT, responses.try_next()).await.expect("an item");
+    nats.kill();
+    go_on.notify_one();
+    within(LIMIT, nats.restart()).await;
+    let second = within(LIMIT, responses.try_next()).await.expect("no loss");
+    assert_eq!(second.as_deref(), Some(&b"2"[..]));
+}

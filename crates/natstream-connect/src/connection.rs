@@ -296,7 +296,7 @@ impl Connection {
             inbox_prefix,
             ..
         } = &*self.inner;
-        Router::subscribe(runtime, client, inbox_prefix, self.state(), unrouted).await
+        Router::subscribe(runtime, client, inbox_prefix, self.clone(), unrouted).await
     }
 
     /// Waits until the server has processed everything that was handed to this connection before,

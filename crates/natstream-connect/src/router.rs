@@ -8,8 +8,9 @@ use async_nats::{Client, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
+use crate::connection::Connection;
 use crate::state::ConnectionState;
 use crate::token::{TOKEN_LEN, token};
 
@@ -71,7 +72,7 @@ impl Router {
         runtime: &Handle,
         client: &Client,
         inbox_prefix: &str,
-        state: watch::Receiver<ConnectionState>,
+        connection: Connection,
         unrouted: Arc<dyn Unrouted>,
     ) -> Result<Self, async_nats::SubscribeError> {
         let prefix = format!("{inbox_prefix}.{}.", token());
@@ -81,7 +82,7 @@ impl Router {
             routes: Mutex::default(),
         });
         let (alive, gone) = oneshot::channel();
-        runtime.spawn(run(Running(shared.clone()), subscriber, state, unrouted, gone));
+        runtime.spawn(run(Running(shared.clone()), subscriber, connection, unrouted, gone));
         Ok(Self {
             shared,
             alive: Arc::new(alive),
@@ -146,10 +147,12 @@ impl Drop for Running {
 async fn run(
     running: Running,
     mut subscriber: Subscriber,
-    mut state: watch::Receiver<ConnectionState>,
+    // Kept, so that the routes hear of reconnects though all other handles of the connection are gone.
+    connection: Connection,
     unrouted: Arc<dyn Unrouted>,
     mut gone: oneshot::Receiver<()>,
 ) {
+    let mut state = connection.state();
     let mut seen = *state.borrow_and_update();
     loop {
         let message = tokio::select! {
