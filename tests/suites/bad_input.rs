@@ -153,6 +153,25 @@ async fn the_largest_item_arrives_when_the_handler_returns_at_once() {
 }
 
 #[tokio::test]
+async fn an_item_of_64_mib_arrives_when_both_sides_allow_it() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("largest");
+    let handler = |_request, mut out: ResponseSender| async move {
+        out.send(vec![1; 64 << 20]).await?;
+        Ok(())
+    };
+    let endpoint = server.on(&subject, handler).max_item(64 << 20);
+    within(LIMIT, endpoint).await.expect("served");
+    let request = pool.request_stream(&subject, "").max_item(64 << 20);
+    let mut responses = within(LIMIT, request).await.expect("sent");
+    let item = within(LIMIT, responses.try_next())
+        .await
+        .expect("complete")
+        .expect("an item");
+    assert_eq!(item.len(), 64 << 20);
+}
+
+#[tokio::test]
 async fn a_limit_on_all_items_counts_empty_ones_too() {
     let Peers { pool, server } = Peers::connect().await;
     let subject = unique_subject("limit");

@@ -1,6 +1,7 @@
 //! A nats-server that is killed and comes back: the stream goes on, each item once, in order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use integration::{LIMIT, Peers};
 use natstream::{RequestErrorKind, ResponseSender};
@@ -70,11 +71,40 @@ async fn a_call_waits_for_a_connection_that_is_down() {
     let call = tokio::spawn(pool.request_stream(&subject, "").connect_timeout(LIMIT).send());
     within(LIMIT, nats.restart()).await;
     let responses = within(LIMIT, call).await.expect("no panic").expect("sent");
-    // The responder may come back later than the caller; then nobody serves the subject yet.
-    match within(LIMIT, responses.collect_all(1000)).await {
-        Ok(items) => assert_eq!(items, ["1"]),
-        Err(error) => assert_eq!(error.kind(), RequestErrorKind::NoResponders),
-    }
+    // The responder may come back later than the caller: then nobody serves the subject at first.
+    let items = within(LIMIT, responses.collect_all(1000)).await.expect("complete");
+    assert_eq!(items, ["1"]);
+}
+
+#[tokio::test]
+async fn nobody_there_after_a_reconnect_is_asked_again_for_five_seconds() {
+    let mut nats = NatsServer::start().await;
+    let Peers { pool, server } = Peers::connect_to(&nats.url()).await;
+    let subject = unique_subject("restart");
+    // The first call makes the pool listen to its connection.
+    let request = pool.request_stream(&subject, "");
+    let error = within(LIMIT, within(LIMIT, request).await.expect("sent").collect_all(1000)).await;
+    assert_eq!(error.expect_err("nobody").kind(), RequestErrorKind::NoResponders);
+    let epoch = pool.connection().state().borrow().epoch;
+    nats.kill();
+    within(LIMIT, nats.restart()).await;
+    let mut state = pool.connection().state();
+    within(
+        LIMIT,
+        state.wait_for(|state| state.epoch > epoch && state.is_connected()),
+    )
+    .await
+    .expect("back");
+
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let first = tokio::time::timeout(Duration::from_millis(600), responses.next()).await;
+    assert!(first.is_err(), "the first 503 was taken for a verdict: {first:?}");
+    within(LIMIT, server.on_items(&subject, |_| async { Ok(["late"]) }))
+        .await
+        .expect("served");
+    let item = within(LIMIT, responses.try_next()).await.expect("complete");
+    assert_eq!(item.as_deref(), Some(&b"late"[..]));
+    assert!(responses.attempt() > 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,10 +12,11 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::{Client, ServerInfo, SubscribeError};
 use futures_util::Sink;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::classify::{Verdict, classify};
 use crate::config::{ConnectConfig, Prepared};
@@ -178,6 +179,7 @@ impl Connection {
             client,
             closed: AtomicBool::new(false),
             driver: OnceLock::new(),
+            reconnected: Mutex::new(None),
             runtime: Handle::current(),
             inbox_prefix,
             selector,
@@ -214,6 +216,13 @@ impl Connection {
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.inner.state.subscribe()
+    }
+
+    /// When the connection came back last, if it ever was away. Whoever sees an epoch in the [state](Self::state) sees its
+    /// moment here.
+    #[must_use]
+    pub fn reconnected_at(&self) -> Option<Instant> {
+        *self.inner.reconnected.lock()
     }
 
     /// What the server complains about from now on, permission violations above all.
@@ -364,6 +373,8 @@ pub(crate) struct Inner {
     client: Client,
     /// Started with the first stream.
     driver: OnceLock<Driver>,
+    /// When the connection came back last.
+    reconnected: Mutex<Option<Instant>>,
     /// Where this connection's tasks run: the runtime that made it, not the one that happens to ask first.
     runtime: Handle,
     /// Set by `close`: nothing that async-nats does afterwards counts.
@@ -395,6 +406,9 @@ impl Inner {
             // Under the lock of the watch: of two who look, the later one sees the later state, and
             // the epoch never falls.
             seen = level(&self.client, &self.signals);
+            if seen.epoch > state.epoch && state.epoch > 0 {
+                *self.reconnected.lock() = Some(supervisor::now());
+            }
             if self.closed.load(Ordering::Relaxed) {
                 seen.status = ConnectionStatus::Closed;
             }

@@ -28,6 +28,7 @@
 mod call;
 mod error;
 mod pool;
+mod reopen;
 mod request;
 mod responses;
 

@@ -15,6 +15,7 @@ use tokio::time::timeout_at;
 use crate::call::{Call, copy};
 use crate::error::{Clock, RequestError};
 use crate::pool::{ASSEMBLY, Pool};
+use crate::reopen::{GRACE, Reopen};
 use crate::responses::Responses;
 
 /// How long a request waits for a connection that is down, and for room in its queue.
@@ -151,12 +152,29 @@ impl RequestBuilder {
         if let Some(deadline) = &mut config.deadline {
             *deadline = deadline.saturating_sub(now.duration_since(started));
         }
-        let inbound = Inbound::new(config, Instant::from_nanos(driver.nanos(now)));
+        let inbound = Inbound::new(config.clone(), Instant::from_nanos(driver.nanos(now)));
+        let back_since = pool
+            .connection
+            .reconnected_at()
+            .filter(|at| now.saturating_duration_since(*at) < GRACE);
+        let reopen = back_since.map(|at| Reopen {
+            router: router.clone(),
+            subject: self.subject.clone(),
+            headers: self.headers.clone(),
+            payload: self.payload.clone(),
+            deadline: config.deadline.and_then(|deadline| now.checked_add(deadline)),
+            config,
+            until: at + GRACE,
+            at: None,
+        });
         self.headers.insert(HEADER, inbound.open().encode().as_str());
         self.check_size()?;
         let call = Call::new(driver, pool.prefixes.clone(), inbound);
         let route = router.add(call.clone());
         let reply = copy(route.subject());
+        if let Some(reopen) = reopen {
+            call.set_reopen(reopen);
+        }
         call.set_route(route);
         // From here on, dropping this cancels the call.
         let responses = Responses::new(call, self.subject.clone());

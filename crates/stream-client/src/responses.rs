@@ -154,10 +154,11 @@ impl Responses {
         Guarantee::Complete
     }
 
-    /// Which attempt this is; 1 is the first.
+    /// Which attempt this is; 1 is the first. Another one follows by itself only when nobody took the call within the first
+    /// seconds after a reconnect of this side: the responder may still have been on its way back.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        1
+        self.call.attempts()
     }
 
     /// Items handed out so far.
