@@ -45,6 +45,7 @@ struct State {
     /// Set while a 503 leads to a new attempt.
     reopen: Option<Box<Reopen>>,
     attempts: u32,
+    reconnects: u32,
 }
 
 /// What the user sees next.
@@ -90,6 +91,7 @@ impl Call {
                 waits_to_send: false,
                 reopen: None,
                 attempts: 1,
+                reconnects: 0,
             }),
         })
     }
@@ -104,6 +106,10 @@ impl Call {
     /// Lets a 503 lead to a new attempt.
     pub(crate) fn set_reopen(&self, reopen: Reopen) {
         self.state.lock().reopen = Some(Box::new(reopen));
+    }
+
+    pub(crate) fn reconnects(&self) -> u32 {
+        self.state.lock().reconnects
     }
 
     pub(crate) fn attempts(&self) -> u32 {
@@ -316,6 +322,7 @@ impl Route for Call {
         let now = self.now();
         let mut state = self.state.lock();
         if is_up {
+            state.reconnects += 1;
             state.inbound.handle_reconnected(now);
         } else {
             state.inbound.handle_disconnected(now);

@@ -161,6 +161,12 @@ impl Responses {
         self.call.attempts()
     }
 
+    /// How often this side's connection was lost and came back during the call.
+    #[must_use]
+    pub fn reconnects(&self) -> u32 {
+        self.call.reconnects()
+    }
+
     /// Items handed out so far.
     #[must_use]
     pub fn received(&self) -> u64 {
