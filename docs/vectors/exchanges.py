@@ -341,9 +341,11 @@ def endings():
     x.unit(5400, fin=status(items=1)).close(5400, DONE)
     out.append(x.done(ended(1), [b"one"]))
 
-    x = begun("bare-empty-before-the-end", "The mapping has ended.", [7, 52], roles=["caller"])
+    x = begun("bare-empty-before-the-end", "The mapping has ended: nothing comes for 5 s.", [7, 39, 52], roles=["caller"])
     x.message(50, "responder", "caller", b"", about="or the server")
-    out.append(x.done(lost(1, "mapping_ended"), [b"one"]))
+    for at in [50, 1050, 3050]:
+        x.state(at, 260, 260 + W, rewind=True)
+    out.append(x.done(lost(1, "mapping_ended"), [b"one"], at=5050))
     return out
 
 

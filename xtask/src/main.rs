@@ -23,6 +23,7 @@ mod demo;
 mod docs;
 mod flags;
 mod fmt;
+mod fuzz;
 mod it;
 mod lint;
 mod metadata;
@@ -32,6 +33,7 @@ mod provide;
 mod report;
 mod server;
 mod setup;
+mod sim;
 mod test;
 mod tidy;
 mod watchdog;
@@ -53,6 +55,8 @@ const TASKS: &[Task] = &[
     test::TASK,
     it::TASK,
     nats::TASK,
+    fuzz::TASK,
+    sim::TASK,
     fmt::TASK,
     lint::TASK,
     docs::TASK,

@@ -21,6 +21,8 @@ pub(crate) struct Liveness {
     is_watching: bool,
     silent: Option<Instant>,
     suspicion: Option<Box<Suspicion>>,
+    /// Somebody has ended an alias of the own subject: when that is a verdict.
+    farewell: Option<Instant>,
     /// When the own connection has been down for too long; set while it is down.
     outage: Option<Instant>,
 }
@@ -45,6 +47,8 @@ pub(crate) enum Judgement {
     Silent,
     /// The own connection is down for too long.
     Outage,
+    /// An alias was ended, and the peer is silent since.
+    Ended,
 }
 
 impl Liveness {
@@ -55,7 +59,15 @@ impl Liveness {
             is_watching: false,
             silent: None,
             suspicion: None,
+            farewell: None,
             outage: None,
+        }
+    }
+
+    /// A bare empty message: the peer has ended the alias, or another stream one of its own.
+    pub(crate) fn farewell(&mut self, now: Instant) {
+        if self.is_up() && self.farewell.is_none() {
+            self.farewell = Some(now + GONE);
         }
     }
 
@@ -79,6 +91,7 @@ impl Liveness {
     /// A valid message of the peer.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.suspicion = None;
+        self.farewell = None;
         self.restart(now);
     }
 
@@ -111,6 +124,7 @@ impl Liveness {
             self.outage = Some(now + self.outage_limit);
             self.silent = None;
             self.suspicion = None;
+            self.farewell = None;
         }
     }
 
@@ -123,7 +137,7 @@ impl Liveness {
     pub(crate) fn next(&self) -> Option<Instant> {
         let suspicion = self.suspicion.as_ref();
         let suspicion = suspicion.map(|suspicion| suspicion.gone.min(suspicion.calm).min(suspicion.probe));
-        earliest(earliest(self.silent, self.outage), suspicion)
+        earliest(earliest(self.silent, self.outage), earliest(suspicion, self.farewell))
     }
 
     pub(crate) fn judge(&mut self, now: Instant) -> Judgement {
@@ -140,6 +154,9 @@ impl Liveness {
                 suspicion.probe = now + PROBE;
                 return Judgement::Probe;
             }
+        }
+        if passed(self.farewell) {
+            return Judgement::Ended;
         }
         if passed(self.silent) {
             return Judgement::Silent;

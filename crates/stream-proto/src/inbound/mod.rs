@@ -139,7 +139,9 @@ impl Inbound {
             Class::NoResponders if self.sid.is_none() => self.terminate(Termination::NoResponders),
             // Nobody is subscribed at this moment, which is a suspicion and no verdict (rule 49).
             Class::NoResponders => self.timers.no_responders(now),
-            Class::BareEmpty => self.lose(LostCause::MappingEnded),
+            // It names no stream: another one, of an Open that arrived twice, may have ended.
+            Class::BareEmpty if self.sid.is_none() => self.counters.ignored = self.counters.ignored.saturating_add(1),
+            Class::BareEmpty => self.timers.farewell(now),
             Class::Foreign if self.sid.is_none() => {
                 self.terminate(Termination::Protocol(ProtocolError::ForeignAnswer));
             }

@@ -87,6 +87,12 @@ impl Timers {
         self.liveness.no_responders(now);
     }
 
+    /// A bare empty message: what is missing is asked for, and silence is a verdict sooner.
+    pub(super) fn farewell(&mut self, now: Instant) {
+        self.liveness.farewell(now);
+        self.gap(now);
+    }
+
     pub(super) fn disconnected(&mut self, now: Instant) {
         self.liveness.disconnected(now);
         self.unanswered = None;
@@ -224,6 +230,7 @@ impl Timers {
             }
             Judgement::Gone => Some(LostCause::Gone),
             Judgement::Outage => Some(LostCause::Disconnected),
+            Judgement::Ended => Some(LostCause::MappingEnded),
             Judgement::Silent => Some(LostCause::Silent),
         };
         Due {

@@ -466,6 +466,7 @@ impl Outbound {
         if !self.confirmed {
             self.confirmed = true;
             self.announce_due = false;
+            self.beat_first = false;
             self.timers.confirmed();
         }
         self.limit = self.limit.max(limit);
@@ -547,7 +548,8 @@ impl Outbound {
         let first = position == 0;
         let is_refusal = first && fin && self.end.as_ref().is_some_and(|status| status.not_processed);
         let control = if self.mapped {
-            first && !fin && !repeated
+            // A repeated end too, while the caller may not know the control subject: no beat follows that would say it.
+            (first && !fin && !repeated) || (fin && repeated && !first && !self.confirmed)
         } else {
             !is_refusal && (!self.confirmed || (fin && repeated))
         };

@@ -274,7 +274,7 @@ impl Timers {
             Judgement::Fine => {}
             Judgement::Probe => due.probe = true,
             Judgement::Gone | Judgement::Silent => due.closed = Some(CloseReason::Gone),
-            Judgement::Outage => due.closed = Some(CloseReason::Disconnected),
+            Judgement::Outage | Judgement::Ended => due.closed = Some(CloseReason::Disconnected),
         }
         due.forget = passed(self.forget);
         due

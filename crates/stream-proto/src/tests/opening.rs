@@ -382,14 +382,35 @@ fn a_deadline_that_passed_before_the_answer_is_told_from_an_unanswered_call() {
 }
 
 #[test]
-fn a_bare_empty_message_before_the_end_is_a_lost_mapping() {
-    let (mut inbound, _) = locked(InboundConfig::default(), &[b"x"]);
+fn a_bare_empty_message_is_a_verdict_only_when_the_stream_is_silent_afterwards() {
+    let (mut inbound, next) = locked(InboundConfig::default(), &[b"x"]);
+    // It names no stream: it may be the end of another one, of an Open that arrived twice.
     inbound.handle(at(30), &Message::default());
+    assert!(matches!(
+        inbound
+            .poll_transmit(at(30))
+            .map(|transmit| Frame::decode(&transmit.payload)),
+        Some(Ok(Frame::State { rewind: true, .. }))
+    ));
+    inbound.handle(at(1000), &plain(&beat(0, next)));
+    run_inbound(&mut inbound, at(10_000));
+    assert_eq!(inbound.termination(), None, "the stream goes on");
+    inbound.handle(at(10_000), &Message::default());
+    run_inbound(&mut inbound, at(14_999));
+    assert_eq!(inbound.termination(), None);
+    run_inbound(&mut inbound, at(15_000));
     let expected = Termination::Lost {
         items: 1,
         cause: LostCause::MappingEnded,
     };
     assert_eq!(inbound.termination(), Some(&expected));
+}
+
+#[test]
+fn a_bare_empty_message_before_the_first_is_ignored() {
+    let mut inbound = Inbound::new(InboundConfig::default(), at(0));
+    inbound.handle(at(1), &Message::default());
+    assert_eq!(inbound.termination(), None);
 }
 
 #[test]
@@ -429,4 +450,26 @@ fn a_mapped_stream_ends_its_mapping_with_one_bare_empty_message() {
         }
         assert_eq!(sent, farewells, "{code:?}");
     }
+}
+
+#[test]
+fn a_state_that_overtakes_the_announcement_after_a_reconnect_leaves_nothing_stuck() {
+    let mut outbound = outbound(open(), &mapped());
+    outbound.push(b"one").expect("room");
+    outbound.flush();
+    drain(&mut outbound, at(0));
+    outbound.handle_disconnected(at(1));
+    outbound.handle_reconnected(at(2));
+    let next = UNIT_COST + 4;
+    let state = Frame::State {
+        sid: SID,
+        rewind: false,
+        next,
+        limit: next + crate::INITIAL_WINDOW,
+    };
+    outbound.handle(at(3), &plain(&state)).expect("well formed");
+    outbound.push(b"two").expect("room");
+    outbound.flush();
+    assert!(outbound.wants_transmit());
+    assert!(outbound.poll_transmit(at(3)).is_some(), "wanted, and nothing comes");
 }
