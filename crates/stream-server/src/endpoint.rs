@@ -143,11 +143,16 @@ impl EndpointBuilder {
             .map_err(|error| failed(error.into()))?
             .clone();
         let nats = self.server.connection.nats();
-        let subscriber = match &self.queue_group {
-            Some(group) => nats.queue_subscribe(self.subject.clone(), group.clone()).await,
-            None => nats.subscribe(self.subject.clone()).await,
-        }
-        .map_err(|error| failed(error.into()))?;
+        let subscribe = async {
+            match &self.queue_group {
+                Some(group) => nats.queue_subscribe(self.subject.clone(), group.clone()).await,
+                None => nats.subscribe(self.subject.clone()).await,
+            }
+        };
+        // While the connection is down and async-nats's queue is full, it would wait for ever.
+        let subscriber = timeout(FENCE_TIMEOUT, subscribe).await;
+        let subscriber = subscriber.map_err(|error| failed(error.into()))?;
+        let subscriber = subscriber.map_err(|error| failed(error.into()))?;
         // `subscribe` returns before nats-server has heard of it.
         let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
         fence.map_err(|error| failed(error.into()))?;
