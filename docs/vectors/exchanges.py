@@ -8,7 +8,7 @@ from wire import *
 SID = 0x5EED0001
 OTHER = 0x0BADCAFE
 OPEN = "1;w=65536;m=16777216;h=5000"
-ANSWER = "1;r=1048576;h=5000"
+ANSWER = "1;r=2097152;h=5000"
 W = 65536
 
 

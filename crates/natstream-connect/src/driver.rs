@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -21,10 +22,10 @@ const STREAMS_PER_TURN: usize = 64;
 
 /// A stream, as its driver sees it.
 pub trait Driven: Send + Sync + 'static {
-    /// Does what is due at `now`: timers, and what waits to be sent.
+    /// Does what is due at `now`, in nanoseconds of [`Driver::nanos`]: timers, and what waits to be sent.
     ///
     /// It must not block. A deadline that has come counts as used up: tell the [`DeadlineSlot`].
-    fn drive(self: Arc<Self>, now: Instant);
+    fn drive(self: Arc<Self>, now: u64);
 }
 
 /// The driver of one connection's streams. Cloning gives another handle to the same one.
@@ -54,16 +55,17 @@ struct State {
     blocked: Vec<Arc<dyn Driven>>,
     deadlines: BTreeMap<Deadline, Arc<dyn Driven>>,
     /// What the task sleeps until; `None` while it is awake.
-    sleeps_until: Option<Option<Instant>>,
+    sleeps_until: Option<Option<u64>>,
     /// The task has ended, or is about to: nothing is kept any more.
     closed: bool,
 }
 
-/// A deadline that was armed: its moment, and a number that makes it unique.
+/// A deadline that was armed: its moment in [`Driver::nanos`], and a number that makes it unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Deadline {
-    at: Instant,
-    id: u64,
+    at: u64,
+    /// Not zero, so that an optional deadline takes no more room: every stream has one.
+    id: NonZeroU64,
 }
 
 struct Alive {
@@ -98,7 +100,7 @@ impl Driver {
     /// `at` in nanoseconds since this driver began: time as the state machines take it.
     #[must_use]
     pub fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.shared.origin).as_nanos()).unwrap_or(u64::MAX)
+        self.shared.nanos(at)
     }
 
     /// Hands over the messages that `next` gives, as far as the connection takes them; `next` is asked only when there is
@@ -170,8 +172,9 @@ impl Driver {
         }
     }
 
-    fn arm(&self, at: Instant, stream: Arc<dyn Driven>) -> Option<Deadline> {
+    fn arm(&self, at: u64, stream: Arc<dyn Driven>) -> Option<Deadline> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = NonZeroU64::MIN.saturating_add(id);
         let deadline = Deadline { at, id };
         let mut state = self.shared.state.lock();
         if state.closed {
@@ -193,11 +196,18 @@ impl Driver {
         let removed = self.shared.state.lock().deadlines.remove(&deadline);
         drop(removed);
     }
+}
+
+impl Shared {
+    /// `at` in nanoseconds since the driver began.
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    }
 
     /// The moment that [`nanos`](Self::nanos) gives this number for; about 30 years from now when it is too far away.
-    fn at_nanos(&self, nanos: u64) -> Instant {
+    fn moment(&self, nanos: u64) -> Instant {
         const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-        self.shared.origin + Duration::from_nanos(nanos).min(FAR)
+        self.origin + Duration::from_nanos(nanos).min(FAR)
     }
 }
 
@@ -222,7 +232,6 @@ impl DeadlineSlot {
     ///
     /// A deadline that is too early does no harm, so it is left alone: moving it for every message would cost more.
     pub fn set(&mut self, driver: &Driver, at: Option<u64>, stream: &Arc<impl Driven>) {
-        let at = at.map(|nanos| driver.at_nanos(nanos));
         if let (Some(at), Some(armed)) = (at, self.armed)
             && armed.at <= at
         {
@@ -235,7 +244,7 @@ impl DeadlineSlot {
     }
 
     /// The stream is driven at `now`: a deadline that has come is used up, one that lies ahead stays.
-    pub fn fired(&mut self, now: Instant) {
+    pub fn fired(&mut self, now: u64) {
         self.armed = self.armed.filter(|armed| armed.at > now);
     }
 }
@@ -277,14 +286,14 @@ async fn run(running: Running, client: Client) {
             if state.closed {
                 break;
             }
-            take_due(&mut state, &mut due);
+            take_due(&mut state, shared.nanos(now()), &mut due);
             let until = state.deadlines.first_key_value().map(|(deadline, _)| deadline.at);
             state.sleeps_until = due.is_empty().then_some(until);
             (until, !state.blocked.is_empty())
         };
         let is_busy = !due.is_empty();
         for stream in due.drain(..) {
-            stream.drive(now());
+            stream.drive(shared.nanos(now()));
         }
         if report.is_none() {
             report = shared.publisher.report_wanted().map(|handed| {
@@ -300,7 +309,7 @@ async fn run(running: Running, client: Client) {
             // Whatever was driven may have left more to do; others get their turn first.
             () = tokio::task::yield_now(), if is_busy => {}
             () = shared.wake.notified() => {}
-            () = sleep_until(until), if !is_busy => {}
+            () = sleep_until(until.map(|until| shared.moment(until))), if !is_busy => {}
             is_open = shared.publisher.ready(), if is_blocked => release_blocked(shared, is_open),
             handed = reported(&mut report) => {
                 shared.publisher.flushed(handed);
@@ -311,10 +320,9 @@ async fn run(running: Running, client: Client) {
 }
 
 /// Moves what is to be driven now into `due`, a turn's worth of it.
-fn take_due(state: &mut State, due: &mut Vec<Arc<dyn Driven>>) {
+fn take_due(state: &mut State, now: u64, due: &mut Vec<Arc<dyn Driven>>) {
     let turn = state.runnable.len().min(STREAMS_PER_TURN);
     due.extend(state.runnable.drain(..turn));
-    let now = now();
     while due.len() < STREAMS_PER_TURN {
         match state.deadlines.first_entry().filter(|entry| entry.key().at <= now) {
             Some(entry) => due.push(entry.remove()),

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::connection::Connection;
 use crate::state::ConnectionState;
-use crate::token::{TOKEN_LEN, token};
+use crate::token::{TOKEN_LEN, letters, token};
 
 /// Where the messages of one route go.
 pub trait Route: Send + Sync + 'static {
@@ -43,23 +43,22 @@ pub trait Unrouted: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Router {
     shared: Arc<Shared>,
-    alive: Alive,
+    alive: Arc<Alive>,
 }
 
 /// Dropping the last one ends the router's task, and with it the subscription.
-type Alive = Arc<oneshot::Sender<()>>;
+#[derive(Debug)]
+struct Alive {
+    prefix: Arc<str>,
+    _gone: oneshot::Sender<()>,
+}
 
 /// A token, in place: a string of its own for each route would cost as much again.
 type Key = [u8; TOKEN_LEN];
 
-/// The token at the end of a route's subject.
-fn key_of(subject: &str) -> Option<Key> {
-    subject.as_bytes().last_chunk().copied()
-}
-
 struct Shared {
     /// `<inbox prefix>.<random name>.`, the dot included.
-    prefix: String,
+    prefix: Arc<str>,
     routes: Mutex<HashMap<Key, Arc<dyn Route>>>,
 }
 
@@ -75,34 +74,29 @@ impl Router {
         connection: Connection,
         unrouted: Arc<dyn Unrouted>,
     ) -> Result<Self, async_nats::SubscribeError> {
-        let prefix = format!("{inbox_prefix}.{}.", token());
+        let prefix: Arc<str> = format!("{inbox_prefix}.{}.", token()).into();
         let subscriber = client.subscribe(format!("{prefix}>")).await?;
         let shared = Arc::new(Shared {
-            prefix,
+            prefix: prefix.clone(),
             routes: Mutex::default(),
         });
         let (alive, gone) = oneshot::channel();
         runtime.spawn(run(Running(shared.clone()), subscriber, connection, unrouted, gone));
         Ok(Self {
             shared,
-            alive: Arc::new(alive),
+            alive: Arc::new(Alive { prefix, _gone: alive }),
         })
     }
 
     /// Adds a route under a fresh token, which is never used again.
     #[must_use = "dropping it removes the route"]
     pub fn add(&self, route: Arc<dyn Route>) -> RouteGuard {
-        let mut subject = String::with_capacity(self.shared.prefix.len() + TOKEN_LEN);
-        subject.push_str(&self.shared.prefix);
-        subject.push_str(&token());
-        let subject = Subject::from(subject);
-        if let Some(key) = key_of(&subject) {
-            self.shared.routes.lock().insert(key, route);
-        }
+        let key = letters();
+        self.shared.routes.lock().insert(key, route);
         RouteGuard {
             shared: Arc::downgrade(&self.shared),
-            _alive: self.alive.clone(),
-            subject,
+            alive: self.alive.clone(),
+            key,
         }
     }
 
@@ -199,7 +193,7 @@ impl Shared {
 
     fn dispatch(&self, message: Message, unrouted: &dyn Unrouted) {
         let subject = message.subject.clone();
-        let Some(after) = subject.strip_prefix(&self.prefix) else {
+        let Some(after) = subject.strip_prefix(&*self.prefix) else {
             return;
         };
         let (token, rest) = after.split_once('.').unwrap_or((after, ""));
@@ -216,23 +210,27 @@ impl Shared {
 #[derive(Debug)]
 pub struct RouteGuard {
     shared: Weak<Shared>,
-    _alive: Alive,
-    subject: Subject,
+    alive: Arc<Alive>,
+    key: Key,
 }
 
 impl RouteGuard {
-    /// The subject to be answered to.
+    /// The subject to be answered to. It is put together each time: ten thousand idle streams keep none.
     #[must_use]
-    pub fn subject(&self) -> &Subject {
-        &self.subject
+    pub fn subject(&self) -> Subject {
+        let token = self.key.map(char::from);
+        let mut subject = String::with_capacity(self.alive.prefix.len() + token.len());
+        subject.push_str(&self.alive.prefix);
+        subject.extend(token);
+        Subject::from(subject)
     }
 }
 
 impl Drop for RouteGuard {
     fn drop(&mut self) {
-        if let (Some(shared), Some(key)) = (self.shared.upgrade(), key_of(&self.subject)) {
+        if let Some(shared) = self.shared.upgrade() {
             // The route is dropped outside the lock: it may hold other routes.
-            let removed = shared.routes.lock().remove(&key);
+            let removed = shared.routes.lock().remove(&self.key);
             drop(removed);
         }
     }

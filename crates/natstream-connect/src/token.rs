@@ -16,16 +16,24 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 /// When the operating system has no random bytes to give, which does not happen on a system that has booted.
 #[must_use]
 pub fn token() -> String {
-    let mut token = String::with_capacity(TOKEN_LEN);
+    letters().map(char::from).iter().collect()
+}
+
+/// The letters of a fresh [`token`].
+pub(crate) fn letters() -> [u8; TOKEN_LEN] {
+    let mut letters = [0; TOKEN_LEN];
+    let mut len = 0;
     let mut bytes = [0; TOKEN_LEN + 10];
-    while token.len() < TOKEN_LEN {
+    while len < TOKEN_LEN {
         fill(&mut bytes);
         // 248 = 4 × 62: what is above would make the first letters likelier.
-        let letters = bytes.iter().filter(|byte| **byte < 248);
-        let letters = letters.map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
-        token.extend(letters.take(TOKEN_LEN - token.len()));
+        let random = bytes.iter().filter(|byte| **byte < 248);
+        for (letter, byte) in letters[len..].iter_mut().zip(random) {
+            *letter = ALPHABET[usize::from(byte % 62)];
+            len += 1;
+        }
     }
-    token
+    letters
 }
 
 /// 32 random bits from the operating system's generator.

@@ -20,10 +20,27 @@ const COPY_BELOW: usize = 4096;
 
 /// One call, and its attempt at this moment. The router delivers into it, the driver wakes it, the user's [`Responses`](crate::Responses) reads it.
 pub(crate) struct Call {
-    driver: Driver,
-    /// What subjects that a responder names may begin with.
-    prefixes: Arc<[String]>,
+    host: Arc<Host>,
     state: Mutex<State>,
+}
+
+/// What all calls of a pool share.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) driver: Driver,
+    /// What subjects that a responder names may begin with, beside `_INBOX` and `_R_.` (rule 6).
+    pub(crate) prefixes: Vec<String>,
+}
+
+impl Host {
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_nanos(self.driver.nanos(self.driver.now()))
+    }
+
+    /// May a responder be answered at `reply`?
+    pub(crate) fn is_safe(&self, reply: &str) -> bool {
+        stream_proto::is_safe_reply(reply, &self.prefixes)
+    }
 }
 
 struct State {
@@ -31,13 +48,13 @@ struct State {
     /// Own reply subject; `None` when nothing more can arrive.
     route: Option<RouteGuard>,
     /// Where to send to.
-    control: Option<Subject>,
+    control: Option<Box<str>>,
     /// Every mapped control subject that was seen. Each costs nats-server a mapping until it gets a bare empty message.
     #[expect(
         clippy::box_collection,
         reason = "few streams have one, and ten thousand idle ones pay for it"
     )]
-    mapped: Option<Box<Vec<Subject>>>,
+    mapped: Option<Box<Vec<Box<str>>>>,
     metadata: Option<Box<HeaderMap>>,
     waker: Option<Waker>,
     deadline: DeadlineSlot,
@@ -64,11 +81,11 @@ impl State {
         self.reopen.as_ref().is_some_and(|reopen| reopen.at.is_some())
     }
 
-    fn keep_mapped(&mut self, control: &Subject) {
+    fn keep_mapped(&mut self, control: &str) {
         if stream_proto::is_mapped(control) {
             let mapped = self.mapped.get_or_insert_default();
-            if !mapped.contains(control) && mapped.len() < MAX_MAPPED {
-                mapped.push(control.clone());
+            if mapped.len() < MAX_MAPPED && !mapped.iter().any(|other| **other == *control) {
+                mapped.push(control.into());
             }
         }
     }
@@ -76,10 +93,9 @@ impl State {
 
 impl Call {
     /// A call whose machine was made just now. It becomes reachable with [`set_route`](Self::set_route).
-    pub(crate) fn new(driver: Driver, prefixes: Arc<[String]>, inbound: Inbound) -> Arc<Self> {
+    pub(crate) fn new(host: Arc<Host>, inbound: Inbound) -> Arc<Self> {
         Arc::new(Self {
-            driver,
-            prefixes,
+            host,
             state: Mutex::new(State {
                 inbound,
                 route: None,
@@ -117,7 +133,7 @@ impl Call {
     }
 
     pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Next> {
-        let now = self.now();
+        let now = self.host.now();
         let mut state = self.state.lock();
         // Dropped after the lock is released: a waker may own more than it seems.
         let mut stale = None;
@@ -140,7 +156,7 @@ impl Call {
 
     /// The user waits no longer, for now.
     pub(crate) fn pause(self: &Arc<Self>) {
-        let now = self.now();
+        let now = self.host.now();
         let mut state = self.state.lock();
         state.inbound.pause_waiting(now);
         self.settle(state);
@@ -164,10 +180,6 @@ impl Call {
         self.state.lock().inbound.stats()
     }
 
-    fn now(&self) -> Instant {
-        Instant::from_nanos(self.driver.nanos(self.driver.now()))
-    }
-
     /// Drains the machine after a change: messages, events, timers. Releases the lock, then wakes the user.
     fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         self.transmit(&mut state);
@@ -184,10 +196,10 @@ impl Call {
         }
         let planned = state.reopen.as_ref().and_then(|reopen| reopen.at);
         let next = match planned {
-            Some(at) => Some(self.driver.nanos(at)),
-            None => state.inbound.poll_timeout().map(Instant::as_nanos),
+            Some(at) => Some(at),
+            None => state.inbound.poll_timeout(),
         };
-        state.deadline.set(&self.driver, next, self);
+        state.deadline.set(&self.host.driver, next.map(Instant::as_nanos), self);
         drop(state);
         drop(ended);
         if let Some(waker) = wake {
@@ -202,7 +214,7 @@ impl Call {
             return;
         };
         let keep = match state.inbound.termination() {
-            Some(Termination::NoResponders) => reopen.at.is_some() || reopen.plan(self.driver.now()),
+            Some(Termination::NoResponders) => reopen.at.is_some() || reopen.plan(self.host.now()),
             Some(_) => false,
             None => !state.inbound.is_locked(),
         };
@@ -212,7 +224,7 @@ impl Call {
     }
 
     /// Makes the attempt that was planned for `now`.
-    fn reopen(self: &Arc<Self>, state: &mut State, now: tokio::time::Instant) {
+    fn reopen(self: &Arc<Self>, state: &mut State, now: Instant) {
         let Some(reopen) = &mut state.reopen else {
             return;
         };
@@ -220,8 +232,8 @@ impl Call {
             return;
         }
         reopen.at = None;
-        let (inbound, route, open) = reopen.attempt(self, now, self.driver.nanos(now));
-        if self.driver.try_send(open) {
+        let (inbound, route, open) = reopen.attempt(self, now);
+        if self.host.driver.try_send(open) {
             state.inbound = inbound;
             state.route = Some(route);
             state.attempts += 1;
@@ -247,8 +259,8 @@ impl Call {
         else {
             return;
         };
-        let now = self.now();
-        let handed = self.driver.hand_over(self, waits_to_send, || {
+        let now = self.host.now();
+        let handed = self.host.driver.hand_over(self, waits_to_send, || {
             let Some(transmit) = inbound.poll_transmit(now) else {
                 // After everything else, the mappings end (rule 61).
                 if !ends_mappings {
@@ -258,12 +270,12 @@ impl Call {
                 if subject.is_none() {
                     *mapped = None;
                 }
-                return subject.map(bare_empty);
+                return subject.map(|subject| bare_empty(Subject::from(&*subject)));
             };
             let reply = route.as_ref().filter(|_| transmit.control);
             Some(OutboundMessage {
-                subject: copy(control),
-                reply: reply.map(|route| copy(route.subject())),
+                subject: Subject::from(&**control),
+                reply: reply.map(RouteGuard::subject),
                 payload: transmit.payload,
                 headers: None,
             })
@@ -277,9 +289,9 @@ impl Call {
 
 impl Route for Call {
     fn deliver(self: Arc<Self>, _rest: &str, message: async_nats::Message) {
-        let now = self.now();
+        let now = self.host.now();
         let reply = message.reply.filter(|reply| {
-            let is_safe = stream_proto::is_safe_reply(reply, &self.prefixes);
+            let is_safe = self.host.is_safe(reply);
             if !is_safe {
                 tracing::debug!(%reply, "a control subject is not below a configured prefix, and is not used");
             }
@@ -304,22 +316,21 @@ impl Route for Call {
             // Unit 0 carries the responder's own headers. Our header alone is nothing that a user asks for.
             state.metadata = message.headers.filter(|headers| headers.len() > 1).map(Box::new);
         }
-        // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
-        let reply = reply.map(|reply| Subject::from(reply.as_str()));
         match (outcome, reply) {
             (ControlUse::Use, Some(reply)) => {
                 state.keep_mapped(&reply);
-                state.control = Some(reply);
+                // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
+                state.control = Some(reply.as_str().into());
             }
             (ControlUse::Keep, Some(reply)) => state.keep_mapped(&reply),
-            (ControlUse::Refuse(sid), Some(reply)) => refuse(&self.driver, reply, sid),
+            (ControlUse::Refuse(sid), Some(reply)) => refuse(&self.host.driver, reply, sid),
             _ => {}
         }
         self.settle(state);
     }
 
     fn connection_changed(self: Arc<Self>, is_up: bool) {
-        let now = self.now();
+        let now = self.host.now();
         let mut state = self.state.lock();
         if is_up {
             state.reconnects += 1;
@@ -338,14 +349,13 @@ impl Route for Call {
 }
 
 impl Driven for Call {
-    fn drive(self: Arc<Self>, now: tokio::time::Instant) {
+    fn drive(self: Arc<Self>, now: u64) {
         let mut state = self.state.lock();
         state.waits_to_send = false;
         state.deadline.fired(now);
+        let now = Instant::from_nanos(now);
         self.reopen(&mut state, now);
-        state
-            .inbound
-            .handle_timeout(Instant::from_nanos(self.driver.nanos(now)));
+        state.inbound.handle_timeout(now);
         self.settle(state);
     }
 }
@@ -354,11 +364,6 @@ impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }
-}
-
-/// A copy: a clone would make the original allocate once more, for good, to be shared.
-pub(crate) fn copy(subject: &Subject) -> Subject {
-    Subject::from(subject.as_str())
 }
 
 /// What ends a mapping between accounts. Never for a subject that is not mapped (rule 60).

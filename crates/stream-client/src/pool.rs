@@ -4,11 +4,11 @@ use std::sync::{Arc, LazyLock};
 
 use async_nats::Message;
 use bytes::Bytes;
-use natstream_connect::{Connection, Driver, RateLimit, Router, Unrouted};
+use natstream_connect::{Connection, RateLimit, Router, Unrouted};
 use stream_proto::{Budget, Frame};
 use tokio::sync::OnceCell;
 
-use crate::call::refuse;
+use crate::call::{Host, refuse};
 use crate::error::RequestError;
 use crate::request::RequestBuilder;
 
@@ -41,8 +41,7 @@ pub struct Pool {
 pub(crate) struct Inner {
     pub(crate) connection: Connection,
     pub(crate) windows: Budget,
-    /// What subjects that a responder names may begin with, beside `_INBOX` and `_R_.` (rule 6).
-    pub(crate) prefixes: Arc<[String]>,
+    pub(crate) host: Arc<Host>,
     router: OnceCell<Router>,
 }
 
@@ -71,8 +70,11 @@ impl PoolBuilder {
         self.prefixes.push(format!("{}.", self.connection.inbox_prefix()));
         Pool {
             inner: Arc::new(Inner {
+                host: Arc::new(Host {
+                    driver: self.connection.driver().clone(),
+                    prefixes: self.prefixes,
+                }),
                 connection: self.connection,
-                prefixes: self.prefixes.into(),
                 windows: Budget::new(WINDOWS),
                 router: OnceCell::new(),
             }),
@@ -128,8 +130,7 @@ impl Inner {
     pub(crate) async fn router(&self, subject: &str) -> Result<&Router, RequestError> {
         let subscribe = async || {
             let strays = Strays {
-                driver: self.connection.driver().clone(),
-                prefixes: self.prefixes.clone(),
+                host: self.host.clone(),
                 refusals: RateLimit::new(REFUSALS_PER_SECOND, self.connection.driver().now()),
             };
             self.connection.router(Arc::new(strays)).await
@@ -144,23 +145,20 @@ impl Inner {
 /// Messages for calls that are over: whoever still sends is told so, at most a hundred times a second (rule 9).
 #[derive(Debug)]
 struct Strays {
-    driver: Driver,
-    prefixes: Arc<[String]>,
+    host: Arc<Host>,
     refusals: RateLimit,
 }
 
 impl Unrouted for Strays {
     fn unrouted(&self, message: Message) {
-        let control = message
-            .reply
-            .filter(|reply| stream_proto::is_safe_reply(reply, &self.prefixes));
+        let control = message.reply.filter(|reply| self.host.is_safe(reply));
         let Some(control) = control else {
             return;
         };
         if let Ok(frame @ (Frame::Unit(_) | Frame::Beat { .. })) = Frame::decode(&message.payload)
-            && self.refusals.allow(self.driver.now())
+            && self.refusals.allow(self.host.driver.now())
         {
-            refuse(&self.driver, control, frame.sid());
+            refuse(&self.host.driver, control, frame.sid());
         }
     }
 }

@@ -8,9 +8,8 @@ use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use natstream_connect::{RouteGuard, Router};
 use stream_proto::{HEADER, Inbound, InboundConfig, Instant};
-use tokio::time::Instant as Moment;
 
-use crate::call::{Call, copy};
+use crate::call::Call;
 
 /// For this long after the own reconnect, a 503 may only mean that the responder is still on its way back.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -28,16 +27,16 @@ pub(crate) struct Reopen {
     pub(crate) payload: Bytes,
     pub(crate) config: InboundConfig,
     /// When the total deadline passes.
-    pub(crate) deadline: Option<Moment>,
+    pub(crate) deadline: Option<Instant>,
     /// The end of the grace.
-    pub(crate) until: Moment,
+    pub(crate) until: Instant,
     /// The next attempt, once one has failed.
-    pub(crate) at: Option<Moment>,
+    pub(crate) at: Option<Instant>,
 }
 
 impl Reopen {
     /// Plans the next attempt; false when the grace is over.
-    pub(crate) fn plan(&mut self, now: Moment) -> bool {
+    pub(crate) fn plan(&mut self, now: Instant) -> bool {
         let at = now + INTERVAL;
         let is_in_time = at <= self.until && self.deadline.is_none_or(|deadline| at < deadline);
         self.at = is_in_time.then_some(at);
@@ -45,16 +44,16 @@ impl Reopen {
     }
 
     /// A new attempt under a fresh token, which the responder cannot mistake for the one before.
-    pub(crate) fn attempt(&self, call: &Arc<Call>, now: Moment, nanos: u64) -> (Inbound, RouteGuard, OutboundMessage) {
+    pub(crate) fn attempt(&self, call: &Arc<Call>, now: Instant) -> (Inbound, RouteGuard, OutboundMessage) {
         let mut config = self.config.clone();
-        config.deadline = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let inbound = Inbound::new(config, Instant::from_nanos(nanos));
+        config.deadline = self.deadline.map(|deadline| deadline.saturating_since(now));
+        let inbound = Inbound::new(config, now);
         let route = self.router.add(call.clone());
         let mut headers = self.headers.clone();
         headers.insert(HEADER, inbound.open().encode().as_str());
         let open = OutboundMessage {
             subject: Subject::from(self.subject.as_str()),
-            reply: Some(copy(route.subject())),
+            reply: Some(route.subject()),
             headers: Some(headers),
             payload: self.payload.clone(),
         };

@@ -12,7 +12,7 @@ use natstream_connect::{ConnectionStatus, check_publish_subject};
 use stream_proto::{HEADER, Inbound, InboundConfig, Instant};
 use tokio::time::timeout_at;
 
-use crate::call::{Call, copy};
+use crate::call::Call;
 use crate::error::{Clock, RequestError};
 use crate::pool::{ASSEMBLY, Pool};
 use crate::reopen::{GRACE, Reopen};
@@ -28,7 +28,7 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`window`](Self::window) | 1 MiB at most, beginning with 64 KiB |
+/// | [`window`](Self::window) | 2 MiB at most, beginning with 64 KiB |
 /// | [`max_item`](Self::max_item) | 16 MiB |
 /// | [`heartbeat`](Self::heartbeat) | 5 s |
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s |
@@ -152,26 +152,28 @@ impl RequestBuilder {
         if let Some(deadline) = &mut config.deadline {
             *deadline = deadline.saturating_sub(now.duration_since(started));
         }
-        let inbound = Inbound::new(config.clone(), Instant::from_nanos(driver.nanos(now)));
+        let moment = |at| Instant::from_nanos(driver.nanos(at));
         let back_since = pool
             .connection
             .reconnected_at()
             .filter(|at| now.saturating_duration_since(*at) < GRACE);
+        let now = moment(now);
+        let inbound = Inbound::new(config.clone(), now);
         let reopen = back_since.map(|at| Reopen {
             router: router.clone(),
             subject: self.subject.clone(),
             headers: self.headers.clone(),
             payload: self.payload.clone(),
-            deadline: config.deadline.and_then(|deadline| now.checked_add(deadline)),
+            deadline: config.deadline.map(|deadline| now + deadline),
             config,
-            until: at + GRACE,
+            until: moment(at) + GRACE,
             at: None,
         });
         self.headers.insert(HEADER, inbound.open().encode().as_str());
         self.check_size()?;
-        let call = Call::new(driver, pool.prefixes.clone(), inbound);
+        let call = Call::new(pool.host.clone(), inbound);
         let route = router.add(call.clone());
-        let reply = copy(route.subject());
+        let reply = route.subject();
         if let Some(reopen) = reopen {
             call.set_reopen(reopen);
         }

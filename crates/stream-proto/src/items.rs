@@ -1,5 +1,6 @@
 //! Items inside the data of units (rule 12): `length, bytes`, in a row.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::{Buf, Bytes};
@@ -134,9 +135,16 @@ impl Chunk {
 /// Puts together items that span units.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
+    budget: Option<Budget>,
+    /// Boxed: few streams have one at a time.
+    unfinished: Option<Box<Unfinished>>,
+}
+
+/// An item of which parts are missing.
+#[derive(Debug, Default)]
+struct Unfinished {
     buffer: Vec<u8>,
     len: usize,
-    budget: Option<Budget>,
     /// Taken from the budget: what is in the buffer, and what will come to it from chunks that wait.
     reserved: u64,
 }
@@ -144,10 +152,8 @@ pub(crate) struct Assembly {
 impl Assembly {
     pub(crate) fn new(budget: Option<Budget>) -> Self {
         Self {
-            buffer: Vec::new(),
-            len: 0,
             budget,
-            reserved: 0,
+            unfinished: None,
         }
     }
 
@@ -155,9 +161,12 @@ impl Assembly {
     pub(crate) fn reserve(&mut self, chunk: &Chunk) -> bool {
         let Some(budget) = &self.budget else { return true };
         let pieces = chunk.pieces();
+        if pieces == 0 {
+            return true;
+        }
         let taken = budget.take(pieces);
         if taken {
-            self.reserved += pieces;
+            self.unfinished.get_or_insert_default().reserved += pieces;
         }
         taken
     }
@@ -168,20 +177,39 @@ impl Assembly {
         let tail = data.split_off(whole);
         let mut items = Items::default();
         if head > 0 {
-            self.extend(&data.split_to(head));
-            if self.buffer.len() == self.len {
-                self.release(self.len as u64 + varint::len(self.len as u64) as u64);
-                items.assembled = Some(Bytes::from(core::mem::take(&mut self.buffer)));
-                self.len = 0;
+            let unfinished = self.unfinished.get_or_insert_default();
+            unfinished.extend(&data.split_to(head));
+            if unfinished.buffer.len() == unfinished.len {
+                items.assembled = Some(Bytes::from(core::mem::take(&mut unfinished.buffer)));
+                let len = core::mem::take(&mut unfinished.len) as u64;
+                self.release(len + varint::len(len) as u64);
             }
         }
         items.data = data;
         // The scanner has checked the length.
         if let Ok((len, size)) = varint::peek(&tail) {
-            self.len = len as usize;
-            self.extend(&tail[size..]);
+            let unfinished = self.unfinished.get_or_insert_default();
+            unfinished.len = len as usize;
+            unfinished.extend(&tail[size..]);
+        } else if self.unfinished.as_ref().is_some_and(|unfinished| unfinished.is_done()) {
+            self.unfinished = None;
         }
         (!items.is_empty()).then_some(items)
+    }
+
+    /// Gives back to the budget, if there is one, what was reserved.
+    fn release(&mut self, bytes: u64) {
+        if let (Some(budget), Some(unfinished)) = (&self.budget, &mut self.unfinished) {
+            budget.give(bytes);
+            unfinished.reserved -= bytes;
+        }
+    }
+}
+
+impl Unfinished {
+    /// Is there nothing left to wait for?
+    fn is_done(&self) -> bool {
+        self.len == 0 && self.reserved == 0
     }
 
     /// Grows to twice what has arrived, and never beyond the item's length: an announced length alone costs nothing.
@@ -193,18 +221,11 @@ impl Assembly {
         }
         self.buffer.extend_from_slice(bytes);
     }
-
-    fn release(&mut self, bytes: u64) {
-        if let Some(budget) = &self.budget {
-            budget.give(bytes);
-            self.reserved -= bytes;
-        }
-    }
 }
 
 impl Drop for Assembly {
     fn drop(&mut self) {
-        self.release(self.reserved);
+        self.release(self.unfinished.as_ref().map_or(0, |unfinished| unfinished.reserved));
     }
 }
 
@@ -271,6 +292,7 @@ mod tests {
         bytes.push(1);
         let chunk = scanner.scan(Bytes::from(bytes), 0).expect("a beginning");
         assert!(assembly.accept(chunk).is_none());
-        assert!(assembly.buffer.capacity() <= 64);
+        let unfinished = assembly.unfinished.as_ref().expect("an item that waits for its rest");
+        assert!(unfinished.buffer.capacity() <= 64);
     }
 }

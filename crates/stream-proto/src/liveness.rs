@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use crate::time::{Instant, earliest};
+use crate::time::{Instant, Millis, earliest};
 
 /// A 503 is a suspicion: it says that nobody is subscribed at this moment. This long without another ends it.
 const CALM: Duration = Duration::from_secs(1);
@@ -15,8 +15,8 @@ const PROBE: Duration = Duration::from_millis(250);
 /// The clocks of one side that judge the other, and its own connection.
 #[derive(Debug)]
 pub(crate) struct Liveness {
-    heartbeat: Duration,
-    outage_limit: Duration,
+    heartbeat: Millis,
+    outage_limit: Millis,
     /// Does silence count?
     is_watching: bool,
     silent: Option<Instant>,
@@ -54,8 +54,8 @@ pub(crate) enum Judgement {
 impl Liveness {
     pub(crate) fn new(heartbeat: Duration, outage_limit: Duration) -> Self {
         Self {
-            heartbeat,
-            outage_limit,
+            heartbeat: heartbeat.into(),
+            outage_limit: outage_limit.into(),
             is_watching: false,
             silent: None,
             suspicion: None,
@@ -71,13 +71,18 @@ impl Liveness {
         }
     }
 
+    /// The heartbeat interval.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.heartbeat.into()
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.outage.is_none()
     }
 
     /// From `now` on, silence counts.
     pub(crate) fn watch(&mut self, heartbeat: Duration, now: Instant) {
-        self.heartbeat = heartbeat;
+        self.heartbeat = heartbeat.into();
         self.is_watching = true;
         self.restart(now);
     }
@@ -98,7 +103,7 @@ impl Liveness {
     /// The clocks begin anew.
     pub(crate) fn restart(&mut self, now: Instant) {
         if self.is_watching && self.is_up() {
-            self.silent = Some(now + self.heartbeat * 3);
+            self.silent = Some(now + self.heartbeat() * 3);
         }
         if let Some(suspicion) = &mut self.suspicion {
             suspicion.gone = now + GONE;
@@ -121,7 +126,7 @@ impl Liveness {
 
     pub(crate) fn disconnected(&mut self, now: Instant) {
         if self.is_up() {
-            self.outage = Some(now + self.outage_limit);
+            self.outage = Some(now + self.outage_limit.into());
             self.silent = None;
             self.suspicion = None;
             self.farewell = None;

@@ -51,6 +51,23 @@ impl Add<Duration> for Instant {
     }
 }
 
+/// An interval in whole milliseconds, rounded up, of at most 49 days: a stream keeps several, and needs no finer ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Millis(u32);
+
+impl From<Duration> for Millis {
+    fn from(duration: Duration) -> Self {
+        let millis = duration.as_nanos().div_ceil(1_000_000);
+        Self(u32::try_from(millis).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<Millis> for Duration {
+    fn from(millis: Millis) -> Self {
+        Self::from_millis(millis.0.into())
+    }
+}
+
 impl Default for Instant {
     fn default() -> Self {
         Self::ORIGIN

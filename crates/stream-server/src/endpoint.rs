@@ -39,7 +39,7 @@ type Cause = Box<dyn Error + Send + Sync>;
 /// | [`queue_group`](Self::queue_group) | `q` |
 /// | [`max_concurrent`](Self::max_concurrent) | no limit |
 /// | [`max_item`](Self::max_item) | 16 MiB |
-/// | [`retention`](Self::retention) | 1 MiB a stream |
+/// | [`retention`](Self::retention) | 2 MiB a stream |
 /// | [`heartbeat`](Self::heartbeat) | 5 s, when the caller asks for none |
 /// | [`stall_limit`](Self::stall_limit) | 5 min |
 #[must_use = "an endpoint serves nothing until awaited"]

@@ -327,7 +327,7 @@ impl StreamShared {
             let control = control.as_ref().filter(|_| transmit.control);
             Some(OutboundMessage {
                 subject: self.reply.clone(),
-                reply: control.map(|control| control.subject().clone()),
+                reply: control.map(RouteGuard::subject),
                 headers: self.headers(&transmit),
                 payload: transmit.payload,
             })
@@ -409,14 +409,14 @@ impl Route for StreamShared {
 }
 
 impl Driven for StreamShared {
-    fn drive(self: Arc<Self>, now: tokio::time::Instant) {
+    fn drive(self: Arc<Self>, now: u64) {
         let mut state = self.state.lock();
         state.waits_to_send = false;
         if std::mem::take(&mut state.waits_to_flush) {
             state.outbound.flush();
         }
         state.deadline.fired(now);
-        let now = Instant::from_nanos(self.driver.nanos(now));
+        let now = Instant::from_nanos(now);
         state.outbound.handle_timeout(now);
         self.settle(state);
     }

@@ -17,7 +17,7 @@ pub(super) const MAX_WINDOW: u64 = 1 << 30;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InboundConfig {
-    /// Largest window in bytes. Default 1 MiB, at least [`MIN_WINDOW`], at most 1 GiB.
+    /// Largest window in bytes. Default 2 MiB, at least [`MIN_WINDOW`], at most 1 GiB.
     ///
     /// A stream begins with 64 KiB and doubles while the responder is held up by credit and the user keeps up.
     pub max_window: u64,
@@ -37,14 +37,14 @@ pub struct InboundConfig {
     ///
     /// A stream that finds it used up fails with `RESOURCE_EXHAUSTED`.
     pub assembly_budget: Option<Budget>,
-    /// How long the own connection may be down. Default 30 s.
+    /// How long the own connection may be down. Default 30 s, at most 49 days.
     pub outage_limit: Duration,
 }
 
 impl Default for InboundConfig {
     fn default() -> Self {
         Self {
-            max_window: 1 << 20,
+            max_window: 2 << 20,
             max_item: 16 << 20,
             heartbeat: crate::header::DEFAULT_HEARTBEAT,
             first_item_timeout: None,

@@ -18,7 +18,6 @@ const REWIND: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Timers {
-    heartbeat: Duration,
     deadline: Option<Instant>,
     /// Runs until the stream is locked, while the connection is up.
     unanswered: Option<Instant>,
@@ -51,7 +50,6 @@ pub(super) struct Due {
 impl Timers {
     pub(super) fn new(now: Instant, heartbeat: Duration, config: &InboundConfig) -> Self {
         Self {
-            heartbeat,
             deadline: config.deadline.map(|deadline| now + deadline),
             unanswered: Some(now + UNANSWERED),
             is_locked: false,
@@ -66,11 +64,10 @@ impl Timers {
 
     /// The heartbeat interval: what is asked for, then what the responder said.
     pub(super) fn heartbeat(&self) -> Duration {
-        self.heartbeat
+        self.liveness.heartbeat()
     }
 
     pub(super) fn locked(&mut self, now: Instant, heartbeat: Duration) {
-        self.heartbeat = heartbeat;
         self.unanswered = None;
         self.is_locked = true;
         self.liveness.watch(heartbeat, now);
@@ -113,7 +110,7 @@ impl Timers {
     pub(super) fn restart_if_late(&mut self, now: Instant) {
         if self
             .next()
-            .is_some_and(|due| now.saturating_since(due) > self.heartbeat / 2)
+            .is_some_and(|due| now.saturating_since(due) > self.heartbeat() / 2)
         {
             self.liveness.restart(now);
             self.unanswered = self.unanswered.map(|_| now + UNANSWERED);
@@ -138,7 +135,7 @@ impl Timers {
     pub(super) fn sent_state(&mut self, now: Instant) {
         self.state_soon = None;
         self.state_due = false;
-        self.keep_alive = Some(now + self.heartbeat);
+        self.keep_alive = Some(now + self.heartbeat());
     }
 
     pub(super) fn gap(&mut self, now: Instant) {
@@ -208,12 +205,13 @@ impl Timers {
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if passed(self.state_soon) || passed(self.keep_alive) {
             self.state_soon = None;
-            self.keep_alive = Some(now + self.heartbeat);
+            self.keep_alive = Some(now + self.heartbeat());
             self.state_due = true;
         }
+        let heartbeat = self.heartbeat();
         if let Some(rewind) = self.rewind.as_mut().filter(|rewind| rewind.at <= now) {
             rewind.due = true;
-            rewind.wait = (rewind.wait * 2).min(self.heartbeat);
+            rewind.wait = (rewind.wait * 2).min(heartbeat);
             rewind.at = now + rewind.wait;
         }
         let clock = if passed(self.deadline) {

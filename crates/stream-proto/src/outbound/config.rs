@@ -11,7 +11,7 @@ pub const MIN_UNIT: usize = 128;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OutboundConfig {
-    /// How many bytes are kept for sending again. Default 1 MiB.
+    /// How many bytes are kept for sending again. Default 2 MiB.
     ///
     /// It also bounds what is sent ahead of the caller's acknowledgement, and is announced in the answer.
     pub retention: u64,
@@ -25,14 +25,14 @@ pub struct OutboundConfig {
     pub stall_limit: Duration,
     /// Is the reply subject mapped by an account import (rule 5)?
     pub mapped: bool,
-    /// How long the own connection may be down. Default 30 s.
+    /// How long the own connection may be down. Default 30 s, at most 49 days.
     pub outage_limit: Duration,
 }
 
 impl Default for OutboundConfig {
     fn default() -> Self {
         Self {
-            retention: 1 << 20,
+            retention: 2 << 20,
             max_item: 16 << 20,
             max_unit: MAX_UNIT,
             heartbeat: crate::header::DEFAULT_HEARTBEAT,

@@ -47,7 +47,6 @@ impl Doubling {
 
 #[derive(Debug)]
 pub(super) struct Timers {
-    heartbeat: Duration,
     /// Longest silence of this side.
     keep_alive_interval: Duration,
     stall_limit: Duration,
@@ -93,7 +92,6 @@ impl Timers {
         let mut liveness = Liveness::new(heartbeat, config.outage_limit);
         liveness.watch(heartbeat, now);
         Self {
-            heartbeat,
             liveness,
             end: None,
             keep_alive_interval: if config.mapped {
@@ -146,7 +144,7 @@ impl Timers {
     pub(super) fn restart_if_late(&mut self, now: Instant) {
         if self
             .next()
-            .is_some_and(|due| now.saturating_since(due) > self.heartbeat / 2)
+            .is_some_and(|due| now.saturating_since(due) > self.liveness.heartbeat() / 2)
         {
             self.liveness.restart(now);
             if self.liveness.is_up() {
@@ -167,7 +165,13 @@ impl Timers {
 
     /// The end is kept for a while, and repeated unless it was the whole answer (rule 54).
     fn linger(&mut self, now: Instant, is_single: bool) {
-        self.forget = Some(now + if is_single { SINGLE } else { self.heartbeat * 3 });
+        self.forget = Some(
+            now + if is_single {
+                SINGLE
+            } else {
+                self.liveness.heartbeat() * 3
+            },
+        );
         self.repeat_end = (!is_single).then(|| now + REPEAT);
     }
 
@@ -247,7 +251,7 @@ impl Timers {
             self.first = None;
             due.first = true;
         }
-        let max = self.heartbeat;
+        let max = self.liveness.heartbeat();
         if self.unconfirmed.as_mut().is_some_and(|timer| timer.fire(now, max)) {
             due.announce = true;
         }
