@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use integration::{LIMIT, Peers, connection};
+use natstream::async_nats::HeaderMap;
 use natstream::{
-    Clock, Code, HandlerError, Pool, RequestErrorKind, ResponseSender, SendErrorKind, ServeErrorKind, Server,
+    Clock, Code, Connection, HandlerError, Pool, Request, RequestErrorKind, ResponseSender, SendErrorKind,
+    ServeErrorKind, Server,
 };
 use testkit::{NatsServer, unique_subject, within};
 use tokio::sync::mpsc;
@@ -254,7 +257,7 @@ async fn calls_above_the_limit_are_refused_at_once() {
 async fn the_three_clocks_say_which_ran_out() {
     let Peers { pool, server } = Peers::connect().await;
     let subject = unique_subject("clocks");
-    let handler = |request: natstream::Request, mut out: ResponseSender| async move {
+    let handler = |request: Request, mut out: ResponseSender| async move {
         if request.payload() == "one" {
             out.send("one").await?;
         }
@@ -342,4 +345,86 @@ async fn a_closed_connection_is_an_error_and_no_hang() {
         .await
         .expect_err("closed");
     assert_eq!(error.kind(), ServeErrorKind::Connection);
+}
+
+#[tokio::test]
+async fn a_server_never_answers_to_a_subject_that_it_serves() {
+    let (subject, elsewhere) = (unique_subject("served"), unique_subject("elsewhere"));
+    let server = Server::builder(connection(testkit::shared_url()).await)
+        .reply_prefix(subject.clone())
+        .reply_prefix(elsewhere.clone())
+        .build();
+    let echo = |request: Request, mut out: ResponseSender| async move {
+        out.send(request.payload()).await?;
+        Ok(())
+    };
+    let endpoint = within(LIMIT, server.on(&subject, echo)).await.expect("served");
+    let caller = connection(testkit::shared_url()).await;
+    let nats = caller.nats();
+    let mut answers = within(LIMIT, nats.subscribe(elsewhere.clone()))
+        .await
+        .expect("subscribed");
+    for reply in [&subject, &elsewhere] {
+        let mut headers = HeaderMap::new();
+        headers.insert("Natstream", "1;w=65536");
+        nats.publish_with_reply_and_headers(subject.clone(), reply.clone(), headers, "x".into())
+            .await
+            .expect("sent");
+    }
+    // The second request is answered, and it came after the first.
+    within(LIMIT, answers.next()).await.expect("an answer");
+    let stats = endpoint.stats();
+    assert_eq!((stats.requests, stats.refused_subjects), (2, 1));
+}
+
+#[tokio::test]
+async fn strays_are_counted_and_told_on_both_sides() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("stray");
+    let endpoint = within(LIMIT, server.on(&subject, |_, _| async { Ok(()) }))
+        .await
+        .expect("served");
+    let responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    within(LIMIT, responses.collect_all(10)).await.expect("complete");
+    assert_eq!((pool.stats().attempts, pool.stats().items), (1, 0));
+    assert_eq!(endpoint.stats().finished, 1);
+
+    // What a caller asks for a stream that is over gets a RESET.
+    let stranger = connection(testkit::shared_url()).await;
+    let nats = stranger.nats();
+    let inbox = nats.new_inbox();
+    let mut answers = within(LIMIT, nats.subscribe(inbox.clone())).await.expect("subscribed");
+    let state = [&[0xfe, 0x11, 0, 0, 0, 7, 0, 0][..], &[0x40, 100]].concat();
+    let control = format!(
+        "{}.1234567890123456789012",
+        control_prefix(&server, &subject, &stranger).await
+    );
+    nats.publish_with_reply(control, inbox, state.into())
+        .await
+        .expect("sent");
+    let answer = within(LIMIT, answers.next()).await.expect("an answer");
+    assert_eq!(answer.payload[..], [0xfe, 0x03, 0, 0, 0, 7]);
+    assert_eq!((server.stats().strays, server.stats().resets), (1, 1));
+}
+
+/// What the control subjects of `server` begin with, as a caller sees it.
+async fn control_prefix(server: &Server, near: &str, stranger: &Connection) -> String {
+    let subject = format!("{near}.control");
+    let hold = |_request, mut out: ResponseSender| async move {
+        out.send("x").await?;
+        out.closed().await;
+        Ok(())
+    };
+    within(LIMIT, server.on(&subject, hold)).await.expect("served");
+    let nats = stranger.nats();
+    let inbox = nats.new_inbox();
+    let mut answers = within(LIMIT, nats.subscribe(inbox.clone())).await.expect("subscribed");
+    let mut headers = HeaderMap::new();
+    headers.insert("Natstream", "1;w=65536");
+    nats.publish_with_reply_and_headers(subject, inbox, headers, "".into())
+        .await
+        .expect("sent");
+    let first = within(LIMIT, answers.next()).await.expect("a first message");
+    let control = first.reply.expect("a control subject");
+    control.rsplit_once('.').expect("tokens").0.to_owned()
 }

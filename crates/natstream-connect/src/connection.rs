@@ -27,6 +27,7 @@ use crate::observe::{Observer, Signals};
 use crate::reconnect::Selector;
 use crate::router::{Router, Unrouted};
 use crate::server_error::ServerErrorEvent;
+use crate::shared::Shared;
 use crate::state::{ConnectionState, ConnectionStatus};
 use crate::supervisor;
 
@@ -185,6 +186,7 @@ impl Connection {
             selector,
             signals,
             state: watch::Sender::new(level),
+            shared: Shared::default(),
         });
         let supervisor = supervisor::spawn(&inner);
         (Self { inner }, supervisor)
@@ -308,6 +310,10 @@ impl Connection {
         Router::subscribe(runtime, client, inbox_prefix, self.clone(), unrouted).await
     }
 
+    pub(crate) fn extras(&self) -> &Shared {
+        &self.inner.shared
+    }
+
     /// Waits until the server has processed everything that was handed to this connection before,
     /// and returns how long that took.
     ///
@@ -384,6 +390,7 @@ pub(crate) struct Inner {
     selector: Option<Arc<Selector>>,
     signals: Arc<Signals>,
     state: watch::Sender<ConnectionState>,
+    shared: Shared,
 }
 
 impl Inner {

@@ -47,6 +47,19 @@ pub fn check_subscribe_subject(subject: &str) -> Result<(), SubjectError> {
     Ok(())
 }
 
+/// Does `subject` match `pattern`, which may have wildcards?
+pub(crate) fn subject_matches(pattern: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for expected in pattern.split('.') {
+        match (expected, tokens.next()) {
+            (">", Some(_)) => return true,
+            (expected, Some(token)) if expected == "*" || expected == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
 /// Checks the name of a queue group: not empty, no blank.
 ///
 /// # Errors
@@ -76,6 +89,28 @@ fn check_characters(text: &str) -> Result<(), SubjectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subject_matches_token_by_token() {
+        for (pattern, subject) in [
+            ("a.b", "a.b"),
+            ("a.*", "a.b"),
+            ("a.>", "a.b.c"),
+            (">", "a"),
+            ("*.b.>", "a.b.c"),
+        ] {
+            assert!(subject_matches(pattern, subject), "{pattern} {subject}");
+        }
+        for (pattern, subject) in [
+            ("a.b", "a.bc"),
+            ("a.*", "a.b.c"),
+            ("a.>", "a"),
+            ("a.b", "a"),
+            ("a", "a.b"),
+        ] {
+            assert!(!subject_matches(pattern, subject), "{pattern} {subject}");
+        }
+    }
 
     #[test]
     fn subjects_to_publish_to() {

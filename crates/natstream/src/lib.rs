@@ -43,13 +43,13 @@ pub use natstream_connect::{
 };
 #[cfg(feature = "client")]
 pub use stream_client::{
-    Clock, Guarantee, Pool, PoolBuilder, RequestBuilder, RequestError, RequestErrorKind, Responses,
+    Clock, Guarantee, Pool, PoolBuilder, PoolStats, RequestBuilder, RequestError, RequestErrorKind, Responses,
 };
 pub use stream_proto::{self as proto, CloseReason, Code, LostCause, Status, Termination};
 #[cfg(feature = "server")]
 pub use stream_server::{
     Drained, Endpoint, EndpointBuilder, EndpointStats, Handler, HandlerError, Request, ResponseSender, SendError,
-    SendErrorKind, ServeError, ServeErrorKind, Server, ServerBuilder,
+    SendErrorKind, ServeError, ServeErrorKind, Server, ServerBuilder, ServerStats,
 };
 
 pub use natstream_connect as connect;

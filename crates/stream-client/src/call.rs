@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_nats::message::OutboundMessage;
-use async_nats::{HeaderMap, Subject};
+use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
 use natstream_connect::{DeadlineSlot, Driven, Driver, Route, RouteGuard};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
-    CloseCode, ControlUse, Frame, HEADER, Inbound, InboundEvent, InboundStats, Instant, Items, Message, Termination,
+    CloseCode, ControlUse, Frame, HEADER, Inbound, InboundEvent, InboundStats, Instant, Items, Message, ServiceError,
+    Termination,
 };
 
+use crate::host::Host;
 use crate::reopen::Reopen;
 
 /// Payloads below this size are copied: cut out of async-nats's read buffer, each would keep 64 KiB alive.
@@ -22,25 +24,6 @@ const COPY_BELOW: usize = 4096;
 pub(crate) struct Call {
     host: Arc<Host>,
     state: Mutex<State>,
-}
-
-/// What all calls of a pool share.
-#[derive(Debug)]
-pub(crate) struct Host {
-    pub(crate) driver: Driver,
-    /// What subjects that a responder names may begin with, beside `_INBOX` and `_R_.` (rule 6).
-    pub(crate) prefixes: Vec<String>,
-}
-
-impl Host {
-    pub(crate) fn now(&self) -> Instant {
-        Instant::from_nanos(self.driver.nanos(self.driver.now()))
-    }
-
-    /// May a responder be answered at `reply`?
-    pub(crate) fn is_safe(&self, reply: &str) -> bool {
-        stream_proto::is_safe_reply(reply, &self.prefixes)
-    }
 }
 
 struct State {
@@ -190,7 +173,10 @@ impl Call {
             match event {
                 InboundEvent::Readable => wake = state.waker.take().or(wake),
                 // What still arrives is nobody's from here on; the router's owner answers it (rule 9).
-                InboundEvent::Terminated => ended = state.route.take(),
+                InboundEvent::Terminated => {
+                    ended = state.route.take();
+                    self.host.count(&state.inbound.stats());
+                }
                 _ => {}
             }
         }
@@ -290,22 +276,14 @@ impl Call {
 impl Route for Call {
     fn deliver(self: Arc<Self>, _rest: &str, message: async_nats::Message) {
         let now = self.host.now();
-        let reply = message.reply.filter(|reply| {
-            let is_safe = self.host.is_safe(reply);
-            if !is_safe {
-                tracing::debug!(%reply, "a control subject is not below a configured prefix, and is not used");
-            }
-            is_safe
-        });
+        let reply = message.reply.filter(|reply| self.host.is_safe(reply));
+        let headers = message.headers.as_ref();
         let input = Message {
             status: message.status.map(|status| status.as_u16()),
-            header: message
-                .headers
-                .as_ref()
-                .and_then(|headers| headers.get(HEADER))
-                .map(|value| value.as_str()),
-            has_headers: message.headers.is_some(),
+            header: headers.and_then(|headers| headers.get(HEADER)).map(HeaderValue::as_str),
+            has_headers: headers.is_some(),
             has_control: reply.is_some(),
+            service_error: headers.and_then(service_error),
             is_mapped: reply.as_ref().is_some_and(|reply| stream_proto::is_mapped(reply)),
             payload: compact(message.payload),
         };
@@ -364,6 +342,14 @@ impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }
+}
+
+/// The two headers in which services say that they failed.
+fn service_error(headers: &HeaderMap) -> Option<ServiceError<'_>> {
+    Some(ServiceError {
+        code: headers.get(ServiceError::CODE)?.as_str(),
+        text: headers.get(ServiceError::TEXT).map_or("", HeaderValue::as_str),
+    })
 }
 
 /// What ends a mapping between accounts. Never for a subject that is not mapped (rule 60).

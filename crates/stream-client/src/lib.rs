@@ -27,12 +27,14 @@
 
 mod call;
 mod error;
+mod host;
 mod pool;
 mod reopen;
 mod request;
 mod responses;
 
 pub use error::{Clock, RequestError, RequestErrorKind};
+pub use host::PoolStats;
 pub use pool::{Pool, PoolBuilder};
 pub use request::RequestBuilder;
 pub use responses::{Guarantee, Responses};

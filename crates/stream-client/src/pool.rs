@@ -1,27 +1,17 @@
 //! The request pool.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use async_nats::Message;
 use bytes::Bytes;
 use natstream_connect::{Connection, RateLimit, Router, Unrouted};
-use stream_proto::{Budget, Frame};
+use stream_proto::Frame;
 use tokio::sync::OnceCell;
 
-use crate::call::{Host, refuse};
+use crate::call::refuse;
 use crate::error::RequestError;
+use crate::host::{Host, PoolStats};
 use crate::request::RequestBuilder;
-
-/// What the windows of all streams of one connection may add up to, beside the 8 KiB that each has always (rule 34).
-///
-/// nats-server stalls the responder for everybody when 48 MiB wait for one connection, and cuts it at 64 MiB.
-const WINDOWS: u64 = 16 << 20;
-
-/// What all items of this process that are being put together from several messages may add up to (rule 35). A stream
-/// that exceeds it fails.
-const ASSEMBLIES: u64 = 256 << 20;
-
-pub(crate) static ASSEMBLY: LazyLock<Budget> = LazyLock::new(|| Budget::new(ASSEMBLIES));
 
 /// Stray messages that are answered in a second (rule 9).
 const REFUSALS_PER_SECOND: u32 = 100;
@@ -30,8 +20,9 @@ const REFUSALS_PER_SECOND: u32 = 100;
 ///
 /// It keeps one subscription for all answers and no task or timer for a call.
 ///
-/// Memory: 16 MiB for all windows together, and for each call its window of at least 8 KiB, one unit of at most 64 KiB,
-/// and an item that is being put together (256 MiB for all of these in the process).
+/// Memory: 16 MiB for all windows of a connection together (256 MiB in the process), and for each call its window of at
+/// least 8 KiB, one unit of at most 64 KiB, and an item that is being put together (256 MiB for all of these in the
+/// process).
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(crate) inner: Arc<Inner>,
@@ -39,8 +30,6 @@ pub struct Pool {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) connection: Connection,
-    pub(crate) windows: Budget,
     pub(crate) host: Arc<Host>,
     router: OnceCell<Router>,
 }
@@ -70,12 +59,7 @@ impl PoolBuilder {
         self.prefixes.push(format!("{}.", self.connection.inbox_prefix()));
         Pool {
             inner: Arc::new(Inner {
-                host: Arc::new(Host {
-                    driver: self.connection.driver().clone(),
-                    prefixes: self.prefixes,
-                }),
-                connection: self.connection,
-                windows: Budget::new(WINDOWS),
+                host: Arc::new(Host::new(self.connection, self.prefixes)),
                 router: OnceCell::new(),
             }),
         }
@@ -121,7 +105,13 @@ impl Pool {
     /// The connection that this pool uses.
     #[must_use]
     pub fn connection(&self) -> &Connection {
-        &self.inner.connection
+        &self.inner.host.connection
+    }
+
+    /// Counters of the calls of this pool that are over.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        self.inner.host.stats()
     }
 }
 
@@ -131,9 +121,9 @@ impl Inner {
         let subscribe = async || {
             let strays = Strays {
                 host: self.host.clone(),
-                refusals: RateLimit::new(REFUSALS_PER_SECOND, self.connection.driver().now()),
+                refusals: RateLimit::new(REFUSALS_PER_SECOND, self.host.driver.now()),
             };
-            self.connection.router(Arc::new(strays)).await
+            self.host.connection.router(Arc::new(strays)).await
         };
         self.router
             .get_or_try_init(subscribe)
@@ -151,6 +141,7 @@ struct Strays {
 
 impl Unrouted for Strays {
     fn unrouted(&self, message: Message) {
+        self.host.count_stray();
         let control = message.reply.filter(|reply| self.host.is_safe(reply));
         let Some(control) = control else {
             return;

@@ -14,7 +14,8 @@ use tokio::time::timeout_at;
 
 use crate::call::Call;
 use crate::error::{Clock, RequestError};
-use crate::pool::{ASSEMBLY, Pool};
+use crate::host::ASSEMBLY;
+use crate::pool::Pool;
 use crate::reopen::{GRACE, Reopen};
 use crate::responses::Responses;
 
@@ -50,7 +51,7 @@ pub struct RequestBuilder {
 impl RequestBuilder {
     pub(crate) fn new(pool: Pool, subject: String, payload: Bytes) -> Self {
         let mut config = InboundConfig::default();
-        config.budget = Some(pool.inner.windows.clone());
+        config.budget = Some(pool.inner.host.windows.clone());
         config.assembly_budget = Some(ASSEMBLY.clone());
         Self {
             pool,
@@ -130,7 +131,7 @@ impl RequestBuilder {
     /// # Cancel safety
     /// Dropping the future cancels the call: either nothing was sent, or the responder is told.
     pub async fn send(mut self) -> Result<Responses, RequestError> {
-        let driver = self.pool.inner.connection.driver().clone();
+        let driver = self.pool.inner.host.driver.clone();
         let started = driver.now();
         let patience = self.config.deadline.map_or(FAR, |deadline| deadline.min(FAR));
         let give_up = started + patience.min(self.connect_timeout);
@@ -153,8 +154,9 @@ impl RequestBuilder {
             *deadline = deadline.saturating_sub(now.duration_since(started));
         }
         let moment = |at| Instant::from_nanos(driver.nanos(at));
-        let back_since = pool
-            .connection
+        let back_since = self
+            .pool
+            .connection()
             .reconnected_at()
             .filter(|at| now.saturating_duration_since(*at) < GRACE);
         let now = moment(now);
@@ -181,7 +183,7 @@ impl RequestBuilder {
         // From here on, dropping this cancels the call.
         let responses = Responses::new(call, self.subject.clone());
 
-        let nats = pool.connection.nats();
+        let nats = self.pool.connection().nats();
         let publish = nats.publish_with_reply_and_headers(self.subject.clone(), reply, self.headers, self.payload);
         match timeout_at(give_up, publish).await {
             Ok(Ok(())) => Ok(responses),
@@ -201,7 +203,7 @@ impl RequestBuilder {
 
     /// `max_payload` counts headers too, and exceeding it would close the connection.
     fn check_size(&self) -> Result<(), RequestError> {
-        let max = self.pool.inner.connection.max_payload();
+        let max = self.pool.connection().max_payload();
         let size = headers_len(&self.headers) + self.payload.len();
         if size > max {
             let text = format!("with its headers it has {size} bytes; this server takes {max} (max_payload)");
@@ -212,7 +214,7 @@ impl RequestBuilder {
 
     /// No request is published while the connection is known to be down (rule 20).
     async fn connected(&self) -> Result<(), RequestError> {
-        let mut state = self.pool.inner.connection.state();
+        let mut state = self.pool.connection().state();
         let state = state
             .wait_for(|state| state.status != ConnectionStatus::Disconnected)
             .await;

@@ -179,6 +179,16 @@ impl Frame {
         })
     }
 
+    /// Does this payload, which was [decoded](Self::decode), have flag bits that this version does not know? They are
+    /// counted and ignored (rule 17).
+    pub(crate) fn has_unknown_flags(payload: &[u8]) -> bool {
+        match payload {
+            [MARKER, UNIT, _, _, _, _, flags, ..] => flags & !FIN != 0,
+            [MARKER, STATE, _, _, _, _, flags, ..] => flags & !REWIND != 0,
+            _ => false,
+        }
+    }
+
     /// The message that refuses a call (rule 25): the end at position 0, without data. `status` should say
     /// [`not_processed`](Status::not_processed).
     #[must_use]

@@ -75,7 +75,7 @@ pub use header::{
 };
 pub use inbound::{ControlUse, INITIAL_WINDOW, Inbound, InboundConfig, InboundEvent, InboundStats, MIN_WINDOW};
 pub use items::Items;
-pub use message::{Class, Message, Transmit};
+pub use message::{Class, Message, ServiceError, Transmit};
 pub use outbound::{CloseReason, MIN_UNIT, Outbound, OutboundConfig, OutboundEvent, OutboundStats, PushError};
 pub use status::{Code, MAX_DETAILS, MAX_MESSAGE, Status};
 pub use subject::{INBOX_PREFIX, MAPPED_PREFIX, MAX_SUBJECT, is_mapped, is_safe_reply};

@@ -110,8 +110,9 @@ impl Liveness {
         }
     }
 
-    /// A 503 from the peer's subject.
-    pub(crate) fn no_responders(&mut self, now: Instant) {
+    /// A 503 from the peer's subject. True when it begins a suspicion.
+    pub(crate) fn no_responders(&mut self, now: Instant) -> bool {
+        let is_new = self.is_up() && self.suspicion.is_none();
         if self.is_up() {
             let suspicion = self.suspicion.get_or_insert_with(|| {
                 Box::new(Suspicion {
@@ -122,6 +123,7 @@ impl Liveness {
             });
             suspicion.calm = now + CALM;
         }
+        is_new
     }
 
     pub(crate) fn disconnected(&mut self, now: Instant) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::frame::MARKER;
-use crate::status::Status;
+use crate::status::{Code, Status};
 
 /// One received message, as the transport saw it.
 ///
@@ -20,8 +20,36 @@ pub struct Message<'a> {
     pub has_control: bool,
     /// Was that subject rewritten by an account import ([`is_mapped`](crate::is_mapped))?
     pub is_mapped: bool,
+    /// The two service-error headers, if it had them. Only a first message that this version cannot read needs them: they
+    /// mean the same in all versions (rule 19).
+    pub service_error: Option<ServiceError<'a>>,
     /// The payload.
     pub payload: Bytes,
+}
+
+/// The two headers in which NATS services say that they failed (ADR-32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceError<'a> {
+    /// Value of [`CODE`](Self::CODE).
+    pub code: &'a str,
+    /// Value of [`TEXT`](Self::TEXT).
+    pub text: &'a str,
+}
+
+impl ServiceError<'_> {
+    /// Name of the header with the number: ours are those of [`Code`].
+    pub const CODE: &'static str = "Nats-Service-Error-Code";
+    /// Name of the header with the text.
+    pub const TEXT: &'static str = "Nats-Service-Error";
+
+    /// What they say. A number that is none of ours becomes `UNKNOWN`.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let code = self.code.parse().map_or(Code::Unknown, Code::from_u8);
+        // A failure without a failure's number must not read as success.
+        let code = if code == Code::Ok { Code::Unknown } else { code };
+        Status::new(code, self.text)
+    }
 }
 
 /// The four classes of rule 7, in their order.
@@ -65,7 +93,7 @@ pub struct Transmit {
     pub metadata: bool,
     /// Send the own subject along: the responder's control subject, or the call's reply subject.
     pub control: bool,
-    /// The failure that this message carries, for the two service-error headers (rule 15).
+    /// The failure that this message carries, for the two headers of [`ServiceError`] (rule 15).
     pub failure: Option<Status>,
 }
 

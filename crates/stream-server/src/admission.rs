@@ -22,10 +22,9 @@ impl EndpointShared {
     /// Takes a request: begins a stream for it, or says why not. It never waits.
     pub(crate) fn accept(self: &Arc<Self>, message: Message, handler: &ErasedHandler) {
         count(&self.counters.requests);
-        let prefixes = &self.server.reply_prefixes;
         let reply = message.reply.as_ref();
-        let Some(reply) = reply.filter(|reply| stream_proto::is_safe_reply(reply, prefixes)) else {
-            count(&self.counters.malformed);
+        let Some(reply) = reply.filter(|reply| self.server.is_safe(reply)) else {
+            count(&self.counters.refused_subjects);
             tracing::debug!(
                 subject = self.subject,
                 "a request without a usable reply subject was dropped"

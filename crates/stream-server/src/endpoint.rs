@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use natstream_connect::{Router, check_queue_group, check_subscribe_subject};
+use natstream_connect::{Router, ServedGuard, check_queue_group, check_subscribe_subject};
 use stream_proto::OutboundConfig;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -160,11 +160,12 @@ impl EndpointBuilder {
         let permits = |max: usize| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(EndpointShared {
             limit: self.max_concurrent.map(permits),
-            server: self.server,
             router,
+            _served: self.server.connection.serve(self.subject.clone()),
             subject: self.subject,
             config: self.config,
             counters: Counters::default(),
+            server: self.server,
             phase: watch::Sender::new(Phase::Serving),
         });
         if !shared.server.add_endpoint(shared.clone()) {
@@ -258,6 +259,7 @@ pub(crate) struct EndpointShared {
     pub(crate) config: OutboundConfig,
     pub(crate) limit: Option<Arc<Semaphore>>,
     phase: watch::Sender<Phase>,
+    _served: ServedGuard,
 }
 
 impl EndpointShared {

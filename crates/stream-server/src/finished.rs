@@ -1,7 +1,7 @@
 //! Streams that are over but may be asked for again (rule 55).
 
 use std::collections::VecDeque;
-use std::sync::Weak;
+use std::sync::{LazyLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -13,7 +13,10 @@ const MAX_STREAMS: usize = 10_000;
 /// Most bytes that they keep.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The streams of one server that have ended and wait for the caller's confirmation. The oldest is forgotten first.
+/// Those of this process.
+pub(crate) static FINISHED: LazyLock<Finished> = LazyLock::new(Finished::default);
+
+/// Streams that have ended and wait for the caller's confirmation. The oldest is forgotten first.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
     queue: Mutex<Queue>,

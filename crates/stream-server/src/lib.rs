@@ -58,5 +58,5 @@ pub use handler::Handler;
 pub use request::Request;
 pub use sender::ResponseSender;
 pub use server::{Drained, Server, ServerBuilder};
-pub use stats::EndpointStats;
+pub use stats::{EndpointStats, ServerStats};
 pub use stream_proto::{CloseReason, Code, Status};

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_nats::Message;
 use async_nats::message::OutboundMessage;
-use natstream_connect::{Connection, Driver, RateLimit, Router, Unrouted};
+use natstream_connect::{Connection, RateLimit, Router, Unrouted};
 use parking_lot::Mutex;
 use stream_proto::{Code, Frame, Status};
 use tokio::sync::{Notify, OnceCell, Semaphore};
@@ -16,10 +17,10 @@ use tokio::time::timeout;
 
 use crate::endpoint::{EndpointBuilder, EndpointShared};
 use crate::error::HandlerError;
-use crate::finished::Finished;
 use crate::handler::{FnHandler, Handler};
 use crate::request::Request;
 use crate::sender::ResponseSender;
+use crate::stats::{ServerCounters, ServerStats, count};
 use crate::stream::StreamShared;
 
 /// How long [`Server::serve_until`] lets running calls go on.
@@ -77,11 +78,11 @@ impl ServerBuilder {
         self.reply_prefixes.push(format!("{}.", self.connection.inbox_prefix()));
         let inner = Arc::new(Inner {
             connection: self.connection,
-            reply_prefixes: self.reply_prefixes.into(),
+            reply_prefixes: self.reply_prefixes,
             limit: self
                 .max_concurrent
                 .map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))),
-            finished: Finished::default(),
+            counters: ServerCounters::default(),
             router: OnceCell::new(),
             endpoints: Mutex::new(Some(Vec::new())),
             running: Mutex::default(),
@@ -139,6 +140,12 @@ impl Server {
     /// Serves `subject` with a [`Handler`]. Await the result to begin.
     pub fn handler(&self, subject: impl Into<String>, handler: impl Handler) -> EndpointBuilder {
         EndpointBuilder::new(self.inner.clone(), subject.into(), handler)
+    }
+
+    /// Counters of messages for streams that are over.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.inner.counters.snapshot()
     }
 
     /// The connection that this server uses.
@@ -204,9 +211,9 @@ pub struct Drained {
 pub(crate) struct Inner {
     pub(crate) connection: Connection,
     /// What a caller's reply subjects may begin with, beside `_INBOX` and `_R_.` (rule 6).
-    pub(crate) reply_prefixes: Arc<[String]>,
+    reply_prefixes: Vec<String>,
     pub(crate) limit: Option<Arc<Semaphore>>,
-    pub(crate) finished: Finished,
+    pub(crate) counters: ServerCounters,
     router: OnceCell<Router>,
     /// `None` once the server was drained or dropped.
     endpoints: Mutex<Option<Vec<Arc<EndpointShared>>>>,
@@ -217,16 +224,22 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// The control subjects; subscribed when the first endpoint begins.
-    pub(crate) async fn router(&self) -> Result<&Router, async_nats::SubscribeError> {
+    pub(crate) async fn router(self: &Arc<Self>) -> Result<&Router, async_nats::SubscribeError> {
         let subscribe = async || {
             let strays = Strays {
-                driver: self.connection.driver().clone(),
-                reply_prefixes: self.reply_prefixes.clone(),
+                server: Arc::downgrade(self),
                 resets: RateLimit::new(RESETS_PER_SECOND, self.connection.driver().now()),
             };
             self.connection.router(Arc::new(strays)).await
         };
         self.router.get_or_try_init(subscribe).await
+    }
+
+    /// May a caller be answered at `reply`?
+    pub(crate) fn is_safe(&self, reply: &str) -> bool {
+        const NONE: &[&str] = &[];
+        stream_proto::is_safe_reply(reply, NONE)
+            || stream_proto::is_safe_reply(reply, &self.reply_prefixes) && !self.connection.serves(reply)
     }
 
     /// False when the server takes none any more.
@@ -292,26 +305,30 @@ impl Drop for Alive {
 /// Messages for streams that are over: a caller that still asks for one is told so (rule 50).
 #[derive(Debug)]
 struct Strays {
-    driver: Driver,
-    reply_prefixes: Arc<[String]>,
+    // Weak: the router, which owns this, is owned by the server.
+    server: Weak<Inner>,
     resets: RateLimit,
 }
 
 impl Unrouted for Strays {
     fn unrouted(&self, message: Message) {
-        let reply = message
-            .reply
-            .filter(|reply| stream_proto::is_safe_reply(reply, &self.reply_prefixes));
+        let Some(server) = self.server.upgrade() else {
+            return;
+        };
+        count(&server.counters.strays);
+        let reply = message.reply.filter(|reply| server.is_safe(reply));
         let (Some(reply), Ok(Frame::State { sid, .. })) = (reply, Frame::decode(&message.payload)) else {
             return;
         };
-        if self.resets.allow(self.driver.now()) {
-            self.driver.try_send(OutboundMessage {
+        let driver = server.connection.driver();
+        if self.resets.allow(driver.now()) {
+            let told = driver.try_send(OutboundMessage {
                 subject: reply,
                 reply: None,
                 payload: Frame::Reset { sid }.encode(),
                 headers: None,
             });
+            server.counters.resets.fetch_add(told.into(), Ordering::Relaxed);
         }
     }
 }

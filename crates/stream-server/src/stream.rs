@@ -11,12 +11,13 @@ use natstream_connect::{DeadlineSlot, Driven, Driver, Route, RouteGuard};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
     CloseReason, Code, Frame, HEADER, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, PushError,
-    Status, Transmit,
+    ServiceError, Status, Transmit,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::endpoint::EndpointShared;
 use crate::error::{SendError, SendErrorKind};
+use crate::finished::FINISHED;
 use crate::stats::count;
 
 /// A stream, shared by its handler's task, its sender, the router and the driver.
@@ -259,7 +260,10 @@ impl StreamShared {
         while let Some(event) = state.outbound.poll_event() {
             match event {
                 OutboundEvent::Ready => is_ready = true,
-                OutboundEvent::Forgotten => forgotten = state.control.take(),
+                OutboundEvent::Forgotten => {
+                    forgotten = state.control.take();
+                    self.endpoint.counters.add_protocol(&state.outbound.stats());
+                }
                 _ => {}
             }
         }
@@ -288,7 +292,7 @@ impl StreamShared {
             self.endpoint.server.call_ended(self);
         }
         if let Some(kept) = kept {
-            self.endpoint.server.finished.add(Arc::downgrade(self), kept);
+            FINISHED.add(Arc::downgrade(self), kept);
         }
     }
 
@@ -368,8 +372,8 @@ pub(crate) fn insert_failure(headers: &mut HeaderMap, failure: &Status) {
     let ascii = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     let message = failure.to_string();
     let message: String = message.chars().take(MAX_FAILURE_HEADER).map(ascii).collect();
-    headers.insert("Nats-Service-Error", message.as_str());
-    headers.insert("Nats-Service-Error-Code", failure.code.as_u8().to_string().as_str());
+    headers.insert(ServiceError::TEXT, message.as_str());
+    headers.insert(ServiceError::CODE, failure.code.as_u8().to_string().as_str());
 }
 
 impl Route for StreamShared {
@@ -380,6 +384,7 @@ impl Route for StreamShared {
             has_headers: message.headers.is_some(),
             has_control: message.reply.is_some(),
             is_mapped: false,
+            service_error: None,
             payload: message.payload,
         };
         let now = self.now();

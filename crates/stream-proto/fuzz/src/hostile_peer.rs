@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stream_proto::{Code, Frame, Instant, MAX_HEADER, Message, Open, Status, UNIT_COST};
+use stream_proto::{Code, Frame, Instant, MAX_HEADER, Message, Open, ServiceError, Status, UNIT_COST};
 
 use crate::caller::Caller;
 use crate::input::Input;
@@ -69,6 +69,8 @@ impl Attack {
             has_headers: self.has_headers,
             has_control: self.has_control,
             is_mapped: self.is_mapped,
+            // A header that cannot be read is any text: so is this.
+            service_error: self.header.as_deref().map(|text| ServiceError { code: text, text }),
             payload: self.payload.clone(),
         }
     }

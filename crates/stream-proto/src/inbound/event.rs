@@ -42,6 +42,8 @@ pub struct InboundStats {
     pub foreign_responder: u64,
     /// Messages that could not be read and named no stream, or another one.
     pub malformed: u64,
-    /// Messages that were ignored otherwise.
+    /// Suspicions that the responder is gone, after a 503.
+    pub suspicions: u64,
+    /// Messages that were ignored otherwise, and those with flags that are not known.
     pub ignored: u64,
 }

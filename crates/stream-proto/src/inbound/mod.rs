@@ -80,6 +80,7 @@ struct Counters {
     gaps: u32,
     foreign_responder: u32,
     malformed: u32,
+    suspicions: u32,
     ignored: u32,
 }
 
@@ -138,7 +139,10 @@ impl Inbound {
         match message.class() {
             Class::NoResponders if self.sid.is_none() => self.terminate(Termination::NoResponders),
             // Nobody is subscribed at this moment, which is a suspicion and no verdict (rule 49).
-            Class::NoResponders => self.timers.no_responders(now),
+            Class::NoResponders => {
+                let is_new = self.timers.no_responders(now);
+                self.counters.suspicions = self.counters.suspicions.saturating_add(is_new.into());
+            }
             // It names no stream: another one, of an Open that arrived twice, may have ended.
             Class::BareEmpty if self.sid.is_none() => self.counters.ignored = self.counters.ignored.saturating_add(1),
             Class::BareEmpty => self.timers.farewell(now),
@@ -256,6 +260,7 @@ impl Inbound {
             gaps,
             foreign_responder,
             malformed,
+            suspicions,
             ignored,
         } = self.counters;
         InboundStats {
@@ -264,6 +269,7 @@ impl Inbound {
             gaps: gaps.into(),
             foreign_responder: foreign_responder.into(),
             malformed: malformed.into(),
+            suspicions: suspicions.into(),
             ignored: ignored.into(),
         }
     }
@@ -334,6 +340,18 @@ impl Inbound {
     }
 
     fn handle_native(&mut self, now: Instant, message: &Message<'_>) -> ControlUse {
+        // Before the payload: another version may have another format (rule 19).
+        let answer = message.header.filter(|_| self.sid.is_none()).map(Answer::parse);
+        if let Some(Err(_)) = answer {
+            self.terminate(match message.service_error {
+                Some(error) => Termination::Refused(Status {
+                    not_processed: true,
+                    ..error.status()
+                }),
+                None => Termination::Protocol(ProtocolError::Header),
+            });
+            return refuse_stream_of(message);
+        }
         let frame = match Frame::decode(&message.payload) {
             Ok(frame) => frame,
             Err(error) => {
@@ -346,13 +364,9 @@ impl Inbound {
             None => {
                 // Only these two, and only with the header, may lock (rule 8).
                 let may_lock = matches!(frame, Frame::Unit(_) | Frame::Beat { .. });
-                let Some(header) = message.header.filter(|_| may_lock) else {
+                let Some(Ok(answer)) = answer.filter(|_| may_lock) else {
                     self.counters.ignored = self.counters.ignored.saturating_add(1);
                     return ControlUse::Ignore;
-                };
-                let Ok(answer) = Answer::parse(header) else {
-                    self.terminate(Termination::Protocol(ProtocolError::Header));
-                    return refuse(sid, message);
                 };
                 self.lock(now, sid, answer);
             }
@@ -361,6 +375,9 @@ impl Inbound {
                 return refuse(sid, message);
             }
             Some(_) => {}
+        }
+        if Frame::has_unknown_flags(&message.payload) {
+            self.counters.ignored = self.counters.ignored.saturating_add(1);
         }
         self.timers.heard(now);
         self.mapped |= message.has_control && message.is_mapped;
@@ -503,10 +520,7 @@ impl Inbound {
     /// After the verdict: a stream that others still send is told so.
     fn handle_late(&mut self, message: &Message<'_>) -> ControlUse {
         self.counters.ignored = self.counters.ignored.saturating_add(1);
-        match (message.class(), Frame::decode(&message.payload)) {
-            (Class::Native, Ok(frame)) => refuse(frame.sid(), message),
-            _ => ControlUse::Ignore,
-        }
+        refuse_stream_of(message)
     }
 
     fn gap(&mut self, now: Instant) {
@@ -537,6 +551,14 @@ impl Inbound {
             self.events.readable = true;
             self.events.terminated = true;
         }
+    }
+}
+
+/// [`refuse`] for the stream that `message` names, if it can be read.
+fn refuse_stream_of(message: &Message<'_>) -> ControlUse {
+    match (message.class(), Frame::decode(&message.payload)) {
+        (Class::Native, Ok(frame)) => refuse(frame.sid(), message),
+        _ => ControlUse::Ignore,
     }
 }
 

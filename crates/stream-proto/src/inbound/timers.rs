@@ -80,8 +80,10 @@ impl Timers {
     }
 
     /// A 503 from the control subject.
-    pub(super) fn no_responders(&mut self, now: Instant) {
-        self.liveness.no_responders(now);
+    ///
+    /// True when it begins a suspicion.
+    pub(super) fn no_responders(&mut self, now: Instant) -> bool {
+        self.liveness.no_responders(now)
     }
 
     /// A bare empty message: what is missing is asked for, and silence is a verdict sooner.

@@ -65,8 +65,10 @@ pub struct OutboundStats {
     pub retransmitted: u64,
     /// Requests to send again that were followed.
     pub rewinds: u64,
-    /// Messages that were ignored: another stream, an unknown kind, a stale position.
+    /// Messages that were ignored: another stream, an unknown kind, a stale position. Those with flags that are not known count too.
     pub ignored: u64,
     /// Messages that could not be read.
     pub malformed: u64,
+    /// Suspicions that the caller is gone, after a 503.
+    pub suspicions: u64,
 }

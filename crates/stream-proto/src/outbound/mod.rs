@@ -264,7 +264,7 @@ impl Outbound {
             }
             Class::NoResponders => {
                 // Nobody is subscribed at this moment, which is a suspicion and no verdict (rule 49).
-                self.timers.no_responders(now);
+                self.stats.suspicions += u64::from(self.timers.no_responders(now));
                 return Ok(());
             }
             Class::Foreign => {
@@ -280,6 +280,7 @@ impl Outbound {
                 next,
                 limit,
             } if sid == self.sid => {
+                self.stats.ignored += u64::from(Frame::has_unknown_flags(&message.payload));
                 self.handle_state(now, rewind, next, limit);
             }
             Frame::Close { sid, code } if sid == self.sid => self.handle_close(code),

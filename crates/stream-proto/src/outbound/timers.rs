@@ -118,8 +118,10 @@ impl Timers {
     }
 
     /// A 503 from the reply subject.
-    pub(super) fn no_responders(&mut self, now: Instant) {
-        self.liveness.no_responders(now);
+    ///
+    /// True when it begins a suspicion.
+    pub(super) fn no_responders(&mut self, now: Instant) -> bool {
+        self.liveness.no_responders(now)
     }
 
     pub(super) fn disconnected(&mut self, now: Instant) {

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::pair::{Pair, Side};
 use super::*;
-use crate::{Clock, Code, ControlUse, LostCause, PushError, Termination};
+use crate::{Clock, Code, ControlUse, LostCause, ProtocolError, PushError, ServiceError, Termination};
 
 fn mapped() -> OutboundConfig {
     OutboundConfig {
@@ -211,6 +211,61 @@ fn a_refusal_is_one_unit_without_control_subject() {
 }
 
 #[test]
+fn a_refusal_by_another_version_is_read_from_the_service_error_headers() {
+    let version_2 = |service_error| Message {
+        header: Some("3,2"),
+        service_error,
+        has_headers: true,
+        // A format that this version cannot read.
+        ..message(Bytes::from_static(&[0xfe, 0x77, 1, 2]))
+    };
+    let mut inbound = Inbound::new(InboundConfig::default(), at(0));
+    let error = ServiceError {
+        code: "12",
+        text: "no common version",
+    };
+    assert_eq!(inbound.handle(at(1), &version_2(Some(error))), ControlUse::Ignore);
+    let status = Status {
+        not_processed: true,
+        ..Status::new(Code::Unimplemented, "no common version")
+    };
+    assert_eq!(inbound.termination(), Some(&Termination::Refused(status)));
+
+    let mut inbound = Inbound::new(InboundConfig::default(), at(0));
+    inbound.handle(at(1), &version_2(None));
+    assert_eq!(
+        inbound.termination(),
+        Some(&Termination::Protocol(ProtocolError::Header)),
+        "it is no refusal"
+    );
+    for (code, expected) in [("0", Code::Unknown), ("503x", Code::Unknown), ("14", Code::Unavailable)] {
+        assert_eq!(ServiceError { code, text: "" }.status().code, expected, "{code}");
+    }
+}
+
+#[test]
+fn flags_that_are_not_known_are_counted_and_change_nothing() {
+    let with_flag = |frame: &Frame, flag: u8| {
+        let mut payload = frame.encode().to_vec();
+        payload[6] |= flag;
+        Bytes::from(payload)
+    };
+    let mut inbound = Inbound::new(InboundConfig::default(), at(0));
+    let first = Message {
+        payload: with_flag(&unit(0, &[b"x"]), 0x80),
+        ..announced(&unit(0, &[]))
+    };
+    inbound.handle(at(1), &first);
+    assert_eq!(read_all(&mut inbound, at(1)), [&b"x"[..]]);
+    assert_eq!(inbound.stats().ignored, 1);
+
+    let mut outbound = confirmed(open(), &OutboundConfig::default(), 1000);
+    let payload = with_flag(&state(after(0, &[b"first"]), 5000), 0x40);
+    outbound.handle(at(1), &message(payload)).expect("readable");
+    assert_eq!(outbound.stats().ignored, 1);
+}
+
+#[test]
 fn a_failure_after_data_is_no_refusal() {
     let mut inbound = Inbound::new(InboundConfig::default(), at(0));
     let status = Status {
@@ -294,7 +349,7 @@ fn a_foreign_first_message_is_a_dialect_error_and_a_later_one_is_ignored() {
     let foreign = message(Bytes::from_static(b"hello"));
     let mut inbound = Inbound::new(InboundConfig::default(), at(0));
     inbound.handle(at(1), &foreign);
-    let expected = Termination::Protocol(crate::ProtocolError::ForeignAnswer);
+    let expected = Termination::Protocol(ProtocolError::ForeignAnswer);
     assert_eq!(inbound.termination(), Some(&expected));
 
     let (mut inbound, _) = locked(InboundConfig::default(), &[]);
@@ -310,7 +365,7 @@ fn an_unreadable_header_ends_the_call_and_refuses_the_responder() {
         ..announced(&unit(0, &[b"x"]))
     };
     assert_eq!(inbound.handle(at(1), &message), ControlUse::Refuse(SID));
-    let expected = Termination::Protocol(crate::ProtocolError::Header);
+    let expected = Termination::Protocol(ProtocolError::Header);
     assert_eq!(inbound.termination(), Some(&expected));
     assert!(drain_inbound(&mut inbound, at(1)).is_empty());
 }

@@ -175,6 +175,7 @@ impl Caller {
             has_headers: msg.has_headers,
             has_control: reply.is_some(),
             is_mapped: reply.as_ref().is_some_and(|reply| is_mapped(reply)),
+            service_error: None,
             payload: msg.payload.clone(),
         };
         let outcome = attempt.inbound.handle(instant(now), &message);

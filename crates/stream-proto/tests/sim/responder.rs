@@ -124,6 +124,7 @@ impl Responder {
             has_headers: msg.has_headers,
             has_control: reply.is_some(),
             is_mapped: reply.is_some_and(|reply| is_mapped(reply)),
+            service_error: None,
             payload: msg.payload.clone(),
         };
         let rewinds = stream.outbound.stats().rewinds;

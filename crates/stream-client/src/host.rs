@@ -1,0 +1,113 @@
+//! What all calls of a pool share.
+
+use std::sync::LazyLock;
+
+use natstream_connect::{Connection, Driver};
+use parking_lot::Mutex;
+use stream_proto::{Budget, InboundStats, Instant};
+
+/// What the windows of all streams of one connection may add up to, beside the 8 KiB that each has always (rule 34).
+///
+/// nats-server stalls the responder for everybody when 48 MiB wait for one connection, and cuts it at 64 MiB.
+const WINDOWS: u64 = 16 << 20;
+
+/// What the windows of all connections of this process may add up to.
+const PROCESS_WINDOWS: u64 = 256 << 20;
+
+/// What all items of this process that are being put together from several messages may add up to (rule 35). A stream
+/// that exceeds it fails.
+const ASSEMBLIES: u64 = 256 << 20;
+
+static ALL_WINDOWS: LazyLock<Budget> = LazyLock::new(|| Budget::new(PROCESS_WINDOWS));
+
+pub(crate) static ASSEMBLY: LazyLock<Budget> = LazyLock::new(|| Budget::new(ASSEMBLIES));
+
+/// The allowance of one connection, whichever pool uses it.
+struct Windows(Budget);
+
+/// Counters of a [`Pool`](crate::Pool), of calls that are over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Attempts that ended, whatever the verdict.
+    pub attempts: u64,
+    /// Items received.
+    pub items: u64,
+    /// Messages that arrived a second time and were dropped.
+    pub retransmitted: u64,
+    /// Gaps seen: something was lost on the way, and asked for again.
+    pub gaps: u64,
+    /// Messages of another responder than the one that the stream was bound to.
+    pub foreign_responder: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Messages of unknown kinds, with unknown flags, or after the end.
+    pub ignored: u64,
+    /// Suspicions that a responder was gone, after a 503.
+    pub suspicions: u64,
+    /// Messages for calls that were over.
+    pub strays: u64,
+    /// Subjects that a responder named and that were not used, since they may not be sent to.
+    pub refused_subjects: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) connection: Connection,
+    pub(crate) driver: Driver,
+    pub(crate) windows: Budget,
+    /// What subjects that a responder names may begin with, beside `_INBOX` and `_R_.` (rule 6).
+    prefixes: Vec<String>,
+    stats: Mutex<PoolStats>,
+}
+
+impl Host {
+    pub(crate) fn new(connection: Connection, prefixes: Vec<String>) -> Self {
+        let windows = connection.shared(|| Windows(Budget::within(WINDOWS, &ALL_WINDOWS)));
+        Self {
+            driver: connection.driver().clone(),
+            windows: windows.0.clone(),
+            connection,
+            prefixes,
+            stats: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_nanos(self.driver.nanos(self.driver.now()))
+    }
+
+    /// May a responder be answered at `reply`? Counts those that may not.
+    pub(crate) fn is_safe(&self, reply: &str) -> bool {
+        let is_safe = stream_proto::is_safe_reply(reply, NONE)
+            || stream_proto::is_safe_reply(reply, &self.prefixes) && !self.connection.serves(reply);
+        if !is_safe {
+            self.stats.lock().refused_subjects += 1;
+            tracing::debug!(%reply, "a control subject is not below a configured prefix, or served here, and is not used");
+        }
+        is_safe
+    }
+
+    /// Adds what an attempt that ended has counted.
+    pub(crate) fn count(&self, attempt: &InboundStats) {
+        let mut stats = self.stats.lock();
+        stats.attempts += 1;
+        stats.items += attempt.items;
+        stats.retransmitted += attempt.retransmitted;
+        stats.gaps += attempt.gaps;
+        stats.foreign_responder += attempt.foreign_responder;
+        stats.malformed += attempt.malformed;
+        stats.ignored += attempt.ignored;
+        stats.suspicions += attempt.suspicions;
+    }
+
+    pub(crate) fn count_stray(&self) {
+        self.stats.lock().strays += 1;
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        *self.stats.lock()
+    }
+}
+
+const NONE: &[&str] = &[];
