@@ -27,6 +27,7 @@ mod fuzz;
 mod it;
 mod lint;
 mod metadata;
+mod mutate;
 mod nats;
 mod process;
 mod provide;
@@ -57,6 +58,7 @@ const TASKS: &[Task] = &[
     nats::TASK,
     fuzz::TASK,
     sim::TASK,
+    mutate::TASK,
     fmt::TASK,
     lint::TASK,
     docs::TASK,

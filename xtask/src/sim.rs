@@ -29,13 +29,13 @@ Prints what happened; a check that fails ends it with the seed, and exit code 1.
     run,
 };
 
-const TEST: [&str; 6] = ["test", "--release", "--package", "stream-proto", "--test", "sim"];
+pub(crate) const TEST: [&str; 6] = ["test", "--release", "--package", "stream-proto", "--test", "sim"];
 
 /// The test of the target that takes the variables.
-const NAME: &str = "every_call_gets_its_items_and_one_verdict";
+pub(crate) const NAME: &str = "every_call_gets_its_items_and_one_verdict";
 
 /// Without `--seeds`.
-const SEEDS: u64 = 20_000;
+pub(crate) const SEEDS: u64 = 20_000;
 
 fn run(workspace: &Workspace, mut args: Args) -> Result<ExitCode> {
     let env = variables(&mut args)?;
@@ -73,7 +73,7 @@ fn variables(args: &mut Args) -> Result<Vec<(&'static str, String)>> {
     ])
 }
 
-fn number(args: &mut Args, name: &str) -> Result<Option<u64>, Usage> {
+pub(crate) fn number(args: &mut Args, name: &str) -> Result<Option<u64>, Usage> {
     let Some(value) = args.value(name)? else {
         return Ok(None);
     };

@@ -43,7 +43,8 @@ pub use natstream_connect::{
 };
 #[cfg(feature = "client")]
 pub use stream_client::{
-    Clock, Guarantee, Pool, PoolBuilder, PoolStats, RequestBuilder, RequestError, RequestErrorKind, Responses,
+    Clock, Guarantee, NextRequest, Pool, PoolBuilder, PoolStats, RequestBuilder, RequestError, RequestErrorKind,
+    Responses, RetryBudget, RetryPolicy,
 };
 pub use stream_proto::{self as proto, CloseReason, Code, LostCause, Status, Termination};
 #[cfg(feature = "server")]

@@ -15,7 +15,6 @@ use stream_proto::{
 };
 
 use crate::host::Host;
-use crate::reopen::Reopen;
 
 /// Payloads below this size are copied: cut out of async-nats's read buffer, each would keep 64 KiB alive.
 const COPY_BELOW: usize = 4096;
@@ -42,9 +41,6 @@ struct State {
     waker: Option<Waker>,
     deadline: DeadlineSlot,
     waits_to_send: bool,
-    /// Set while a 503 leads to a new attempt.
-    reopen: Option<Box<Reopen>>,
-    attempts: u32,
     reconnects: u32,
 }
 
@@ -59,11 +55,6 @@ pub(crate) enum Next {
 const MAX_MAPPED: usize = 256;
 
 impl State {
-    /// Has the attempt failed in a way that another one follows?
-    fn is_reopening(&self) -> bool {
-        self.reopen.as_ref().is_some_and(|reopen| reopen.at.is_some())
-    }
-
     fn keep_mapped(&mut self, control: &str) {
         if stream_proto::is_mapped(control) {
             let mapped = self.mapped.get_or_insert_default();
@@ -88,8 +79,6 @@ impl Call {
                 waker: None,
                 deadline: DeadlineSlot::default(),
                 waits_to_send: false,
-                reopen: None,
-                attempts: 1,
                 reconnects: 0,
             }),
         })
@@ -102,17 +91,8 @@ impl Call {
         self.settle(state);
     }
 
-    /// Lets a 503 lead to a new attempt.
-    pub(crate) fn set_reopen(&self, reopen: Reopen) {
-        self.state.lock().reopen = Some(Box::new(reopen));
-    }
-
     pub(crate) fn reconnects(&self) -> u32 {
         self.state.lock().reconnects
-    }
-
-    pub(crate) fn attempts(&self) -> u32 {
-        self.state.lock().attempts
     }
 
     pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Next> {
@@ -122,7 +102,7 @@ impl Call {
         let mut stale = None;
         let next = match state.inbound.poll_items(now) {
             Some(items) => Poll::Ready(Next::Items(items)),
-            None => match state.inbound.termination().filter(|_| !state.is_reopening()) {
+            None => match state.inbound.termination() {
                 Some(termination) => Poll::Ready(Next::End(termination.clone())),
                 None => {
                     if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -149,7 +129,6 @@ impl Call {
     pub(crate) fn cancel(self: &Arc<Self>) {
         let mut state = self.state.lock();
         let stale = state.waker.take();
-        state.reopen = None;
         state.inbound.cancel();
         self.settle(state);
         drop(stale);
@@ -166,7 +145,6 @@ impl Call {
     /// Drains the machine after a change: messages, events, timers. Releases the lock, then wakes the user.
     fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         self.transmit(&mut state);
-        self.plan_reopen(&mut state);
         let mut wake = None;
         let mut ended = None;
         while let Some(event) = state.inbound.poll_event() {
@@ -175,56 +153,17 @@ impl Call {
                 // What still arrives is nobody's from here on; the router's owner answers it (rule 9).
                 InboundEvent::Terminated => {
                     ended = state.route.take();
-                    self.host.count(&state.inbound.stats());
+                    self.host.ended(self, &state.inbound.stats());
                 }
                 _ => {}
             }
         }
-        let planned = state.reopen.as_ref().and_then(|reopen| reopen.at);
-        let next = match planned {
-            Some(at) => Some(at),
-            None => state.inbound.poll_timeout(),
-        };
-        state.deadline.set(&self.host.driver, next.map(Instant::as_nanos), self);
+        let next = state.inbound.poll_timeout().map(Instant::as_nanos);
+        state.deadline.set(&self.host.driver, next, self);
         drop(state);
         drop(ended);
         if let Some(waker) = wake {
             waker.wake();
-        }
-    }
-
-    /// After a 503 that may only mean that the responder is still on its way back, another attempt follows; after any
-    /// other answer none does.
-    fn plan_reopen(&self, state: &mut State) {
-        let Some(reopen) = &mut state.reopen else {
-            return;
-        };
-        let keep = match state.inbound.termination() {
-            Some(Termination::NoResponders) => reopen.at.is_some() || reopen.plan(self.host.now()),
-            Some(_) => false,
-            None => !state.inbound.is_locked(),
-        };
-        if !keep {
-            state.reopen = None;
-        }
-    }
-
-    /// Makes the attempt that was planned for `now`.
-    fn reopen(self: &Arc<Self>, state: &mut State, now: Instant) {
-        let Some(reopen) = &mut state.reopen else {
-            return;
-        };
-        if reopen.at.is_none_or(|at| at > now) {
-            return;
-        }
-        reopen.at = None;
-        let (inbound, route, open) = reopen.attempt(self, now);
-        if self.host.driver.try_send(open) {
-            state.inbound = inbound;
-            state.route = Some(route);
-            state.attempts += 1;
-        } else if !reopen.plan(now) {
-            state.reopen = None;
         }
     }
 
@@ -331,9 +270,7 @@ impl Driven for Call {
         let mut state = self.state.lock();
         state.waits_to_send = false;
         state.deadline.fired(now);
-        let now = Instant::from_nanos(now);
-        self.reopen(&mut state, now);
-        state.inbound.handle_timeout(now);
+        state.inbound.handle_timeout(Instant::from_nanos(now));
         self.settle(state);
     }
 }

@@ -101,9 +101,8 @@ impl RequestError {
         Self::new(RequestErrorKind::Connection, subject, 0, Detail::Source(source.into()))
     }
 
-    pub(crate) fn closed(subject: &str) -> Self {
-        let text = "the connection is closed".to_owned();
-        Self::new(RequestErrorKind::Connection, subject, 0, Detail::Text(text))
+    pub(crate) fn closed(subject: &str, what: &str) -> Self {
+        Self::new(RequestErrorKind::Connection, subject, 0, Detail::Text(what.to_owned()))
     }
 
     pub(crate) fn timeout(subject: &str, clock: Clock) -> Self {

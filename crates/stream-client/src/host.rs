@@ -1,10 +1,15 @@
 //! What all calls of a pool share.
 
-use std::sync::LazyLock;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Weak};
 
 use natstream_connect::{Connection, Driver};
 use parking_lot::Mutex;
 use stream_proto::{Budget, InboundStats, Instant};
+use tokio::sync::Notify;
+
+use crate::call::Call;
+use crate::retry_budget::RetryBudget;
 
 /// What the windows of all streams of one connection may add up to, beside the 8 KiB that each has always (rule 34).
 ///
@@ -58,18 +63,31 @@ pub(crate) struct Host {
     pub(crate) windows: Budget,
     /// What subjects that a responder names may begin with, beside `_INBOX` and `_R_.` (rule 6).
     prefixes: Vec<String>,
+    pub(crate) retries: RetryBudget,
     stats: Mutex<PoolStats>,
+    running: Mutex<Running>,
+    idle: Notify,
+}
+
+/// The attempts that have not ended, by their addresses.
+#[derive(Debug, Default)]
+struct Running {
+    calls: HashMap<usize, Weak<Call>>,
+    is_closed: bool,
 }
 
 impl Host {
-    pub(crate) fn new(connection: Connection, prefixes: Vec<String>) -> Self {
+    pub(crate) fn new(connection: Connection, prefixes: Vec<String>, retries: RetryBudget) -> Self {
         let windows = connection.shared(|| Windows(Budget::within(WINDOWS, &ALL_WINDOWS)));
         Self {
             driver: connection.driver().clone(),
             windows: windows.0.clone(),
             connection,
             prefixes,
+            retries,
             stats: Mutex::default(),
+            running: Mutex::default(),
+            idle: Notify::new(),
         }
     }
 
@@ -88,8 +106,48 @@ impl Host {
         is_safe
     }
 
-    /// Adds what an attempt that ended has counted.
-    pub(crate) fn count(&self, attempt: &InboundStats) {
+    /// An attempt begins; false when the pool takes none any more.
+    pub(crate) fn began(&self, call: &Arc<Call>) -> bool {
+        let mut running = self.running.lock();
+        if !running.is_closed {
+            running.calls.insert(Arc::as_ptr(call).addr(), Arc::downgrade(call));
+        }
+        !running.is_closed
+    }
+
+    /// Takes no more calls.
+    pub(crate) fn close(&self) {
+        self.running.lock().is_closed = true;
+    }
+
+    /// Completes when no attempt is running.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.running.lock().calls.is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Cancels what is running, and returns how many attempts that were.
+    pub(crate) fn cancel_all(&self) -> usize {
+        let calls: Vec<_> = self.running.lock().calls.values().filter_map(Weak::upgrade).collect();
+        for call in &calls {
+            call.cancel();
+        }
+        calls.len()
+    }
+
+    /// An attempt has ended: adds what it has counted.
+    pub(crate) fn ended(&self, call: &Call, attempt: &InboundStats) {
+        let mut running = self.running.lock();
+        running.calls.remove(&std::ptr::from_ref(call).addr());
+        if running.calls.is_empty() {
+            self.idle.notify_waiters();
+        }
+        drop(running);
         let mut stats = self.stats.lock();
         stats.attempts += 1;
         stats.items += attempt.items;

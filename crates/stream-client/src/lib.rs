@@ -25,17 +25,23 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod attempt;
 mod call;
 mod error;
 mod host;
 mod pool;
-mod reopen;
+mod recovery;
 mod request;
 mod responses;
+mod retry;
+mod retry_budget;
 
 pub use error::{Clock, RequestError, RequestErrorKind};
 pub use host::PoolStats;
 pub use pool::{Pool, PoolBuilder};
+pub use recovery::NextRequest;
 pub use request::RequestBuilder;
 pub use responses::{Guarantee, Responses};
+pub use retry::RetryPolicy;
+pub use retry_budget::RetryBudget;
 pub use stream_proto::{Code, LostCause, Status, Termination};

@@ -1,17 +1,23 @@
 //! The request pool.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
 use natstream_connect::{Connection, RateLimit, Router, Unrouted};
 use stream_proto::Frame;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use crate::call::refuse;
 use crate::error::RequestError;
 use crate::host::{Host, PoolStats};
 use crate::request::RequestBuilder;
+use crate::retry_budget::RetryBudget;
+
+/// Longest wait for nats-server's confirmation at the end.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stray messages that are answered in a second (rule 9).
 const REFUSALS_PER_SECOND: u32 = 100;
@@ -40,6 +46,7 @@ pub(crate) struct Inner {
 pub struct PoolBuilder {
     connection: Connection,
     prefixes: Vec<String>,
+    retries: RetryBudget,
 }
 
 impl PoolBuilder {
@@ -53,13 +60,20 @@ impl PoolBuilder {
         self
     }
 
+    /// Bounds the attempts that are made beside the first ones, by calls with a
+    /// [`RetryPolicy`](crate::RetryPolicy). Default: a fifth of all calls, and ten a second.
+    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.retries = budget;
+        self
+    }
+
     /// The pool.
     #[must_use]
     pub fn build(mut self) -> Pool {
         self.prefixes.push(format!("{}.", self.connection.inbox_prefix()));
         Pool {
             inner: Arc::new(Inner {
-                host: Arc::new(Host::new(self.connection, self.prefixes)),
+                host: Arc::new(Host::new(self.connection, self.prefixes, self.retries)),
                 router: OnceCell::new(),
             }),
         }
@@ -78,6 +92,7 @@ impl Pool {
         PoolBuilder {
             connection,
             prefixes: Vec::new(),
+            retries: RetryBudget::default(),
         }
     }
 
@@ -106,6 +121,26 @@ impl Pool {
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.inner.host.connection
+    }
+
+    /// Takes no more calls, waits for running ones, and cancels those that are left at the deadline. Returns how many
+    /// these were. The connection stays open.
+    ///
+    /// When it returns, nats-server has heard of everything that this pool had to say, or the connection was down.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the pool closed and the calls running.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        let host = &self.inner.host;
+        host.close();
+        let cancelled = match timeout(deadline, host.idle()).await {
+            Ok(()) => 0,
+            Err(_) => host.cancel_all(),
+        };
+        if let Err(error) = host.connection.fence(FENCE_TIMEOUT).await {
+            tracing::debug!(%error, "the pool was drained without a confirmation");
+        }
+        cancelled
     }
 
     /// Counters of the calls of this pool that are over.

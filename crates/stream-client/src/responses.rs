@@ -3,7 +3,6 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_nats::HeaderMap;
@@ -12,8 +11,10 @@ use futures_core::Stream;
 use stream_proto::{Items, Termination};
 use tokio::task::coop;
 
-use crate::call::{Call, Next};
+use crate::attempt::Attempt;
+use crate::call::Next;
 use crate::error::RequestError;
+use crate::recovery::Recovery;
 
 /// What the end of a stream proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,23 +35,33 @@ pub enum Guarantee {
 /// An item keeps up to 64 KiB alive, the buffer that it came in; copy items that are kept for long.
 #[must_use = "dropping `Responses` cancels the call"]
 pub struct Responses {
-    call: Arc<Call>,
-    subject: String,
+    attempt: Attempt,
+    subject: Box<str>,
     items: Items,
     received: u64,
     termination: Option<Box<Termination>>,
     is_done: bool,
+    /// What another attempt needs; most calls have none.
+    recovery: Option<Box<Recovery>>,
+    attempts: u32,
+    /// Of the attempts before.
+    reconnects: u32,
+    retransmitted: u64,
 }
 
 impl Responses {
-    pub(crate) fn new(call: Arc<Call>, subject: String) -> Self {
+    pub(crate) fn new(attempt: Attempt, subject: Box<str>, recovery: Option<Box<Recovery>>) -> Self {
         Self {
-            call,
+            attempt,
             subject,
             items: Items::default(),
             received: 0,
             termination: None,
             is_done: false,
+            recovery,
+            attempts: 1,
+            reconnects: 0,
+            retransmitted: 0,
         }
     }
 
@@ -63,8 +74,7 @@ impl Responses {
     /// Nothing is lost.
     pub async fn next(&mut self) -> Option<Result<Bytes, RequestError>> {
         // Most items wait in the message that is being read.
-        if let Some(item) = self.items.next() {
-            self.received += 1;
+        if let Some(item) = self.take() {
             return Some(Ok(item));
         }
         let mut waiting = Waiting {
@@ -130,7 +140,7 @@ impl Responses {
     /// The headers of the first message, once it is here: the handler's metadata.
     #[must_use]
     pub fn headers(&self) -> Option<HeaderMap> {
-        self.call.metadata()
+        self.attempt.call.metadata()
     }
 
     /// How the stream ended, once the end was reached.
@@ -154,20 +164,23 @@ impl Responses {
         Guarantee::Complete
     }
 
-    /// Which attempt this is; 1 is the first. Another one follows by itself only when nobody took the call within the first
-    /// seconds after a reconnect of this side: the responder may still have been on its way back.
+    /// Which attempt this is; 1 is the first.
+    ///
+    /// Others follow as [`retry`](crate::RequestBuilder::retry) and [`resume`](crate::RequestBuilder::resume) say, and by themselves
+    /// when nobody took the call within the first seconds after a reconnect of this side: the responder may still have been
+    /// on its way back.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.call.attempts()
+        self.attempts
     }
 
     /// How often this side's connection was lost and came back during the call.
     #[must_use]
     pub fn reconnects(&self) -> u32 {
-        self.call.reconnects()
+        self.reconnects + self.attempt.call.reconnects()
     }
 
-    /// Items handed out so far.
+    /// Items handed out so far; with a [restart](crate::RetryPolicy::restart), those of this attempt.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
@@ -176,13 +189,53 @@ impl Responses {
     /// Messages that arrived a second time and were dropped.
     #[must_use]
     pub fn retransmitted(&self) -> u64 {
-        self.call.stats().retransmitted
+        self.retransmitted + self.attempt.call.stats().retransmitted
     }
 
-    /// The subject that was asked.
+    /// The subject that was asked first.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// The next item of the message that is being read.
+    fn take(&mut self) -> Option<Bytes> {
+        let item = self.items.next()?;
+        self.received += 1;
+        if let Some(recovery) = &mut self.recovery {
+            recovery.progressed(&item);
+        }
+        Some(item)
+    }
+
+    /// Begins another attempt in place of one that has failed; false when none follows.
+    fn begin_again(&mut self, termination: &Termination, error: &RequestError) -> bool {
+        let recovery = self.recovery.as_mut();
+        recovery.is_some_and(|recovery| recovery.begin(termination, error, &mut self.received))
+    }
+
+    /// Waits for the next attempt, if one is being made.
+    fn poll_next_attempt(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), RequestError>>> {
+        let Some(recovery) = &mut self.recovery else {
+            return Poll::Ready(None);
+        };
+        let Some(sent) = ready!(recovery.poll_next_attempt(cx)) else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some(match sent {
+            Ok(attempt) => {
+                self.reconnects += self.attempt.call.reconnects();
+                self.retransmitted += self.attempt.call.stats().retransmitted;
+                self.attempts += 1;
+                self.attempt = attempt;
+                Ok(())
+            }
+            Err(error) if recovery.begin_unsent(&error, &mut self.received) => Ok(()),
+            Err(error) => {
+                self.is_done = true;
+                Err(error)
+            }
+        }))
     }
 }
 
@@ -195,7 +248,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.is_pending {
-            self.responses.call.pause();
+            self.responses.attempt.call.pause();
         }
     }
 }
@@ -206,34 +259,36 @@ impl Stream for Responses {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Some(item) = self.items.next() {
-                self.received += 1;
+            if let Some(item) = self.take() {
                 return Poll::Ready(Some(Ok(item)));
             }
             if self.is_done {
                 return Poll::Ready(None);
             }
+            if let Some(sent) = ready!(self.poll_next_attempt(cx)) {
+                match sent {
+                    Ok(()) => continue,
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            }
             // Once a message, not once an item: a reader that is always behind lets others run.
             let coop = ready!(coop::poll_proceed(cx));
-            let next = ready!(self.call.poll_next(cx));
+            let next = ready!(self.attempt.call.poll_next(cx));
             coop.made_progress();
             match next {
                 Next::Items(items) => self.items = items,
                 Next::End(termination) => {
-                    self.is_done = true;
                     let error = RequestError::from_termination(&self.subject, self.received, &termination);
+                    if let Some(error) = &error
+                        && self.begin_again(&termination, error)
+                    {
+                        continue;
+                    }
+                    self.is_done = true;
                     self.termination = Some(Box::new(termination));
                     return Poll::Ready(error.map(Err));
                 }
             }
-        }
-    }
-}
-
-impl Drop for Responses {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.call.cancel();
         }
     }
 }

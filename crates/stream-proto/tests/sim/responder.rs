@@ -44,6 +44,10 @@ struct Stream {
     retention: u64,
     /// Messages handed out.
     sent: u64,
+    /// The highest number of a BEAT with the control subject.
+    announced: u64,
+    /// The own connection came back: the next message is a BEAT, mapped with a number above this one.
+    expects_beat: Option<u64>,
     /// The last request to send again that was followed.
     rewound: Option<(u64, Nanos)>,
     /// Bare empty messages handed out.
@@ -154,7 +158,9 @@ impl Responder {
             .map(|(subject, stream)| (subject.clone(), stream.sent))
             .collect();
         self.each(now, plan, shared, |stream| {
-            stream.outbound.handle_reconnected(instant(now))
+            let is_between = stream.sent > 0 && !stream.outbound.is_end_sent() && !stream.outbound.is_forgotten();
+            stream.expects_beat = is_between.then_some(stream.announced);
+            stream.outbound.handle_reconnected(instant(now));
         })?;
         for (subject, sent) in before {
             let silent = self
@@ -273,6 +279,8 @@ impl Responder {
             granted: open.limit,
             retention: plan.retention,
             sent: 0,
+            announced: 0,
+            expects_beat: None,
             rewound: None,
             ends: 0,
             unwanted: false,
@@ -367,6 +375,7 @@ impl Responder {
                 ..Msg::new(stream.reply.clone(), transmit.payload)
             };
             stream.sent += 1;
+            stream.note_beat(&msg)?;
             stream.ends += u32::from(msg.is_bare_empty());
             shared.nats.publish(now, self.conn, msg)?;
         }
@@ -399,6 +408,22 @@ impl Responder {
 }
 
 impl Stream {
+    /// Rules 23 and 44: what is said first after a reconnect, and that mapped subjects are numbered.
+    fn note_beat(&mut self, msg: &Msg) -> Result<(), String> {
+        let beat = match Frame::decode(&msg.payload) {
+            Ok(Frame::Beat { announce, .. }) if msg.reply.is_some() => Some(announce),
+            _ => None,
+        };
+        if let Some(before) = self.expects_beat.take()
+            && !self.outbound.is_forgotten()
+            && beat.is_none_or(|announce| self.is_mapped && announce <= before)
+        {
+            return Err(format!("rule 44: {msg:?} is the first message after a reconnect"));
+        }
+        self.announced = self.announced.max(beat.unwrap_or(0));
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), String> {
         let most = self.retention.max(1).min(self.granted) + UNIT + self.handler.largest() + STATUS;
         let kept = self.outbound.kept();
