@@ -341,11 +341,11 @@ def endings():
     x.unit(5400, fin=status(items=1)).close(5400, DONE)
     out.append(x.done(ended(1), [b"one"]))
 
-    x = begun("bare-empty-before-the-end", "The mapping has ended: nothing comes for 5 s.", [7, 39, 52], roles=["caller"])
-    x.message(50, "responder", "caller", b"", about="or the server")
-    for at in [50, 1050, 3050]:
-        x.state(at, 260, 260 + W, rewind=True)
-    out.append(x.done(lost(1, "mapping_ended"), [b"one"], at=5050))
+    x = begun("bare-empty-not-mapped", "No mapping can have ended: what is missing is asked for, and the stream goes on.", [7, 39, 52], roles=["caller"])
+    x.message(50, "somebody", "caller", b"", about="the end of another answer to an Open that arrived twice")
+    x.state(50, 260, 260 + W, rewind=True)
+    x.unit(500, fin=status(items=1)).close(500, DONE)
+    out.append(x.done(ended(1), [b"one"]))
     return out
 
 
@@ -459,6 +459,14 @@ def mapped():
     for alias in (0, 1):
         x.message(600, "caller", "responder", b"", alias=alias, about=sees)
     out.append(x.done(ended(1), [b"one"]))
+
+    x = begun("across-accounts-bare-empty", "The mapping has ended: nothing comes for 5 s.", [7, 39, 52, 61], roles=["caller"], mapped=True)
+    x.message(50, "responder", "caller", b"", about="or the server")
+    for at in [50, 1050, 3050]:
+        x.state(at, 260, 260 + W, rewind=True)
+    x.close(5050, CANCELLED)
+    x.message(5050, "caller", "responder", b"", about=sees)
+    out.append(x.done(lost(1, "mapping_ended"), [b"one"], at=5050))
 
     x = begun("across-accounts-cancel", "The responder learns of a cancel by CLOSE, or by the bare empty message if CLOSE is lost.", [56, 60, 61], mapped=True)
     x.add(100, user="cancels").close(100, CANCELLED, lost=True)

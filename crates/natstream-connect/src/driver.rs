@@ -12,13 +12,16 @@ use async_nats::message::OutboundMessage;
 use async_nats::{Client, PublishError};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::publisher::Publisher;
 
 /// How many streams are driven before others get the processor: about 100 µs of work at 1–2 µs each.
 const STREAMS_PER_TURN: usize = 64;
+
+/// How many bytes a stream hands over before others get their turn (rule 41): one unit of the largest size.
+const BYTES_PER_TURN: usize = 64 * 1024;
 
 /// A stream, as its driver sees it.
 pub trait Driven: Send + Sync + 'static {
@@ -103,8 +106,9 @@ impl Driver {
         self.shared.nanos(at)
     }
 
-    /// Hands over the messages that `next` gives, as far as the connection takes them; `next` is asked only when there is
-    /// room. When there is none, `waits` is set, and `stream` is driven once there is: it clears `waits` then.
+    /// Hands over the messages that `next` gives, as far as the connection takes them and others have not waited for long;
+    /// `next` is asked only when there is room. When messages may be left, `waits` is set, and `stream` is driven once they
+    /// can go on: it clears `waits` then.
     ///
     /// # Errors
     /// When a message exceeds `max_payload` or the connection has just been closed. The message is gone.
@@ -115,30 +119,48 @@ impl Driver {
         mut next: impl FnMut() -> Option<OutboundMessage>,
     ) -> Result<(), PublishError> {
         let mut publisher = self.shared.publisher.lock();
-        loop {
+        let mut bytes = 0;
+        while bytes < BYTES_PER_TURN {
             let Some(slot) = publisher.reserve() else {
                 if !std::mem::replace(waits, true) {
                     self.wait_ready(stream.clone());
                 }
                 return Ok(());
             };
-            match next() {
-                Some(message) => slot.publish(message)?,
-                None => return Ok(()),
-            }
+            let Some(message) = next() else {
+                return Ok(());
+            };
+            bytes += message.payload.len();
+            slot.publish(message)?;
         }
+        if !std::mem::replace(waits, true) {
+            self.schedule(stream.clone());
+        }
+        Ok(())
+    }
+
+    /// Completes when a message can probably be handed over, or when the connection is closed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn ready(&self) {
+        if self.shared.publisher.lock().reserve().is_some() {
+            return;
+        }
+        let (waiter, ready) = oneshot::channel();
+        self.wait_ready(Arc::new(Waiter(Mutex::new(Some(waiter)))));
+        // An error: the waiter was dropped, so nothing will ever be sent again.
+        let _ = ready.await;
     }
 
     /// Hands over one message if that is possible now; it is skipped otherwise. For what the peer asks for again.
-    pub fn try_send(&self, message: OutboundMessage) -> bool {
+    ///
+    /// # Errors
+    /// [`TrySendError`]. The message is gone.
+    pub fn try_send(&self, message: OutboundMessage) -> Result<(), TrySendError> {
         let mut publisher = self.shared.publisher.lock();
-        publisher.reserve().is_some_and(|slot| match slot.publish(message) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%error, "a message could not be handed over");
-                false
-            }
-        })
+        let slot = publisher.reserve().ok_or(TrySendError::Busy)?;
+        slot.publish(message).map_err(TrySendError::Failed)
     }
 
     /// Drives `stream` soon, in the driver's task.
@@ -218,6 +240,30 @@ impl fmt::Debug for Driver {
             .field("deadlines", &deadlines)
             .field("blocked", &blocked)
             .finish()
+    }
+}
+
+/// Why a message was not handed over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrySendError {
+    /// There is no room at the moment, or the connection is down.
+    #[error("the connection takes no message at the moment")]
+    Busy,
+    /// The message exceeds `max_payload`, or the connection has just been closed.
+    #[error(transparent)]
+    Failed(PublishError),
+}
+
+/// Somebody who waits for room.
+struct Waiter(Mutex<Option<oneshot::Sender<()>>>);
+
+impl Driven for Waiter {
+    fn drive(self: Arc<Self>, _now: u64) {
+        if let Some(waiter) = self.0.lock().take() {
+            // Whoever waited may have given up.
+            let _ = waiter.send(());
+        }
     }
 }
 

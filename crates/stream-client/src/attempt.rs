@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::header::{HeaderName, HeaderValue};
+use async_nats::message::OutboundMessage;
 use bytes::Bytes;
-use natstream_connect::{ConnectionStatus, check_publish_subject};
+use natstream_connect::{ConnectionStatus, Router, TrySendError, check_publish_subject, headers_len, user_header};
 use stream_proto::{HEADER, Inbound, InboundConfig, Instant};
 use tokio::time::{Instant as Moment, timeout_at};
 
@@ -55,7 +55,7 @@ impl Drop for Attempt {
 impl Request {
     /// Adds a header, or notes that it cannot be sent.
     pub(crate) fn add_header(&mut self, name: &str, value: &str) {
-        match parse_header(name, value) {
+        match user_header(name, value) {
             Some((name, value)) => self.headers.append(name, value),
             None => self.bad_header = Some(name.to_owned()),
         }
@@ -63,7 +63,7 @@ impl Request {
 
     /// Sets a header in place of those of its name, or notes that it cannot be sent.
     pub(crate) fn set_header(&mut self, name: &str, value: &str) {
-        match parse_header(name, value) {
+        match user_header(name, value) {
             Some((name, value)) => self.headers.insert(name, value),
             None => self.bad_header = Some(name.to_owned()),
         }
@@ -72,7 +72,7 @@ impl Request {
     /// Checks the request, waits for the connection, and hands the request over.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the attempt: either nothing was sent, or the responder is told.
+    /// Nothing was sent when the future is dropped.
     pub(crate) async fn send(&self) -> Result<Attempt, RequestError> {
         self.check()?;
         let host = self.pool.inner.host.clone();
@@ -84,13 +84,31 @@ impl Request {
         } else {
             Clock::Connect
         };
-        let ready = async {
+        let late = || RequestError::timeout(&self.subject, clock);
+        let router = async {
             self.connected().await?;
             self.pool.inner.router(&self.subject).await
         };
-        let late = || RequestError::timeout(&self.subject, clock);
-        let router = timeout_at(give_up, ready).await.map_err(|_| late())??;
+        let router = timeout_at(give_up, router).await.map_err(|_| late())??;
+        loop {
+            timeout_at(give_up, async {
+                self.connected().await?;
+                host.driver.ready().await;
+                Ok(())
+            })
+            .await
+            .map_err(|_| late())??;
+            if let Some(attempt) = self.try_send(router)? {
+                return Ok(attempt);
+            }
+            // Others took the room, or the connection has just gone.
+            tokio::task::yield_now().await;
+        }
+    }
 
+    /// Hands the request over, if that is possible now.
+    fn try_send(&self, router: &Router) -> Result<Option<Attempt>, RequestError> {
+        let host = &self.pool.inner.host;
         let now = host.driver.now();
         let mut config = self.config.clone();
         let total = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -101,25 +119,26 @@ impl Request {
         self.check_size(&headers)?;
         let reconnected = self.pool.connection().reconnected_at();
         let call = Call::new(host.clone(), inbound);
+        // The route is there before the request: the answer may be quick.
+        let route = router.add(call.clone());
+        let open = OutboundMessage {
+            subject: self.subject.as_str().into(),
+            reply: Some(route.subject()),
+            headers: Some(headers),
+            payload: self.payload.clone(),
+        };
         if !host.began(&call) {
             return Err(RequestError::closed(&self.subject, "the pool is closed"));
         }
-        let route = router.add(call.clone());
-        let reply = route.subject();
         call.set_route(route);
-        // From here on, dropping this cancels the attempt.
         let attempt = Attempt {
             call,
             is_in_grace: reconnected.is_some_and(|at| now.saturating_duration_since(at) < GRACE),
         };
-
-        let (subject, payload) = (self.subject.clone(), self.payload.clone());
-        let nats = self.pool.connection().nats();
-        let publish = nats.publish_with_reply_and_headers(subject, reply, headers, payload);
-        match timeout_at(give_up, publish).await {
-            Ok(Ok(())) => Ok(attempt),
-            Ok(Err(error)) => Err(RequestError::connection(&self.subject, error)),
-            Err(_) => Err(late()),
+        match host.driver.try_send(open) {
+            Ok(()) => Ok(Some(attempt)),
+            Err(TrySendError::Failed(error)) => Err(RequestError::connection(&self.subject, error)),
+            Err(_) => Ok(None),
         }
     }
 
@@ -152,54 +171,6 @@ impl Request {
         match state.map(|state| state.status) {
             Ok(ConnectionStatus::Connected) => Ok(()),
             _ => Err(RequestError::closed(&self.subject, "the connection is closed")),
-        }
-    }
-}
-
-/// A header that every NATS client can read (ADR-4): others tear connections down.
-fn parse_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    let prefix = name.as_bytes().get(..5);
-    let is_servers = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"Nats-"));
-    let is_taken = name.eq_ignore_ascii_case(HEADER) || is_servers;
-    let printable = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-    if is_taken || name.is_empty() || name.contains([' ', ':']) || !printable(name) || !printable(value) {
-        return None;
-    }
-    Some((name.parse().ok()?, value.parse().ok()?))
-}
-
-/// Bytes that headers take on the wire.
-fn headers_len(headers: &HeaderMap) -> usize {
-    const FRAME: usize = "NATS/1.0\r\n\r\n".len();
-    let line = |name: &HeaderName, value: &HeaderValue| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
-    FRAME
-        + headers
-            .iter()
-            .flat_map(|(name, values)| values.iter().map(move |value| line(name, value)))
-            .sum::<usize>()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_that_others_could_not_read_are_refused() {
-        for (name, value) in [("X-Name", "value with spaces"), ("a", ""), ("traceparent", "00-1")] {
-            assert!(parse_header(name, value).is_some(), "{name}");
-        }
-        for (name, value) in [
-            ("", "x"),
-            ("a b", "x"),
-            ("a:b", "x"),
-            ("ä", "x"),
-            ("Größe", "1"),
-            ("a", "ü"),
-            ("a", "x\r\nPUB y"),
-            ("Natstream", "1"),
-            ("Nats-Msg-Id", "1"),
-        ] {
-            assert!(parse_header(name, value).is_none(), "{name}: {value}");
         }
     }
 }

@@ -7,11 +7,10 @@ use std::task::{Context, Poll, Waker};
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
-use natstream_connect::{DeadlineSlot, Driven, Driver, Route, RouteGuard};
+use natstream_connect::{DeadlineSlot, Driven, Route, RouteGuard};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
-    CloseCode, ControlUse, Frame, HEADER, Inbound, InboundEvent, InboundStats, Instant, Items, Message, ServiceError,
-    Termination,
+    ControlUse, HEADER, Inbound, InboundEvent, InboundStats, Instant, Items, Message, ServiceError, Termination,
 };
 
 use crate::host::Host;
@@ -51,17 +50,20 @@ pub(crate) enum Next {
     End(Termination),
 }
 
-/// More mapped control subjects than any responder has reason to announce: those that follow cost nats-server 2 KB each.
+/// Mapped control subjects that are kept; nats-server keeps 2 KB for each until it is ended.
 const MAX_MAPPED: usize = 256;
 
 impl State {
-    fn keep_mapped(&mut self, control: &str) {
-        if stream_proto::is_mapped(control) {
-            let mapped = self.mapped.get_or_insert_default();
-            if mapped.len() < MAX_MAPPED && !mapped.iter().any(|other| **other == *control) {
-                mapped.push(control.into());
-            }
+    /// Notes a mapped control subject; the one that there is no room for any more is returned, to be ended.
+    fn keep_mapped(&mut self, control: &str) -> Option<Box<str>> {
+        if !stream_proto::is_mapped(control) {
+            return None;
         }
+        let mapped = self.mapped.get_or_insert_default();
+        if !mapped.iter().any(|other| **other == *control) {
+            mapped.push(control.into());
+        }
+        (mapped.len() > MAX_MAPPED).then(|| mapped.remove(0))
     }
 }
 
@@ -233,15 +235,23 @@ impl Route for Call {
             // Unit 0 carries the responder's own headers. Our header alone is nothing that a user asks for.
             state.metadata = message.headers.filter(|headers| headers.len() > 1).map(Box::new);
         }
-        match (outcome, reply) {
+        let oldest = match (outcome, reply) {
             (ControlUse::Use, Some(reply)) => {
-                state.keep_mapped(&reply);
+                let oldest = state.keep_mapped(&reply);
                 // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
                 state.control = Some(reply.as_str().into());
+                oldest
             }
             (ControlUse::Keep, Some(reply)) => state.keep_mapped(&reply),
-            (ControlUse::Refuse(sid), Some(reply)) => refuse(&self.host.driver, reply, sid),
-            _ => {}
+            (ControlUse::Refuse(sid), Some(reply)) => {
+                self.host.refuse(reply, sid);
+                None
+            }
+            _ => None,
+        };
+        if let Some(oldest) = oldest {
+            // Skipped when the connection is busy; nothing worse follows than an entry in nats-server.
+            let _ = self.host.driver.try_send(bare_empty(oldest.as_ref().into()));
         }
         self.settle(state);
     }
@@ -290,29 +300,12 @@ fn service_error(headers: &HeaderMap) -> Option<ServiceError<'_>> {
 }
 
 /// What ends a mapping between accounts. Never for a subject that is not mapped (rule 60).
-fn bare_empty(subject: Subject) -> OutboundMessage {
+pub(crate) fn bare_empty(subject: Subject) -> OutboundMessage {
     OutboundMessage {
         subject,
         reply: None,
         payload: Bytes::new(),
         headers: None,
-    }
-}
-
-/// Tells a responder that nobody here waits for its stream (rules 8 and 9). Skipped when the connection is busy.
-pub(crate) fn refuse(driver: &Driver, control: Subject, sid: u32) {
-    let close = Frame::Close {
-        sid,
-        code: CloseCode::Unwanted,
-    };
-    let told = driver.try_send(OutboundMessage {
-        subject: control.clone(),
-        reply: None,
-        payload: close.encode(),
-        headers: None,
-    });
-    if told && stream_proto::is_mapped(&control) {
-        driver.try_send(bare_empty(control));
     }
 }
 

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 
-use natstream_connect::{Connection, Driver};
+use async_nats::Subject;
+use async_nats::message::OutboundMessage;
+use natstream_connect::{Connection, Driver, RateLimit};
 use parking_lot::Mutex;
-use stream_proto::{Budget, InboundStats, Instant};
+use stream_proto::{Budget, CloseCode, Frame, InboundStats, Instant};
 use tokio::sync::Notify;
 
-use crate::call::Call;
+use crate::call::{Call, bare_empty};
 use crate::retry_budget::RetryBudget;
 
 /// What the windows of all streams of one connection may add up to, beside the 8 KiB that each has always (rule 34).
@@ -27,8 +29,15 @@ static ALL_WINDOWS: LazyLock<Budget> = LazyLock::new(|| Budget::new(PROCESS_WIND
 
 pub(crate) static ASSEMBLY: LazyLock<Budget> = LazyLock::new(|| Budget::new(ASSEMBLIES));
 
-/// The allowance of one connection, whichever pool uses it.
-struct Windows(Budget);
+/// Answers a second to messages of streams that nobody waits for (rules 8 and 9).
+const REFUSALS_PER_SECOND: u32 = 100;
+
+/// What all pools of one connection share.
+#[derive(Debug)]
+struct Shared {
+    windows: Budget,
+    refusals: RateLimit,
+}
 
 /// Counters of a [`Pool`](crate::Pool), of calls that are over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +70,7 @@ pub(crate) struct Host {
     pub(crate) connection: Connection,
     pub(crate) driver: Driver,
     pub(crate) windows: Budget,
+    shared: Arc<Shared>,
     /// What subjects that a responder names may begin with, beside `_INBOX` and `_R_.` (rule 6).
     prefixes: Vec<String>,
     pub(crate) retries: RetryBudget,
@@ -78,10 +88,15 @@ struct Running {
 
 impl Host {
     pub(crate) fn new(connection: Connection, prefixes: Vec<String>, retries: RetryBudget) -> Self {
-        let windows = connection.shared(|| Windows(Budget::within(WINDOWS, &ALL_WINDOWS)));
+        let driver = connection.driver().clone();
+        let shared = connection.shared(|| Shared {
+            windows: Budget::within(WINDOWS, &ALL_WINDOWS),
+            refusals: RateLimit::new(REFUSALS_PER_SECOND, driver.now()),
+        });
         Self {
-            driver: connection.driver().clone(),
-            windows: windows.0.clone(),
+            windows: shared.windows.clone(),
+            driver,
+            shared,
             connection,
             prefixes,
             retries,
@@ -101,7 +116,10 @@ impl Host {
             || stream_proto::is_safe_reply(reply, &self.prefixes) && !self.connection.serves(reply);
         if !is_safe {
             self.stats.lock().refused_subjects += 1;
-            tracing::debug!(%reply, "a control subject is not below a configured prefix, or served here, and is not used");
+            tracing::debug!(
+                ?reply,
+                "a control subject is not below a configured prefix, or served here, and is not used"
+            );
         }
         is_safe
     }
@@ -157,6 +175,25 @@ impl Host {
         stats.malformed += attempt.malformed;
         stats.ignored += attempt.ignored;
         stats.suspicions += attempt.suspicions;
+    }
+
+    /// Tells a responder that nobody here waits for its stream (rules 8 and 9). Skipped when the connection is busy, or when
+    /// that was said often just now.
+    pub(crate) fn refuse(&self, control: Subject, sid: u32) {
+        if !self.shared.refusals.allow(self.driver.now()) {
+            return;
+        }
+        let code = CloseCode::Unwanted;
+        let told = self.driver.try_send(OutboundMessage {
+            subject: control.clone(),
+            reply: None,
+            payload: Frame::Close { sid, code }.encode(),
+            headers: None,
+        });
+        if told.is_ok() && stream_proto::is_mapped(&control) {
+            // The mapping ends with it (rule 61).
+            let _ = self.driver.try_send(bare_empty(control));
+        }
     }
 
     pub(crate) fn count_stray(&self) {

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
-use natstream_connect::{Connection, RateLimit, Router, Unrouted};
+use natstream_connect::{Connection, Router, Unrouted};
 use stream_proto::Frame;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::call::refuse;
 use crate::error::RequestError;
 use crate::host::{Host, PoolStats};
 use crate::request::RequestBuilder;
@@ -18,9 +17,6 @@ use crate::retry_budget::RetryBudget;
 
 /// Longest wait for nats-server's confirmation at the end.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Stray messages that are answered in a second (rule 9).
-const REFUSALS_PER_SECOND: u32 = 100;
 
 /// Sends requests whose answers are streams. Cloning gives another handle to the same pool.
 ///
@@ -156,7 +152,6 @@ impl Inner {
         let subscribe = async || {
             let strays = Strays {
                 host: self.host.clone(),
-                refusals: RateLimit::new(REFUSALS_PER_SECOND, self.host.driver.now()),
             };
             self.host.connection.router(Arc::new(strays)).await
         };
@@ -171,7 +166,6 @@ impl Inner {
 #[derive(Debug)]
 struct Strays {
     host: Arc<Host>,
-    refusals: RateLimit,
 }
 
 impl Unrouted for Strays {
@@ -181,10 +175,8 @@ impl Unrouted for Strays {
         let Some(control) = control else {
             return;
         };
-        if let Ok(frame @ (Frame::Unit(_) | Frame::Beat { .. })) = Frame::decode(&message.payload)
-            && self.refusals.allow(self.host.driver.now())
-        {
-            refuse(&self.host.driver, control, frame.sid());
+        if let Ok(frame @ (Frame::Unit(_) | Frame::Beat { .. })) = Frame::decode(&message.payload) {
+            self.host.refuse(control, frame.sid());
         }
     }
 }

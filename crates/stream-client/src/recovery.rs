@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stream_proto::Termination;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Attempt, Request};
 use crate::error::{Clock, RequestError};
@@ -75,6 +75,8 @@ pub(crate) struct Recovery {
     failures: u32,
     /// The attempt was sent soon after an own reconnect.
     is_in_grace: bool,
+    /// When the attempt began.
+    began: Instant,
     /// The next attempt, while it is being made.
     next: Option<Sending>,
 }
@@ -91,6 +93,7 @@ impl Recovery {
             return None;
         }
         let by_default = || resume.is_some().then(|| RetryPolicy::exponential(RESUMES));
+        let began = request.pool.inner.host.driver.now();
         Some(Box::new(Self {
             policy: policy.or_else(by_default),
             request,
@@ -98,6 +101,7 @@ impl Recovery {
             last: None,
             failures: 0,
             is_in_grace,
+            began,
             next: None,
         }))
     }
@@ -121,6 +125,7 @@ impl Recovery {
         self.next = None;
         if let Ok(attempt) = &sent {
             self.is_in_grace = attempt.is_in_grace;
+            self.began = self.request.pool.inner.host.driver.now();
         }
         Poll::Ready(Some(sent))
     }
@@ -159,6 +164,11 @@ impl Recovery {
             return false;
         }
         tracing::debug!(subject = self.request.subject, %error, ?delay, "the call is made again");
+        if let Some(limit) = self.request.config.first_item_timeout.filter(|_| is_in_grace) {
+            // For the reader it is one wait: these attempts are not of its choosing.
+            let waited = now.saturating_duration_since(self.began) + delay;
+            self.request.config.first_item_timeout = Some(limit.saturating_sub(waited));
+        }
         self.prepare(received);
         let request = self.request.clone();
         self.next = Some(Box::pin(async move {

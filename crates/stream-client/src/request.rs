@@ -169,7 +169,7 @@ impl RequestBuilder {
     /// Outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the call: either nothing was sent, or the responder is told.
+    /// Nothing was sent when the future is dropped.
     pub async fn send(self) -> Result<Responses, RequestError> {
         let Self {
             mut request,

@@ -137,7 +137,7 @@ impl Responses {
         Ok(items)
     }
 
-    /// The headers of the first message, once it is here: the handler's metadata.
+    /// The headers of the first message, once it is here, if the handler has added any.
     #[must_use]
     pub fn headers(&self) -> Option<HeaderMap> {
         self.attempt.call.metadata()

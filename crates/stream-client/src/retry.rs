@@ -30,8 +30,10 @@ pub struct RetryPolicy {
     restart: bool,
     only_unprocessed: bool,
     attempt_deadline: Option<Duration>,
-    predicate: Option<Arc<dyn Fn(&RequestError) -> bool + Send + Sync>>,
+    predicate: Option<Predicate>,
 }
+
+type Predicate = Arc<dyn Fn(&RequestError) -> bool + Send + Sync>;
 
 #[derive(Clone, Copy, Debug)]
 enum Backoff {

@@ -4,6 +4,8 @@ use alloc::string::String;
 use core::fmt::Write as _;
 use core::time::Duration;
 
+use crate::varint;
+
 /// Name of the header.
 pub const HEADER: &str = "Natstream";
 
@@ -62,9 +64,9 @@ impl Open {
     #[must_use]
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(64);
-        let _ = write!(out, "{VERSION};w={}", self.limit);
+        let _ = write!(out, "{VERSION};w={}", self.limit.min(varint::MAX));
         if let Some(max_item) = self.max_item {
-            let _ = write!(out, ";m={max_item}");
+            let _ = write!(out, ";m={}", max_item.min(varint::MAX));
         }
         if let Some(heartbeat) = self.heartbeat {
             let _ = write!(out, ";h={}", millis(heartbeat));
@@ -101,7 +103,7 @@ impl Open {
             deadline: None,
         };
         for field in fields {
-            let (key, value) = field.split_once('=').ok_or(HeaderError)?;
+            let (key, value) = pair(field)?;
             match key {
                 "w" => open.limit = number(value)?,
                 "m" => open.max_item = Some(number(value)?),
@@ -122,7 +124,12 @@ impl Answer {
     #[must_use]
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(32);
-        let _ = write!(out, "{VERSION};r={};h={}", self.retention, millis(self.heartbeat));
+        let _ = write!(
+            out,
+            "{VERSION};r={};h={}",
+            self.retention.min(varint::MAX),
+            millis(self.heartbeat)
+        );
         out
     }
 
@@ -140,7 +147,7 @@ impl Answer {
             heartbeat: DEFAULT_HEARTBEAT,
         };
         for field in fields {
-            let (key, value) = field.split_once('=').ok_or(HeaderError)?;
+            let (key, value) = pair(field)?;
             match key {
                 "r" => answer.retention = number(value)?,
                 "h" => answer.heartbeat = clamp_heartbeat(Duration::from_millis(number(value)?)),
@@ -164,6 +171,16 @@ fn fields(value: &str) -> Result<core::str::Split<'_, char>, HeaderError> {
     Ok(value.split(';'))
 }
 
+/// A field, of which unknown ones must be well formed too.
+fn pair(field: &str) -> Result<(&str, &str), HeaderError> {
+    let (key, value) = field.split_once('=').ok_or(HeaderError)?;
+    let is_key = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if key.is_empty() || !key.bytes().all(is_key) || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(HeaderError);
+    }
+    Ok((key, value))
+}
+
 /// Decimal digits only: `str::parse` alone would take a `+`.
 fn number(text: &str) -> Result<u64, HeaderError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -173,7 +190,7 @@ fn number(text: &str) -> Result<u64, HeaderError> {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(duration.as_millis()).map_or(varint::MAX, |millis| millis.min(varint::MAX))
 }
 
 #[cfg(test)]

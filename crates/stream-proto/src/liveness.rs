@@ -108,6 +108,7 @@ impl Liveness {
         if let Some(suspicion) = &mut self.suspicion {
             suspicion.gone = now + GONE;
         }
+        self.farewell = self.farewell.map(|_| now + GONE);
     }
 
     /// A 503 from the peer's subject. True when it begins a suspicion.

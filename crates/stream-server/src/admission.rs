@@ -6,14 +6,56 @@ use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
 use stream_proto::{Code, Frame, HEADER, Offer, Open, Status};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::endpoint::{EndpointShared, PAYLOAD_RESERVE};
+use crate::endpoint::{EndpointShared, max_unit};
+use crate::limit::Entry;
 use crate::request::Request;
 use crate::run::{HandlerFuture, Run};
 use crate::sender::ResponseSender;
 use crate::stats::count;
 use crate::stream::{Permits, StreamShared, insert_failure};
+
+/// When a call that was accepted begins.
+#[derive(Debug)]
+enum Admission {
+    Now(Permits),
+    /// It holds its places in the queues of the endpoint and the server, those that are full.
+    Queued([Option<OwnedSemaphorePermit>; 2]),
+}
+
+/// Begins the handler.
+fn run(stream: Arc<StreamShared>, request: Request, permits: Permits, handler: &ErasedHandler) {
+    stream.started(permits);
+    let run = Run {
+        handler: handler(request, ResponseSender::new(stream.clone())),
+        stream,
+    };
+    #[expect(clippy::disallowed_methods, reason = "one task for each running handler")]
+    tokio::spawn(run);
+}
+
+/// Waits until the call may run; one that is over by then is never begun.
+async fn wait(
+    endpoint: Arc<EndpointShared>,
+    stream: Arc<StreamShared>,
+    request: Request,
+    places: [Option<OwnedSemaphorePermit>; 2],
+    handler: ErasedHandler,
+) {
+    let permits = async {
+        Permits {
+            _endpoint: endpoint.limit.acquire().await,
+            _server: endpoint.server.limit.acquire().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stream.closed() => stream.never_started(),
+        permits = permits => run(stream, request, permits, &handler),
+    }
+    drop(places);
+}
 
 /// A handler, whatever its type.
 pub(crate) type ErasedHandler = Arc<dyn Fn(Request, ResponseSender) -> HandlerFuture + Send + Sync>;
@@ -38,7 +80,7 @@ impl EndpointShared {
             return self.refuse_foreign(reply);
         };
         let admitted = match Open::parse(header.as_str()) {
-            Ok(Offer::Supported(open)) => self.admit().map(|permits| (open, permits)),
+            Ok(Offer::Supported(open)) => self.admit(&open).map(|admission| (open, admission)),
             Ok(_) => Err(Status::new(
                 Code::Unimplemented,
                 "no common version of the natstream protocol",
@@ -49,29 +91,42 @@ impl EndpointShared {
             }
         };
         match admitted {
-            Ok((open, permits)) => self.begin(message, reply, &open, permits, handler),
+            Ok((open, admission)) => self.begin(message, reply, &open, admission, handler),
             Err(status) => self.refuse(reply, status),
         }
     }
 
-    fn admit(&self) -> Result<Permits, Status> {
-        if self.is_leaving() {
+    fn admit(&self, open: &Open) -> Result<Admission, Status> {
+        if open.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return Err(Status::new(
+                Code::DeadlineExceeded,
+                "the deadline passed before the call",
+            ));
+        }
+        if self.server.is_shut_down() {
             return Err(Status {
                 retryable: true,
-                ..Status::new(Code::Unavailable, "the server is draining")
+                ..Status::new(Code::Unavailable, "the server was shut down")
             });
         }
-        let take = |limit: &Option<Arc<Semaphore>>, whose: &str| match limit {
-            None => Ok(None),
-            Some(limit) => limit.clone().try_acquire_owned().map(Some).map_err(|_| Status {
-                retryable: true,
-                ..Status::new(Code::ResourceExhausted, format!("{whose} runs as many calls as it may"))
-            }),
+        let full = |whose: &str| Status {
+            retryable: true,
+            retry_after: Some(self.retry_after),
+            ..Status::new(Code::ResourceExhausted, format!("{whose} has no room for another call"))
         };
-        Ok(Permits {
-            _endpoint: take(&self.limit, "the endpoint")?,
-            _server: take(&self.server.limit, "the server")?,
-        })
+        match (self.limit.enter(), self.server.limit.enter()) {
+            (Entry::Run(endpoint), Entry::Run(server)) => Ok(Admission::Now(Permits {
+                _endpoint: endpoint,
+                _server: server,
+            })),
+            (Entry::Full, _) => Err(full("the endpoint")),
+            (_, Entry::Full) => Err(full("the server")),
+            // A right to run that was taken goes back: it would be wasted while the other one is waited for.
+            (endpoint, server) => Ok(Admission::Queued([endpoint, server].map(|entry| match entry {
+                Entry::Wait(place) => Some(place),
+                _ => None,
+            }))),
+        }
     }
 
     fn begin(
@@ -79,15 +134,15 @@ impl EndpointShared {
         message: Message,
         reply: Subject,
         open: &Open,
-        permits: Permits,
+        admission: Admission,
         handler: &ErasedHandler,
     ) {
         let driver = self.server.connection.driver().clone();
         let deadline = open.deadline.and_then(|deadline| driver.now().checked_add(deadline));
         let mut config = self.config.clone();
         config.mapped = stream_proto::is_mapped(&reply);
-        config.max_unit = self.server.connection.max_payload().saturating_sub(PAYLOAD_RESERVE);
-        let stream = StreamShared::open(driver, self.clone(), reply, open, &config, permits);
+        config.max_unit = max_unit(self.server.connection.max_payload());
+        let stream = StreamShared::open(driver, self.clone(), reply, open, &config);
         self.server.call_began(&stream);
         stream.set_control(self.router.add(stream.clone()));
         let request = Request {
@@ -96,12 +151,14 @@ impl EndpointShared {
             headers: message.headers,
             deadline,
         };
-        let run = Run {
-            handler: handler(request, ResponseSender::new(stream.clone())),
-            stream,
-        };
-        #[expect(clippy::disallowed_methods, reason = "one task for each running handler")]
-        tokio::spawn(run);
+        match admission {
+            Admission::Now(permits) => run(stream, request, permits, handler),
+            Admission::Queued(places) => {
+                let waiting = wait(self.clone(), stream, request, places, handler.clone());
+                #[expect(clippy::disallowed_methods, reason = "one task for each call that was accepted")]
+                tokio::spawn(waiting);
+            }
+        }
     }
 
     /// Says no; the caller knows that nothing was processed.
@@ -135,12 +192,12 @@ impl EndpointShared {
             headers: Some(headers),
             payload,
         };
-        if !driver.try_send(message) {
+        if let Err(error) = driver.try_send(message) {
             // The caller hears nothing then, and knows after 5 s that its call was not answered.
-            tracing::debug!(subject = self.subject, "a refusal was skipped: the connection is busy");
+            tracing::debug!(%error, subject = self.subject, "a refusal was skipped");
         } else if is_mapped {
             // A refusal is the whole answer, so the mapping ends with it (rule 60).
-            driver.try_send(OutboundMessage {
+            let _ = driver.try_send(OutboundMessage {
                 subject,
                 reply: None,
                 headers: None,

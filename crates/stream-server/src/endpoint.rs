@@ -8,24 +8,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subscriber;
-use futures_util::StreamExt as _;
 use natstream_connect::{Router, ServedGuard, check_queue_group, check_subscribe_subject};
 use stream_proto::OutboundConfig;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::admission::ErasedHandler;
 use crate::error::{ServeError, ServeErrorKind};
 use crate::handler::Handler;
+use crate::intake::Intake;
+use crate::limit::Limit;
 use crate::server::Inner;
 use crate::stats::{Counters, EndpointStats};
+use crate::stream::MAX_METADATA;
 
 /// The group that members of a service share when nothing else is said (ADR-32).
 const DEFAULT_QUEUE_GROUP: &str = "q";
 
-/// What a unit leaves free of `max_payload` for its headers and for those that others add, such as `Nats-Request-Info`
-/// (rule 14).
-pub(crate) const PAYLOAD_RESERVE: usize = 1024 + 128;
+/// What a unit leaves free of `max_payload` for its headers (at most 350 bytes) and for those that others add, such as
+/// `Nats-Request-Info` (rule 14).
+const PAYLOAD_RESERVE: usize = 1024 + 384;
+
+/// The largest unit where messages have at most `max_payload` bytes. Where that is little, the handler's own headers are
+/// allowed for: they may be as large.
+pub(crate) fn max_unit(max_payload: usize) -> usize {
+    let units = max_payload.saturating_sub(PAYLOAD_RESERVE);
+    if units < stream_proto::MAX_UNIT + MAX_METADATA {
+        units.saturating_sub(MAX_METADATA.min(units / 2))
+    } else {
+        units
+    }
+}
 
 /// How long nats-server may take to confirm a subscription, or its end.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,10 +51,13 @@ type Cause = Box<dyn Error + Send + Sync>;
 /// |---|---|
 /// | [`queue_group`](Self::queue_group) | `q` |
 /// | [`max_concurrent`](Self::max_concurrent) | no limit |
+/// | [`max_queued`](Self::max_queued) | 0: what is above the limit is refused |
+/// | [`retry_after`](Self::retry_after) | 100 ms |
 /// | [`max_item`](Self::max_item) | 16 MiB |
 /// | [`retention`](Self::retention) | 2 MiB a stream |
 /// | [`heartbeat`](Self::heartbeat) | 5 s, when the caller asks for none |
 /// | [`stall_limit`](Self::stall_limit) | 5 min |
+/// | [`outage_limit`](Self::outage_limit) | 30 s |
 #[must_use = "an endpoint serves nothing until awaited"]
 pub struct EndpointBuilder {
     server: Arc<Inner>,
@@ -49,6 +65,8 @@ pub struct EndpointBuilder {
     handler: ErasedHandler,
     queue_group: Option<String>,
     max_concurrent: Option<usize>,
+    max_queued: usize,
+    retry_after: Duration,
     config: OutboundConfig,
 }
 
@@ -64,6 +82,8 @@ impl EndpointBuilder {
             }),
             queue_group: Some(DEFAULT_QUEUE_GROUP.to_owned()),
             max_concurrent: None,
+            max_queued: 0,
+            retry_after: Duration::from_millis(100),
             config: OutboundConfig::default(),
         }
     }
@@ -80,9 +100,25 @@ impl EndpointBuilder {
         self
     }
 
-    /// Most calls that run at a time; more are refused at once with `RESOURCE_EXHAUSTED`.
+    /// Most calls that run at a time. Those above are queued, as many as [`max_queued`](Self::max_queued) says; more are
+    /// refused at once with `RESOURCE_EXHAUSTED`, certainly not processed.
     pub fn max_concurrent(mut self, calls: usize) -> Self {
         self.max_concurrent = Some(calls);
+        self
+    }
+
+    /// Most calls that wait for one of [`max_concurrent`](Self::max_concurrent) to end, first come, first served. Their callers
+    /// know that they were accepted, and get heartbeats. A call that is cancelled or out of time is never begun.
+    ///
+    /// Memory: about 2 KiB a call, and its request.
+    pub fn max_queued(mut self, calls: usize) -> Self {
+        self.max_queued = calls;
+        self
+    }
+
+    /// What a caller that is refused for want of room is told to wait before it asks again.
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = pause;
         self
     }
 
@@ -110,6 +146,12 @@ impl EndpointBuilder {
         self
     }
 
+    /// How long this side's connection may be down before the callers of its streams count as gone.
+    pub fn outage_limit(mut self, limit: Duration) -> Self {
+        self.config.outage_limit = limit;
+        self
+    }
+
     /// Subscribes; the same as awaiting the builder, without a box around the future.
     ///
     /// When it returns, nats-server knows the subscription.
@@ -130,7 +172,7 @@ impl EndpointBuilder {
             check_queue_group(group).map_err(|error| invalid(error.into()))?;
         }
         let max_payload = self.server.connection.max_payload();
-        if max_payload < PAYLOAD_RESERVE + stream_proto::MIN_UNIT {
+        if max_unit(max_payload) < stream_proto::MIN_UNIT {
             return Err(invalid(
                 format!("max_payload of {max_payload} bytes is too small for streams").into(),
             ));
@@ -157,9 +199,9 @@ impl EndpointBuilder {
         let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
         fence.map_err(|error| failed(error.into()))?;
 
-        let permits = |max: usize| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(EndpointShared {
-            limit: self.max_concurrent.map(permits),
+            limit: Limit::new(self.max_concurrent, self.max_queued),
+            retry_after: self.retry_after,
             router,
             _served: self.server.connection.serve(self.subject.clone()),
             subject: self.subject,
@@ -219,8 +261,7 @@ impl Endpoint {
 
     /// Takes no more requests; running calls go on. When it returns, nats-server has heard of it, or 5 s have passed.
     ///
-    /// Requests that still arrive are refused as unavailable. One that nats-server sent in the very moment before it heard
-    /// of this may be lost; its caller learns after 5 s that it was not answered.
+    /// Requests that were on their way are still taken (`docs/decisions/005-leaving-by-number.md`).
     ///
     /// # Cancel safety
     /// Unsubscribing goes on when the future is dropped.
@@ -243,7 +284,7 @@ impl fmt::Debug for Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
-    /// It leaves its group, and refuses what still arrives.
+    /// It leaves its group, and takes what is on its way.
     Leaving,
     /// It takes nothing any more.
     Ended,
@@ -257,7 +298,8 @@ pub(crate) struct EndpointShared {
     pub(crate) subject: String,
     pub(crate) counters: Counters,
     pub(crate) config: OutboundConfig,
-    pub(crate) limit: Option<Arc<Semaphore>>,
+    pub(crate) limit: Limit,
+    pub(crate) retry_after: Duration,
     phase: watch::Sender<Phase>,
     _served: ServedGuard,
 }
@@ -272,10 +314,6 @@ impl EndpointShared {
         });
     }
 
-    pub(crate) fn is_leaving(&self) -> bool {
-        *self.phase.borrow() != Phase::Serving
-    }
-
     /// Completes when the endpoint's task takes nothing any more.
     pub(crate) async fn ended(&self) {
         // The sender lives in `self`, so waiting cannot fail.
@@ -284,13 +322,14 @@ impl EndpointShared {
 }
 
 /// The endpoint's task.
-async fn serve(endpoint: Arc<EndpointShared>, mut subscriber: Subscriber, handler: ErasedHandler) {
+async fn serve(endpoint: Arc<EndpointShared>, subscriber: Subscriber, handler: ErasedHandler) {
+    let mut intake = Intake::new(subscriber);
     let mut phase = endpoint.phase.subscribe();
     loop {
         let message = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
-            message = subscriber.next() => message,
+            message = intake.next() => message,
         };
         match message {
             Some(message) => endpoint.accept(message, &handler),
@@ -301,11 +340,7 @@ async fn serve(endpoint: Arc<EndpointShared>, mut subscriber: Subscriber, handle
     }
     endpoint.leave();
     let leave = async {
-        if subscriber.drain().await.is_ok() {
-            while let Some(message) = subscriber.next().await {
-                endpoint.accept(message, &handler);
-            }
-        }
+        intake.leave(|message| endpoint.accept(message, &handler)).await;
         endpoint.server.connection.fence(FENCE_TIMEOUT).await
     };
     match timeout(FENCE_TIMEOUT, leave).await {

@@ -97,6 +97,7 @@ impl From<SendError> for HandlerError {
     fn from(error: SendError) -> Self {
         let code = match error.kind {
             SendErrorKind::Closed => Code::Cancelled,
+            SendErrorKind::HeadersSent | SendErrorKind::InvalidHeader => Code::Internal,
             SendErrorKind::TooLarge { .. } => Code::ResourceExhausted,
         };
         Self::new(code, error.to_string())
@@ -116,6 +117,10 @@ pub struct SendError {
 pub enum SendErrorKind {
     /// The stream has ended: the caller has gone, or the stream was finished, failed or drained.
     Closed,
+    /// The first message has left, and the headers with it.
+    HeadersSent,
+    /// A header that cannot be sent: see [`ResponseSender::header`](crate::ResponseSender::header).
+    InvalidHeader,
     /// The item is larger than both sides agreed on. The stream goes on without it.
     #[non_exhaustive]
     TooLarge {
@@ -151,6 +156,10 @@ impl fmt::Display for SendError {
             (SendErrorKind::Closed, Some(CloseReason::Gone)) => f.write_str("nothing was heard from the caller"),
             (SendErrorKind::Closed, Some(CloseReason::Stalled)) => f.write_str("the caller did not read"),
             (SendErrorKind::Closed, _) => f.write_str("the stream has ended"),
+            (SendErrorKind::HeadersSent, _) => f.write_str("the first message has left; headers go along with it only"),
+            (SendErrorKind::InvalidHeader, _) => {
+                f.write_str("a header is not printable ASCII, has a name that is taken, or makes them exceed 4 KiB")
+            }
         }
     }
 }

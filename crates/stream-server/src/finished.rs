@@ -38,8 +38,8 @@ impl Finished {
         queue.bytes += bytes;
         queue.streams.push_back((stream, bytes));
         queue.added += 1;
-        // Not each time: looking at all of them costs as much as half of them being added.
-        if queue.is_too_large() && queue.added > queue.streams.len() / 2 {
+        // Not each time: looking at all of them costs as much as ten being added.
+        if queue.is_too_large() && queue.added > MAX_STREAMS / 10 {
             queue.purge();
         }
         while queue.is_too_large()

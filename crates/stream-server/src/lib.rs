@@ -45,6 +45,8 @@ mod endpoint;
 mod error;
 mod finished;
 mod handler;
+mod intake;
+mod limit;
 mod request;
 mod run;
 mod sender;

@@ -60,6 +60,16 @@ impl ResponseSender {
         .await
     }
 
+    /// Adds a header to the first message, where the caller finds it with `Responses::headers`. The first message leaves with the
+    /// first data, and at the latest 200 ms after the request arrived.
+    ///
+    /// # Errors
+    /// `HeadersSent` when it has left; `InvalidHeader` when name or value are not printable ASCII, when the name is `Natstream` or
+    /// begins with `Nats-`, or when all headers together exceed 4 KiB.
+    pub fn header(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Result<(), SendError> {
+        self.stream.add_header(name.as_ref(), value.as_ref())
+    }
+
     /// Sends what was gathered, without waiting for more items.
     ///
     /// It gives way once, so that the connection's task gets the processor before this one computes on.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use async_nats::message::OutboundMessage;
 use natstream_connect::{Connection, RateLimit, Router, Unrouted};
 use parking_lot::Mutex;
 use stream_proto::{Code, Frame, Status};
-use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::timeout;
 
 use crate::endpoint::{EndpointBuilder, EndpointShared};
 use crate::error::HandlerError;
 use crate::handler::{FnHandler, Handler};
+use crate::limit::Limit;
 use crate::request::Request;
 use crate::sender::ResponseSender;
 use crate::stats::{ServerCounters, ServerStats, count};
@@ -28,6 +29,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long a drain waits until nats-server has everything.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long callers may take to confirm the ends of their streams (rule 58).
+const CONFIRMATION: Duration = Duration::from_secs(2);
 
 /// Stray callers that are answered in a second.
 const RESETS_PER_SECOND: u32 = 100;
@@ -51,14 +55,21 @@ pub struct Server {
 pub struct ServerBuilder {
     connection: Connection,
     max_concurrent: Option<usize>,
+    max_queued: usize,
     reply_prefixes: Vec<String>,
 }
 
 impl ServerBuilder {
-    /// Most calls that run at a time on all endpoints together; more are refused at once with `RESOURCE_EXHAUSTED`.
-    /// Default: no limit.
+    /// Most calls that run at a time on all endpoints together. Default: no limit. Those above are queued, as many as
+    /// [`max_queued`](Self::max_queued) says; more are refused at once with `RESOURCE_EXHAUSTED`.
     pub fn max_concurrent(mut self, calls: usize) -> Self {
         self.max_concurrent = Some(calls);
+        self
+    }
+
+    /// Most calls that wait for one of [`max_concurrent`](Self::max_concurrent) to end, on all endpoints together. Default 0.
+    pub fn max_queued(mut self, calls: usize) -> Self {
+        self.max_queued = calls;
         self
     }
 
@@ -79,9 +90,9 @@ impl ServerBuilder {
         let inner = Arc::new(Inner {
             connection: self.connection,
             reply_prefixes: self.reply_prefixes,
-            limit: self
-                .max_concurrent
-                .map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))),
+            limit: Limit::new(self.max_concurrent, self.max_queued),
+            is_shut_down: AtomicBool::new(false),
+            unconfirmed: watch::Sender::new(0),
             counters: ServerCounters::default(),
             router: OnceCell::new(),
             endpoints: Mutex::new(Some(Vec::new())),
@@ -109,6 +120,7 @@ impl Server {
         ServerBuilder {
             connection,
             max_concurrent: None,
+            max_queued: 0,
             reply_prefixes: Vec::new(),
         }
     }
@@ -155,7 +167,8 @@ impl Server {
     }
 
     /// Takes no more calls, waits for running ones, and ends those that are left at the deadline as unavailable and
-    /// retryable.
+    /// retryable. Calls that were on their way are taken; those that were queued run, or are certainly not processed. Then it
+    /// waits up to 2 s until the callers have confirmed the ends of their streams, and for nats-server.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the endpoints stopped and the calls running.
@@ -169,6 +182,7 @@ impl Server {
         };
         let mut drained = Drained { aborted: 0 };
         if timeout(deadline, ended).await.is_err() {
+            self.inner.is_shut_down.store(true, Ordering::Release);
             let left: Vec<_> = self.inner.running.lock().values().filter_map(Weak::upgrade).collect();
             drained.aborted = left.len();
             for stream in left {
@@ -177,6 +191,12 @@ impl Server {
                     ..Status::new(Code::Unavailable, "the server was shut down")
                 });
             }
+        }
+        // An end that was lost on its way is sent again as long as this process lives.
+        let mut unconfirmed = self.inner.unconfirmed.subscribe();
+        let confirmed = unconfirmed.wait_for(|streams| *streams <= 0);
+        if timeout(CONFIRMATION, confirmed).await.is_err() {
+            tracing::debug!("some callers have not confirmed the end of their streams");
         }
         if let Err(error) = self.inner.connection.fence(FENCE_TIMEOUT).await {
             tracing::warn!(%error, "the last messages may not have reached nats-server");
@@ -212,7 +232,11 @@ pub(crate) struct Inner {
     pub(crate) connection: Connection,
     /// What a caller's reply subjects may begin with, beside `_INBOX` and `_R_.` (rule 6).
     reply_prefixes: Vec<String>,
-    pub(crate) limit: Option<Arc<Semaphore>>,
+    pub(crate) limit: Limit,
+    /// What is asked now is refused.
+    is_shut_down: AtomicBool,
+    /// Streams whose end was sent, and not confirmed by the caller.
+    unconfirmed: watch::Sender<isize>,
     pub(crate) counters: ServerCounters,
     router: OnceCell<Router>,
     /// `None` once the server was drained or dropped.
@@ -226,9 +250,13 @@ impl Inner {
     /// The control subjects; subscribed when the first endpoint begins.
     pub(crate) async fn router(self: &Arc<Self>) -> Result<&Router, async_nats::SubscribeError> {
         let subscribe = async || {
+            let now = self.connection.driver().now();
+            let resets = self
+                .connection
+                .shared(|| Resets(RateLimit::new(RESETS_PER_SECOND, now)));
             let strays = Strays {
                 server: Arc::downgrade(self),
-                resets: RateLimit::new(RESETS_PER_SECOND, self.connection.driver().now()),
+                resets,
             };
             self.connection.router(Arc::new(strays)).await
         };
@@ -261,6 +289,17 @@ impl Inner {
             endpoint.leave();
         }
         endpoints
+    }
+
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Acquire)
+    }
+
+    /// One stream more, or less, whose end its caller has not confirmed.
+    pub(crate) fn unconfirmed(&self, is_more: bool) {
+        // Signed: the news of one stream may overtake each other.
+        self.unconfirmed
+            .send_modify(|streams| *streams += if is_more { 1 } else { -1 });
     }
 
     pub(crate) fn call_began(&self, stream: &Arc<StreamShared>) {
@@ -307,8 +346,12 @@ impl Drop for Alive {
 struct Strays {
     // Weak: the router, which owns this, is owned by the server.
     server: Weak<Inner>,
-    resets: RateLimit,
+    resets: Arc<Resets>,
 }
+
+/// The RESETs of one connection.
+#[derive(Debug)]
+struct Resets(RateLimit);
 
 impl Unrouted for Strays {
     fn unrouted(&self, message: Message) {
@@ -321,14 +364,14 @@ impl Unrouted for Strays {
             return;
         };
         let driver = server.connection.driver();
-        if self.resets.allow(driver.now()) {
+        if self.resets.0.allow(driver.now()) {
             let told = driver.try_send(OutboundMessage {
                 subject: reply,
                 reply: None,
                 payload: Frame::Reset { sid }.encode(),
                 headers: None,
             });
-            server.counters.resets.fetch_add(told.into(), Ordering::Relaxed);
+            server.counters.resets.fetch_add(told.is_ok().into(), Ordering::Relaxed);
         }
     }
 }

@@ -7,17 +7,18 @@ use std::task::{Context, Poll, Waker};
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
-use natstream_connect::{DeadlineSlot, Driven, Driver, Route, RouteGuard};
+use natstream_connect::{DeadlineSlot, Driven, Driver, Route, RouteGuard, headers_len, user_header};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
     CloseReason, Code, Frame, HEADER, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, PushError,
     ServiceError, Status, Transmit,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 use crate::endpoint::EndpointShared;
 use crate::error::{SendError, SendErrorKind};
 use crate::finished::FINISHED;
+use crate::limit::Permit;
 use crate::stats::count;
 
 /// A stream, shared by its handler's task, its sender, the router and the driver.
@@ -39,14 +40,20 @@ struct State {
     /// Of the sender's task, which waits for credit.
     waker: Option<Waker>,
     deadline: DeadlineSlot,
+    /// The handler's own headers, for the first message.
+    metadata: Option<Box<HeaderMap>>,
     waits_to_send: bool,
     /// The handler's future is being polled at this moment: what it sends is flushed when it yields.
     in_handler: bool,
     waits_to_flush: bool,
     handler_returned: bool,
     sender_alive: bool,
-    /// The call counts as active while it has these.
+    /// The call counts as active while it has these; until then it is queued.
     permits: Option<Permits>,
+    /// The server does not count it as running any more.
+    is_done: bool,
+    /// The server waits for the caller's confirmation of the end.
+    awaits_close: bool,
     is_counted: bool,
     is_kept: bool,
 }
@@ -54,8 +61,8 @@ struct State {
 /// The call's share of the limits of its endpoint and its server.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    pub(crate) _endpoint: Option<OwnedSemaphorePermit>,
-    pub(crate) _server: Option<OwnedSemaphorePermit>,
+    pub(crate) _endpoint: Permit,
+    pub(crate) _server: Permit,
 }
 
 impl State {
@@ -89,11 +96,9 @@ impl StreamShared {
         reply: Subject,
         open: &Open,
         config: &OutboundConfig,
-        permits: Permits,
     ) -> Arc<Self> {
         let now = Instant::from_nanos(driver.nanos(driver.now()));
         let outbound = Outbound::new(natstream_connect::random_u32(), open, config, now);
-        count(&endpoint.counters.active);
         Arc::new(Self {
             answer: HeaderValue::from(outbound.answer().encode().as_str()),
             driver,
@@ -104,12 +109,15 @@ impl StreamShared {
                 control: None,
                 waker: None,
                 deadline: DeadlineSlot::default(),
+                metadata: None,
                 waits_to_send: false,
                 in_handler: false,
                 waits_to_flush: false,
                 handler_returned: false,
                 sender_alive: true,
-                permits: Some(permits),
+                permits: None,
+                is_done: false,
+                awaits_close: false,
                 is_counted: false,
                 is_kept: false,
             }),
@@ -124,16 +132,51 @@ impl StreamShared {
         self.settle(state);
     }
 
+    /// The handler begins.
+    pub(crate) fn started(&self, permits: Permits) {
+        count(&self.endpoint.counters.active);
+        self.state.lock().permits = Some(permits);
+    }
+
+    /// The call was over before its handler could begin.
+    pub(crate) fn never_started(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.sender_alive = false;
+        state.handler_returned = true;
+        self.settle(state);
+    }
+
+    /// Adds a header to the first message.
+    pub(crate) fn add_header(&self, name: &str, value: &str) -> Result<(), SendError> {
+        let error = |kind| SendError { kind, reason: None };
+        let (name, value) = user_header(name, value).ok_or_else(|| error(SendErrorKind::InvalidHeader))?;
+        let mut state = self.state.lock();
+        if state.outbound.has_begun() {
+            return Err(error(SendErrorKind::HeadersSent));
+        }
+        let mut headers = state.metadata.as_deref().cloned().unwrap_or_default();
+        headers.append(name, value);
+        if headers_len(&headers) > MAX_METADATA {
+            return Err(error(SendErrorKind::InvalidHeader));
+        }
+        state.metadata = Some(Box::new(headers));
+        Ok(())
+    }
+
     /// Takes an item, or registers the waker. True when a message was completed with it.
     pub(crate) fn poll_send(self: &Arc<Self>, cx: &Context<'_>, item: &[u8]) -> Poll<Result<bool, SendError>> {
         let mut state = self.state.lock();
         match state.outbound.push(item) {
             Ok(()) => {
                 let is_full = state.outbound.wants_transmit();
+                // Also when older messages wait for the connection: this item may be the last for long.
+                let schedules = !state.in_handler && !std::mem::replace(&mut state.waits_to_flush, true);
                 if is_full {
                     self.settle(state);
-                } else if !state.in_handler && !std::mem::replace(&mut state.waits_to_flush, true) {
+                } else {
                     drop(state);
+                }
+                if schedules {
                     self.driver.schedule(self.clone());
                 }
                 Poll::Ready(Ok(is_full))
@@ -216,8 +259,9 @@ impl StreamShared {
     }
 
     /// Ends the stream at once, whatever was not sent yet (rule 58).
-    pub(crate) fn abort(self: &Arc<Self>, status: Status) {
+    pub(crate) fn abort(self: &Arc<Self>, mut status: Status) {
         let mut state = self.state.lock();
+        status.not_processed = state.permits.is_none() && !state.is_done;
         state.outbound.abort(status, CloseReason::Local);
         self.settle(state);
     }
@@ -273,7 +317,10 @@ impl StreamShared {
         } else {
             None
         };
-        let permits = if state.is_over() { state.permits.take() } else { None };
+        let is_over = state.is_over() && !std::mem::replace(&mut state.is_done, true);
+        let permits = if is_over { state.permits.take() } else { None };
+        let awaits_close = state.outbound.awaits_close();
+        let awaited_close = std::mem::replace(&mut state.awaits_close, awaits_close);
         self.count_end(&mut state);
         let kept = state.keep();
         let next = state.outbound.poll_timeout().map(Instant::as_nanos);
@@ -286,9 +333,14 @@ impl StreamShared {
         if let Some(waker) = wake {
             waker.wake();
         }
+        if awaits_close != awaited_close {
+            self.endpoint.server.unconfirmed(awaits_close);
+        }
         if permits.is_some() {
             self.endpoint.counters.active.fetch_sub(1, Ordering::Relaxed);
-            drop(permits);
+        }
+        drop(permits);
+        if is_over {
             self.endpoint.server.call_ended(self);
         }
         if let Some(kept) = kept {
@@ -322,6 +374,7 @@ impl StreamShared {
         let State {
             outbound,
             control,
+            metadata,
             waits_to_send,
             ..
         } = state;
@@ -332,7 +385,7 @@ impl StreamShared {
             Some(OutboundMessage {
                 subject: self.reply.clone(),
                 reply: control.map(RouteGuard::subject),
-                headers: self.headers(&transmit),
+                headers: self.headers(&transmit, metadata.as_deref()),
                 payload: transmit.payload,
             })
         });
@@ -340,7 +393,7 @@ impl StreamShared {
             // The unit would be refused each time it is sent (rule 14).
             tracing::warn!(%error, subject = self.endpoint.subject, "a stream was given up");
             outbound.give_up(CloseReason::Local);
-            self.driver.try_send(OutboundMessage {
+            let _ = self.driver.try_send(OutboundMessage {
                 subject: self.reply.clone(),
                 reply: None,
                 headers: None,
@@ -349,11 +402,12 @@ impl StreamShared {
         }
     }
 
-    fn headers(&self, transmit: &Transmit) -> Option<HeaderMap> {
-        if !transmit.header && transmit.failure.is_none() {
+    fn headers(&self, transmit: &Transmit, metadata: Option<&HeaderMap>) -> Option<HeaderMap> {
+        let metadata = metadata.filter(|_| transmit.metadata);
+        if !transmit.header && transmit.failure.is_none() && metadata.is_none() {
             return None;
         }
-        let mut headers = HeaderMap::new();
+        let mut headers = metadata.cloned().unwrap_or_default();
         if transmit.header {
             headers.insert(HEADER, self.answer.clone());
         }
@@ -363,6 +417,9 @@ impl StreamShared {
         Some(headers)
     }
 }
+
+/// The largest header block that a handler may add.
+pub(crate) const MAX_METADATA: usize = 4096;
 
 /// Longest text of the error header: it must fit into what a unit leaves free for headers. The whole message is in the unit.
 const MAX_FAILURE_HEADER: usize = 256;

@@ -35,6 +35,7 @@ impl Mutation {
 const INBOUND: &str = "src/inbound/mod.rs";
 const INBOUND_TIMERS: &str = "src/inbound/timers.rs";
 const OUTBOUND: &str = "src/outbound/mod.rs";
+const OUTBOUND_RECEIVE: &str = "src/outbound/receive.rs";
 const OUTBOUND_TIMERS: &str = "src/outbound/timers.rs";
 const CALLER: &str = "tests/sim/caller.rs";
 
@@ -46,12 +47,12 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         what: "the responder takes messages for any stream",
         edits: &[
             Edit {
-                file: OUTBOUND,
+                file: OUTBOUND_RECEIVE,
                 from: "} if sid == self.sid => {",
                 to: "} => {\n                let _ = sid;",
             },
             Edit {
-                file: OUTBOUND,
+                file: OUTBOUND_RECEIVE,
                 from: "Frame::Close { sid, code } if sid == self.sid =>",
                 to: "Frame::Close { code, .. } =>",
             },
@@ -168,7 +169,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
                 to: "{",
             },
             Edit {
-                file: OUTBOUND,
+                file: OUTBOUND_RECEIVE,
                 from: "position == next && now",
                 to: "position == next && false && now",
             },
@@ -180,7 +181,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[40],
         what: "the responder follows the same request again at once",
         edits: &[Edit {
-            file: OUTBOUND,
+            file: OUTBOUND_RECEIVE,
             from: "position == next && now",
             to: "position == next && false && now",
         }],
@@ -257,7 +258,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[49],
         what: "the responder forgets a stream at a 503",
         edits: &[Edit {
-            file: OUTBOUND,
+            file: OUTBOUND_RECEIVE,
             from: "self.stats.suspicions += u64::from(self.timers.no_responders(now));",
             to: "self.give_up(CloseReason::Gone);",
         }],
@@ -290,7 +291,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[60],
         what: "the responder leaves the mapping of the reply subject behind",
         edits: &[Edit {
-            file: OUTBOUND,
+            file: OUTBOUND_RECEIVE,
             from: "self.farewell_due = self.mapped && code != CloseCode::Unwanted;",
             to: "self.farewell_due = false;",
         }],
@@ -301,7 +302,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[60],
         what: "a stream that nobody wants ends the mapping of another",
         edits: &[Edit {
-            file: OUTBOUND,
+            file: OUTBOUND_RECEIVE,
             from: "self.farewell_due = self.mapped && code != CloseCode::Unwanted;",
             to: "self.farewell_due = self.mapped;",
         }],

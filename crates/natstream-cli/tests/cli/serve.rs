@@ -28,16 +28,21 @@ async fn a_drain_lets_running_calls_end() {
                 if name == Signal::TERM { "TERM" } else { "INT" }
             ))
             .await;
-        // Until the endpoint has left, calls are refused; then nobody is there.
-        let late = run(["call", &subject]).await;
-        assert!(matches!(late.code, Some(1 | 3)), "{late:?}");
+        // Calls that are on their way are taken until the endpoint has left; then nobody is there.
+        loop {
+            let late = run(["call", &subject, "--max-items", "1"]).await;
+            assert!(matches!(late.code, Some(0 | 3)), "{late:?}");
+            if late.code == Some(3) {
+                break;
+            }
+        }
         std::fs::write(&go, "").unwrap();
 
         assert_eq!(within(LIMIT, lines.next_line()).await.unwrap().as_deref(), Some("two"));
         drop(lines);
         end(call).await.exits_with(0);
         let serve = serving.end().await.exits_with(0);
-        assert!(serve.stderr.contains("1 finished, 0 failed, 0 cancelled"), "{serve:?}");
+        assert!(serve.stderr.contains("1 finished, 0 failed"), "{serve:?}");
     }
 }
 

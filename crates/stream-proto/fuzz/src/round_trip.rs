@@ -188,9 +188,10 @@ fn check_bare(input: &mut Input<'_>) {
     check(&frame, frame.clone(), Writer::new(kind, sid));
 }
 
-/// Milliseconds of a header; more than 2^64 are as many.
+/// Milliseconds of a header; more than fit are as many.
 fn to_millis(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(millis.min(MAX_NUMBER))
 }
 
 fn check_open(input: &mut Input<'_>) {
@@ -201,14 +202,15 @@ fn check_open(input: &mut Input<'_>) {
         deadline: input.flag().then(|| input.duration()),
     };
     let expected = Open {
+        limit: open.limit.min(MAX_NUMBER),
+        max_item: open.max_item.map(|max| max.min(MAX_NUMBER)),
         heartbeat: open.heartbeat.map(to_millis),
         // Rounded up.
         deadline: open.deadline.map(|deadline| {
             let millis = to_millis(deadline);
-            let is_short = millis < deadline && millis < Duration::from_millis(u64::MAX);
+            let is_short = millis < deadline && millis < Duration::from_millis(MAX_NUMBER);
             millis + Duration::from_millis(u64::from(is_short))
         }),
-        ..open
     };
     let parsed = Open::parse(&open.encode());
     if open.limit == 0 {
@@ -224,8 +226,8 @@ fn check_answer(input: &mut Input<'_>) {
         heartbeat: input.duration(),
     };
     let expected = Answer {
+        retention: answer.retention.min(MAX_NUMBER),
         heartbeat: clamp_heartbeat(to_millis(answer.heartbeat)),
-        ..answer
     };
     assert_eq!(Answer::parse(&answer.encode()), Ok(expected));
 }

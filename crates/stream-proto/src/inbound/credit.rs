@@ -114,17 +114,21 @@ impl Credit {
         limit
     }
 
-    /// Nothing more is granted: others may have what the window took out of the budget.
-    pub(super) fn give_back(&mut self) {
-        if let Some(budget) = self.budget.take() {
-            budget.give(self.window - MIN_WINDOW);
+    /// Nothing more is granted: others may have what the window took out of the budget and buffered data does not need.
+    pub(super) fn shrink(&mut self, next: u64) {
+        let needed = self.outstanding(next).clamp(MIN_WINDOW, self.window);
+        if let Some(budget) = &self.budget {
+            budget.give(self.window - needed);
         }
+        self.window = needed;
     }
 }
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        self.give_back();
+        if let Some(budget) = &self.budget {
+            budget.give(self.window - MIN_WINDOW);
+        }
     }
 }
 
@@ -156,6 +160,21 @@ mod tests {
             credit.grow(INITIAL_WINDOW - 1, INITIAL_WINDOW + extra);
             assert_eq!(credit.window, window * 1024);
         }
+    }
+
+    #[test]
+    fn a_window_goes_back_as_its_data_is_taken() {
+        let budget = Budget::new(1 << 20);
+        let mut credit = Credit::new(INITIAL_WINDOW, Some(budget.clone()));
+        let received = 40_000;
+        credit.shrink(received);
+        assert_eq!(budget.used(), received - MIN_WINDOW);
+        credit.lend(30_000);
+        credit.release();
+        credit.shrink(received);
+        assert_eq!(budget.used(), 10_000 - MIN_WINDOW);
+        drop(credit);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

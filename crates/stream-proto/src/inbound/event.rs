@@ -40,10 +40,10 @@ pub struct InboundStats {
     pub gaps: u64,
     /// Messages of another responder.
     pub foreign_responder: u64,
-    /// Messages that could not be read and named no stream, or another one.
+    /// Messages that could not be read. One that names this stream ends it.
     pub malformed: u64,
     /// Suspicions that the responder is gone, after a 503.
     pub suspicions: u64,
-    /// Messages that were ignored otherwise, and those with flags that are not known.
+    /// Messages that were ignored otherwise, those after the end included, and those with flags that are not known.
     pub ignored: u64,
 }

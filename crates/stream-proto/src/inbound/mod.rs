@@ -145,7 +145,7 @@ impl Inbound {
             }
             // It names no stream: another one, of an Open that arrived twice, may have ended.
             Class::BareEmpty if self.sid.is_none() => self.counters.ignored = self.counters.ignored.saturating_add(1),
-            Class::BareEmpty => self.timers.farewell(now),
+            Class::BareEmpty => self.timers.farewell(now, self.mapped),
             Class::Foreign if self.sid.is_none() => {
                 self.terminate(Termination::Protocol(ProtocolError::ForeignAnswer));
             }
@@ -178,6 +178,7 @@ impl Inbound {
         self.current = None;
         self.assembly = Assembly::default();
         self.credit.take(self.next);
+        self.credit.shrink(self.next);
     }
 
     /// The user does something else: the clock of its wait, which [`poll_items`](Self::poll_items) started, stands still
@@ -197,6 +198,9 @@ impl Inbound {
     /// the user's wait; look at [`termination`](Self::termination) then.
     pub fn poll_items(&mut self, now: Instant) -> Option<Items> {
         self.credit.release();
+        if self.termination.is_some() {
+            self.credit.shrink(self.next);
+        }
         while let Some(Queued { chunk, end }) = self.queue.pop_front() {
             let items = self.assembly.accept(chunk);
             if items.is_some() {
@@ -444,6 +448,7 @@ impl Inbound {
         let chunk = match scanner.scan(unit.data, unit.data_offset) {
             Ok(chunk) => chunk,
             Err(error) => {
+                self.counters.malformed = self.counters.malformed.saturating_add(1);
                 self.close_with(Termination::Protocol(error.into()), CloseCode::Protocol);
                 return;
             }
@@ -511,6 +516,7 @@ impl Inbound {
             .and_then(|bytes| bytes.try_into().ok())
             .map(u32::from_be_bytes);
         if self.sid.is_some() && self.sid == sid {
+            self.counters.malformed = self.counters.malformed.saturating_add(1);
             self.close_with(Termination::Protocol(error.into()), CloseCode::Protocol);
         } else {
             self.counters.malformed = self.counters.malformed.saturating_add(1);
@@ -547,7 +553,7 @@ impl Inbound {
                 self.close = Some(CloseCode::Cancelled);
             }
             self.termination = Some(Box::new(termination));
-            self.credit.give_back();
+            self.credit.shrink(self.next);
             self.events.readable = true;
             self.events.terminated = true;
         }

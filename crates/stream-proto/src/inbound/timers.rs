@@ -86,9 +86,12 @@ impl Timers {
         self.liveness.no_responders(now)
     }
 
-    /// A bare empty message: what is missing is asked for, and silence is a verdict sooner.
-    pub(super) fn farewell(&mut self, now: Instant) {
-        self.liveness.farewell(now);
+    /// A bare empty message: what is missing is asked for; across accounts, silence is a verdict sooner. A stream that is
+    /// not mapped has no mapping that could have ended.
+    pub(super) fn farewell(&mut self, now: Instant, is_mapped: bool) {
+        if is_mapped {
+            self.liveness.farewell(now);
+        }
         self.gap(now);
     }
 

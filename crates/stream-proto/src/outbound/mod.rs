@@ -2,17 +2,15 @@
 
 mod config;
 mod event;
+mod receive;
 mod timers;
 mod units;
 
-use core::time::Duration;
-
 use bytes::Bytes;
 
-use crate::error::DecodeError;
-use crate::frame::{CloseCode, Frame, MAX_UNIT};
+use crate::frame::{Frame, MAX_UNIT};
 use crate::header::{Answer, Open};
-use crate::message::{Class, Message, Transmit};
+use crate::message::Transmit;
 use crate::status::{Code, Status};
 use crate::time::Instant;
 use timers::Timers;
@@ -247,48 +245,6 @@ impl Outbound {
         self.close(reason);
     }
 
-    /// Takes a message that arrived at the control subject.
-    ///
-    /// # Errors
-    /// [`DecodeError`] when it cannot be read. It was counted and has changed nothing (rule 17).
-    pub fn handle(&mut self, now: Instant, message: &Message<'_>) -> Result<(), DecodeError> {
-        if self.forgotten {
-            return Ok(());
-        }
-        match message.class() {
-            Class::Native => {}
-            Class::BareEmpty => {
-                // The mapping has ended (rule 61): nothing sent from here on arrives.
-                self.handle_close(CloseCode::Cancelled);
-                return Ok(());
-            }
-            Class::NoResponders => {
-                // Nobody is subscribed at this moment, which is a suspicion and no verdict (rule 49).
-                self.stats.suspicions += u64::from(self.timers.no_responders(now));
-                return Ok(());
-            }
-            Class::Foreign => {
-                self.stats.ignored += 1;
-                return Ok(());
-            }
-        }
-        let frame = Frame::decode(&message.payload).inspect_err(|_| self.stats.malformed += 1)?;
-        match frame {
-            Frame::State {
-                sid,
-                rewind,
-                next,
-                limit,
-            } if sid == self.sid => {
-                self.stats.ignored += u64::from(Frame::has_unknown_flags(&message.payload));
-                self.handle_state(now, rewind, next, limit);
-            }
-            Frame::Close { sid, code } if sid == self.sid => self.handle_close(code),
-            _ => self.stats.ignored += 1,
-        }
-        Ok(())
-    }
-
     /// The own connection is down. Deadlines go on; the other clocks stand still (rule 45).
     pub fn handle_disconnected(&mut self, now: Instant) {
         self.timers.disconnected(now);
@@ -353,6 +309,18 @@ impl Outbound {
     #[must_use]
     pub fn is_end_sent(&self) -> bool {
         self.end_sealed && self.units.sent() == self.units.open_position()
+    }
+
+    /// Was the first message handed out?
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.units.sent() > 0
+    }
+
+    /// Was the end handed out, without a sign yet that it arrived? An answer in one message gets none, and does not count.
+    #[must_use]
+    pub fn awaits_close(&self) -> bool {
+        self.is_end_sent() && !self.forgotten && !self.timers.is_single()
     }
 
     /// Gives the stream up: nothing more is sent, and nothing is kept.
@@ -459,58 +427,6 @@ impl Outbound {
             self.units.seal_fin(status);
             self.end_sealed = true;
         }
-    }
-
-    fn handle_state(&mut self, now: Instant, rewind: bool, next: u64, limit: u64) {
-        let was_ready = self.is_ready();
-        self.timers.heard(now);
-        if !self.confirmed {
-            self.confirmed = true;
-            self.announce_due = false;
-            self.beat_first = false;
-            self.timers.confirmed();
-        }
-        self.limit = self.limit.max(limit);
-        if !self.units.ack(next) {
-            self.stats.ignored += 1;
-        } else if (rewind || self.timers.may_have_missed_end(now))
-            && next < self.units.sent()
-            && !self.was_rewound(now, next)
-        {
-            // A caller that does not mention the end long after it was sent has missed it, and with it the sign that
-            // something is missing.
-            self.units.rewind();
-            self.stats.rewinds += 1;
-            self.rewound = Some((next, now));
-        }
-        // Only what was never sent is held up by credit: sending again is no progress (rule 36).
-        if self.units.sent() < self.effective_limit() {
-            self.timers.unblocked();
-        }
-        self.refill();
-        if self.is_ready() && !was_ready {
-            self.waits = false;
-            self.events.ready = true;
-        }
-    }
-
-    fn was_rewound(&self, now: Instant, next: u64) -> bool {
-        self.rewound
-            .is_some_and(|(position, at)| position == next && now.saturating_since(at) < Duration::from_millis(500))
-    }
-
-    fn handle_close(&mut self, code: CloseCode) {
-        let reason = match code {
-            CloseCode::Deadline => CloseReason::Deadline,
-            CloseCode::Protocol => CloseReason::Protocol,
-            _ => CloseReason::Cancelled,
-        };
-        if !self.end_sealed {
-            self.close(reason);
-        }
-        // Who does not want the stream may not be the one whose mapping this is.
-        self.farewell_due = self.mapped && code != CloseCode::Unwanted;
-        self.forget();
     }
 
     fn close(&mut self, reason: CloseReason) {

@@ -124,6 +124,11 @@ impl Timers {
         self.liveness.no_responders(now)
     }
 
+    /// Was the end sent, in the first message?
+    pub(super) fn is_single(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.is_single)
+    }
+
     pub(super) fn disconnected(&mut self, now: Instant) {
         self.liveness.disconnected(now);
         self.unconfirmed = None;

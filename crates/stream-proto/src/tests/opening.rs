@@ -437,28 +437,40 @@ fn a_deadline_that_passed_before_the_answer_is_told_from_an_unanswered_call() {
 }
 
 #[test]
-fn a_bare_empty_message_is_a_verdict_only_when_the_stream_is_silent_afterwards() {
-    let (mut inbound, next) = locked(InboundConfig::default(), &[b"x"]);
-    // It names no stream: it may be the end of another one, of an Open that arrived twice.
-    inbound.handle(at(30), &Message::default());
-    assert!(matches!(
-        inbound
-            .poll_transmit(at(30))
-            .map(|transmit| Frame::decode(&transmit.payload)),
-        Some(Ok(Frame::State { rewind: true, .. }))
-    ));
-    inbound.handle(at(1000), &plain(&beat(0, next)));
-    run_inbound(&mut inbound, at(10_000));
-    assert_eq!(inbound.termination(), None, "the stream goes on");
-    inbound.handle(at(10_000), &Message::default());
-    run_inbound(&mut inbound, at(14_999));
-    assert_eq!(inbound.termination(), None);
-    run_inbound(&mut inbound, at(15_000));
-    let expected = Termination::Lost {
-        items: 1,
-        cause: LostCause::MappingEnded,
-    };
-    assert_eq!(inbound.termination(), Some(&expected));
+fn a_bare_empty_message_is_a_verdict_only_across_accounts_and_when_the_stream_is_silent_afterwards() {
+    for is_mapped in [true, false] {
+        let mut inbound = Inbound::new(InboundConfig::default(), at(0));
+        let first = unit(0, &[b"x"]);
+        let next = after(0, &[b"x"]);
+        inbound.handle(
+            at(0),
+            &Message {
+                is_mapped,
+                ..announced(&first)
+            },
+        );
+        run_inbound(&mut inbound, at(30));
+        // It names no stream: it may be the end of another one, of an Open that arrived twice.
+        inbound.handle(at(30), &Message::default());
+        assert!(matches!(
+            inbound
+                .poll_transmit(at(30))
+                .map(|transmit| Frame::decode(&transmit.payload)),
+            Some(Ok(Frame::State { rewind: true, .. }))
+        ));
+        inbound.handle(at(1000), &plain(&beat(0, next)));
+        run_inbound(&mut inbound, at(10_000));
+        assert_eq!(inbound.termination(), None, "the stream goes on");
+        inbound.handle(at(10_000), &Message::default());
+        run_inbound(&mut inbound, at(14_999));
+        assert_eq!(inbound.termination(), None);
+        run_inbound(&mut inbound, at(15_000));
+        let expected = Termination::Lost {
+            items: 1,
+            cause: LostCause::MappingEnded,
+        };
+        assert_eq!(inbound.termination(), is_mapped.then_some(&expected));
+    }
 }
 
 #[test]

@@ -245,11 +245,11 @@ proptest! {
 
     #[test]
     fn an_open_and_an_answer_read_back(
-        limit in 1..=u64::MAX,
-        max_item in any::<Option<u64>>(),
-        heartbeat in any::<Option<u64>>(),
-        deadline in any::<Option<u64>>(),
-        retention in any::<u64>(),
+        limit in 1..=varint::MAX,
+        max_item in prop::option::of(0..=varint::MAX),
+        heartbeat in prop::option::of(0..=varint::MAX),
+        deadline in prop::option::of(0..=varint::MAX),
+        retention in 0..=varint::MAX,
     ) {
         let open = Open {
             limit,

@@ -1,0 +1,135 @@
+//! The subscription of an endpoint, and how it is left without losing a request.
+
+use std::time::Duration;
+
+use async_nats::{Message, Subscriber};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
+
+/// An endpoint that got no request for this long is idle: none is likely to be on its way.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// How long the last requests may take to come.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Requests are counted in stretches of this length: longer than one is on its way.
+const STRETCH: Duration = Duration::from_millis(20);
+
+/// Where the requests of one endpoint arrive.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    subscriber: Subscriber,
+    /// Requests taken since the subscription began.
+    taken: u64,
+    last: Option<Instant>,
+    stretch: Stretch,
+}
+
+/// How many requests arrive at a time.
+#[derive(Debug, Default)]
+struct Stretch {
+    began: Option<Instant>,
+    count: u64,
+    /// Of the one before.
+    before: u64,
+}
+
+impl Stretch {
+    fn count(&mut self, now: Instant) {
+        let age = self.began.map(|began| now.saturating_duration_since(began));
+        if age.is_none_or(|age| age > STRETCH) {
+            let is_next = age.is_some_and(|age| age < 2 * STRETCH);
+            self.before = if is_next { self.count } else { 0 };
+            self.count = 0;
+            self.began = Some(now);
+        }
+        self.count += 1;
+    }
+
+    fn most(&self) -> u64 {
+        self.count.max(self.before)
+    }
+}
+
+impl Intake {
+    pub(crate) fn new(subscriber: Subscriber) -> Self {
+        Self {
+            subscriber,
+            taken: 0,
+            last: None,
+            stretch: Stretch::default(),
+        }
+    }
+
+    /// The next request; `None` when there will be none.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn next(&mut self) -> Option<Message> {
+        let message = self.subscriber.next().await?;
+        let now = now();
+        self.taken += 1;
+        self.last = Some(now);
+        self.stretch.count(now);
+        Some(message)
+    }
+
+    /// Leaves the group, and takes what still arrives.
+    ///
+    /// async-nats forgets a subscription as soon as it is told to, and drops what nats-server has sent until then. So while
+    /// there is traffic the end is agreed on by number: "until so many were delivered", a little more than can be on their
+    /// way. Both sides count, and stop at the same request.
+    pub(crate) async fn leave(&mut self, mut take: impl FnMut(Message)) {
+        let is_idle = self
+            .last
+            .is_none_or(|last| now().saturating_duration_since(last) > IDLE);
+        if !is_idle && self.leave_by_number(&mut take).await {
+            return;
+        }
+        if self.subscriber.drain().await.is_ok() {
+            while let Some(message) = self.next().await {
+                take(message);
+            }
+        }
+    }
+
+    /// True when the last request has come.
+    async fn leave_by_number(&mut self, take: &mut impl FnMut(Message)) -> bool {
+        let last = self.taken + 2 + 2 * self.stretch.most();
+        if self.subscriber.unsubscribe_after(last).await.is_err() {
+            return false;
+        }
+        self.take_until(now() + PATIENCE, take).await
+    }
+
+    /// Takes requests until then; true when there will be no more.
+    async fn take_until(&mut self, until: Instant, take: &mut impl FnMut(Message)) -> bool {
+        loop {
+            match timeout_at(until, self.next()).await {
+                Ok(Some(message)) => take(message),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an endpoint's task is a driver of its own")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fullest_of_the_last_stretches_counts() {
+        let mut stretch = Stretch::default();
+        let start = now();
+        for (after, most) in [(0, 1), (5, 2), (19, 3), (25, 3), (26, 3), (50, 2), (200, 1)] {
+            stretch.count(start + Duration::from_millis(after));
+            assert_eq!(stretch.most(), most, "after {after} ms");
+        }
+    }
+}
