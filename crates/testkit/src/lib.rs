@@ -1,4 +1,4 @@
-//! What the tests of natstream share: a guard over a real nats-server, time limits, unique names.
+//! What the tests of natstream share: guards over real nats-servers, a proxy that disturbs, time limits, unique names.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -16,6 +16,9 @@
 //! - Tests that only need *a* server ask for [`shared_url`] and keep apart by
 //!   [`unique_subject`] and [`unique_name`].
 //! - Tests that stop, restart or configure a server start their own [`NatsServer`].
+//! - Tests of a bad network put a [`Proxy`] before their server; those of failing nodes start
+//!   a [`Cluster`].
+//! - Tests of leaks compare levels through [`settles`].
 //! - Every await on a server goes through [`within`], so that a hang names its line.
 //!
 //! Nothing here downloads, and nothing skips: without a server, tests fail with the one
@@ -26,16 +29,28 @@
 )]
 
 mod binary;
+mod cluster;
+mod free_port;
+mod leaks;
 mod limit;
+mod monitor;
 mod ports;
+mod proxy;
 mod server;
+mod settle;
 mod shared;
 mod unique;
 mod watchdog;
 
 pub use crate::{
+    cluster::{Cluster, ClusterBuilder},
+    free_port::free_port,
+    leaks::{alive_tasks, resident_memory},
     limit::within,
+    monitor::Levels,
+    proxy::{Flow, Proxy},
     server::{NatsServer, NatsServerBuilder, StartError},
+    settle::{settles, settles_where},
     shared::shared_url,
     unique::{unique_name, unique_subject},
 };

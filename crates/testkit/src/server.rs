@@ -13,15 +13,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{binary, ports::Ports, watchdog::Watchdog};
+use crate::{binary, cluster::Member, free_port::free_port, ports::Ports, watchdog::Watchdog};
 
 /// How long a server may take to start or to stop; it takes about 0.2 s on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often we look whether it has.
 const POLL: Duration = Duration::from_millis(5);
+
+/// How often a start tries other ports.
+const ATTEMPTS: usize = 3;
 
 /// A running nats-server of the test's own, on a free port of 127.0.0.1.
 ///
@@ -73,6 +77,7 @@ impl NatsServer {
             jetstream: false,
             monitoring: false,
             port: None,
+            member: None,
             config: None,
         }
     }
@@ -101,11 +106,24 @@ impl NatsServer {
             return;
         }
         self.signal("TERM");
-        let deadline = Instant::now() + PATIENCE;
+        self.ended(PATIENCE).await;
+    }
+
+    /// Waits until the process has ended: by itself, or after a signal.
+    ///
+    /// # Panics
+    ///
+    /// When it has not after `limit`, with its log.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only stops waiting.
+    pub async fn ended(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
         while self.is_running() {
             assert!(
                 Instant::now() < deadline,
-                "nats-server did not stop within {PATIENCE:?}; its log:\n{}",
+                "nats-server did not end within {limit:?}; its log:\n{}",
                 self.log()
             );
             tokio::time::sleep(POLL).await;
@@ -130,8 +148,13 @@ impl NatsServer {
         }
     }
 
-    /// Tells the server to enter lame duck mode (SIGUSR2): it asks its clients to move
-    /// elsewhere, and ends after a while.
+    /// Tells the server to enter lame duck mode (SIGUSR2): it listens no longer, asks its clients
+    /// to move elsewhere, closes their connections one by one, and ends.
+    ///
+    /// It begins to close after `lame_duck_grace_period` (10 s), and takes the rest of
+    /// `lame_duck_duration` (2 min, 30 s at least) for it, but at most 1 s for each connection.
+    /// With a short grace period in the [configuration](NatsServerBuilder::config), such as
+    /// `lame_duck_grace_period: "100ms"`, few clients are gone in a moment. See [`ended`](Self::ended).
     pub fn lame_duck(&mut self) {
         self.signal("USR2");
     }
@@ -237,9 +260,10 @@ impl NatsServer {
             }
             // The file comes when the server listens; INFO shows that it also serves.
             if let Some(ports) = Ports::read(&ports_dir)
-                && self.answers(ports.client, deadline)
+                && let Some(info) = self.greeting(ports.client, deadline)
             {
                 self.ports = Some(ports);
+                self.forgotten(&info["client_id"], deadline).await;
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -260,16 +284,21 @@ impl NatsServer {
         let log = File::options().create(true).append(true).open(dir.join("log"))?;
 
         let mut command = Command::new(&self.binary);
-        // A restart takes the same ports; the first start takes free ones (-1).
+        // A restart takes the same ports. The first start takes free ones, and not those that the
+        // server would find by itself (-1): they could be gone when it comes back.
         let port = self.ports.map(|ports| ports.client).or(self.options.port);
-        command.args(["--addr", "127.0.0.1", "--port"]).arg(or_any(port));
+        let port = port.unwrap_or_else(free_port);
+        command.args(["--addr", "127.0.0.1", "--port"]).arg(port.to_string());
         command.arg("--ports_file_dir").arg(ports_dir);
         if self.options.monitoring {
-            let port = self.ports.and_then(|ports| ports.monitoring);
-            command.arg("--http_port").arg(or_any(port));
+            let port = self.ports.and_then(|ports| ports.monitoring).unwrap_or_else(free_port);
+            command.arg("--http_port").arg(port.to_string());
         }
         if self.options.jetstream {
             command.arg("--jetstream").arg("--store_dir").arg(dir.join("jetstream"));
+        }
+        if let Some(member) = &self.options.member {
+            command.args(member.arguments());
         }
         if let Some(config) = &self.options.config {
             let path = dir.join("nats-server.conf");
@@ -285,22 +314,35 @@ impl NatsServer {
             .spawn()
     }
 
-    /// Whether a client would be greeted on `port`.
-    fn answers(&self, port: u16, deadline: Instant) -> bool {
+    /// What a client is greeted with on `port`, if it is.
+    fn greeting(&self, port: u16, deadline: Instant) -> Option<Value> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let Ok(stream) = TcpStream::connect_timeout(&address, PATIENCE) else {
-            return false;
-        };
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         // Such a server waits for TLS first and greets nobody; that it listens must do.
         let config = self.options.config.as_deref().unwrap_or_default();
         if config.contains("handshake_first") {
-            return true;
+            return Some(Value::Null);
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(POLL);
         let mut greeting = String::new();
-        stream.set_read_timeout(Some(left)).is_ok()
-            && BufReader::new(stream).read_line(&mut greeting).is_ok()
-            && greeting.starts_with("INFO ")
+        stream.set_read_timeout(Some(left)).ok()?;
+        BufReader::new(stream).read_line(&mut greeting).ok()?;
+        serde_json::from_str(greeting.strip_prefix("INFO ")?).ok()
+    }
+
+    /// Waits until the server has noticed that this client left, so that nobody counts it. Only
+    /// the monitoring pages tell.
+    async fn forgotten(&self, client: &Value, deadline: Instant) {
+        if !self.options.monitoring || client.is_null() {
+            return;
+        }
+        let page = format!("/connz?cid={client}");
+        while Instant::now() < deadline {
+            match self.try_page(&page).await {
+                Ok(connections) if connections["num_connections"] == 1 => tokio::time::sleep(POLL).await,
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 
     fn signal(&mut self, name: &str) {
@@ -357,6 +399,7 @@ pub struct NatsServerBuilder {
     jetstream: bool,
     monitoring: bool,
     port: Option<u16>,
+    member: Option<Member>,
     config: Option<String>,
 }
 
@@ -368,6 +411,8 @@ impl NatsServerBuilder {
     }
 
     /// The monitoring pages, on a free port. Default: off.
+    ///
+    /// With them, the runtime of the start needs I/O besides time.
     pub fn monitoring(mut self, on: bool) -> Self {
         self.monitoring = on;
         self
@@ -377,6 +422,12 @@ impl NatsServerBuilder {
     /// side need.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// A node of a [`Cluster`](crate::Cluster).
+    pub(crate) fn member(mut self, member: Member) -> Self {
+        self.member = Some(member);
         self
     }
 
@@ -429,14 +480,28 @@ impl NatsServerBuilder {
             binary,
             ports: None,
         };
-        server.launch().await?;
-        Ok(server)
+        let mut attempt = 1;
+        loop {
+            match server.launch().await {
+                Ok(()) => return Ok(server),
+                // Somebody else was faster; the next launch takes other ports.
+                Err(error) if error.is_port_taken() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
 /// Why a nats-server did not start: a text for people, with its log.
 #[derive(Clone, Debug)]
 pub struct StartError(String);
+
+impl StartError {
+    /// Whether somebody else listens on one of its ports.
+    pub(crate) fn is_port_taken(&self) -> bool {
+        self.0.contains("address already in use")
+    }
+}
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -445,8 +510,3 @@ impl fmt::Display for StartError {
 }
 
 impl Error for StartError {}
-
-/// A port as nats-server takes it, where -1 is any free one.
-fn or_any(port: Option<u16>) -> String {
-    port.map_or_else(|| "-1".to_owned(), |port| port.to_string())
-}

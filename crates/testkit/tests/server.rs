@@ -113,6 +113,32 @@ async fn a_paused_server_accepts_and_says_nothing() {
 }
 
 #[tokio::test]
+async fn a_lame_duck_says_so_and_ends() {
+    let builder = NatsServer::builder().config("lame_duck_grace_period: \"100ms\"\nlame_duck_duration: \"30s\"");
+    let mut server = within(START, builder.start()).await;
+    let url = server.url();
+    let stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    stream.set_read_timeout(Some(START)).unwrap();
+    (&stream)
+        .write_all(b"CONNECT {\"verbose\":false,\"protocol\":1}\r\nPING\r\n")
+        .unwrap();
+    let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
+    // The server knows the client.
+    assert!(lines.any(|line| line == "PONG"));
+
+    server.lame_duck();
+    assert!(lines.any(|line| line.starts_with("INFO ") && line.contains("\"ldm\":true")));
+    // Its connection is closed.
+    lines.by_ref().for_each(drop);
+    within(START, server.ended(START)).await;
+    assert!(!server.is_running());
+    assert!(!listens(&url));
+
+    within(START, server.restart()).await;
+    assert!(listens(&url));
+}
+
+#[tokio::test]
 async fn drop_ends_the_process_and_removes_its_directory() {
     let server = within(START, NatsServer::builder().jetstream(true).start()).await;
     let (url, dir) = (server.url(), server.dir().to_owned());
