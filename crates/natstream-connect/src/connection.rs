@@ -432,6 +432,14 @@ impl Inner {
         seen
     }
 
+    /// Is there another server to go to? Never for a foreign client: it is not ours to move.
+    pub(crate) fn knows_others(&self) -> bool {
+        let advertised = self.client.server_info().connect_urls.len();
+        self.selector
+            .as_ref()
+            .is_some_and(|selector| selector.known().max(advertised) > 1)
+    }
+
     /// The connection is over, whatever async-nats still does.
     pub(crate) fn end(&self) {
         self.closed.store(true, Ordering::Relaxed);

@@ -69,6 +69,7 @@ pub(crate) struct Selector {
 struct Tried {
     /// The servers tried so far, the latest last.
     order: Vec<ServerAddr>,
+    known: usize,
 }
 
 impl Selector {
@@ -86,6 +87,11 @@ impl Selector {
         Some(ReconnectToServer { addr, delay: None })
     }
 
+    /// How many servers there were to choose from last time.
+    pub(crate) fn known(&self) -> usize {
+        self.tried.lock().known
+    }
+
     /// The server that was tried last; while connected, the one that the connection is with.
     pub(crate) fn current(&self) -> Option<ServerAddr> {
         self.tried.lock().order.last().cloned()
@@ -97,6 +103,7 @@ impl Selector {
         mut random: impl FnMut() -> u64,
     ) -> Option<ServerAddr> {
         let mut tried = self.tried.lock();
+        tried.known = pool.clone().count();
         // The pool bounds what is kept.
         tried.order.retain(|known| pool.clone().any(|addr| addr == known));
         let chosen = pool
@@ -118,7 +125,7 @@ impl Selector {
 
 /// Without the operating system's generator there is no jitter, and the order of the servers
 /// stands.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     SysRng.try_next_u64().unwrap_or(u64::MAX)
 }
 

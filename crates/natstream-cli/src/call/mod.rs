@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use natstream::connect::check_publish_subject;
-use natstream::{Connection, Pool, RequestBuilder, RequestError, Responses};
+use natstream::{Connection, Pool, RequestBuilder, RequestError, Responses, RetryPolicy};
 
 use self::format::Format;
 use self::summary::{Ended, Summary};
@@ -59,12 +59,21 @@ pub(crate) struct CallArgs {
     /// Interval of heartbeats, 1s to 60s; who is silent for three of them is lost [default: 5s].
     #[arg(long, value_name = "DUR", value_parser = duration::parse_heartbeat)]
     heartbeat: Option<Duration>,
-    /// How much the other side may send ahead of what was printed, at least 8KiB [default: 1MiB].
+    /// How much the other side may send ahead of what was printed, at least 8KiB [default: 2MiB].
     #[arg(long, value_name = "SIZE", value_parser = size::parse_window)]
     window: Option<u64>,
     /// Largest item that is taken [default: 16MiB].
     #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
     max_item: Option<u64>,
+    /// Ask again so often when the answer fails or breaks off; its items come again from the first one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// Wait before asking again; longer where the other side says so.
+    #[arg(long, value_name = "DUR", default_value = "500ms", value_parser = duration::parse, requires = "retries")]
+    retry_delay: Duration,
+    /// How long the connection may be down before the answer is lost [default: 30s].
+    #[arg(long, value_name = "DUR", value_parser = duration::parse_positive)]
+    outage: Option<Duration>,
     /// Cancel the call after this many items; the exit code is 0.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_items: Option<u64>,
@@ -101,6 +110,12 @@ impl CallArgs {
         }
         if let Some(heartbeat) = self.heartbeat {
             request = request.heartbeat(heartbeat);
+        }
+        if self.retries > 0 {
+            request = request.retry(RetryPolicy::fixed(self.retries, self.retry_delay).restart());
+        }
+        if let Some(limit) = self.outage {
+            request = request.outage_limit(limit);
         }
         if let Some(window) = self.window {
             request = request.window(size::to_usize(window));
@@ -183,6 +198,7 @@ async fn call(
         bytes: tally.bytes,
         first_item: tally.first_item,
         duration,
+        attempts: responses.attempt(),
         retransmitted: responses.retransmitted(),
         reconnects: connection.state().borrow().epoch.saturating_sub(epoch),
     };
@@ -215,7 +231,7 @@ async fn print(responses: &mut Responses, output: &mut Output, args: &CallArgs, 
         };
         match next {
             Some(Ok(item)) => {
-                format.append(tally.items, &item, output.buffer());
+                format.append(responses.received() - 1, &item, output.buffer());
                 tally.count(&item);
                 if let Err(error) = output.write_if_full().await {
                     return not_written(error);

@@ -76,6 +76,8 @@ pub(crate) struct Summary {
     pub(crate) bytes: u64,
     pub(crate) first_item: Option<Duration>,
     pub(crate) duration: Duration,
+    /// The first one included.
+    pub(crate) attempts: u32,
     pub(crate) retransmitted: u64,
     pub(crate) reconnects: u64,
 }
@@ -87,8 +89,12 @@ impl Summary {
             Some(first) => format!(", first item after {}", short(first)),
             None => String::new(),
         };
+        let attempts = match self.attempts {
+            1 => String::new(),
+            attempts => format!(", {attempts} attempts"),
+        };
         format!(
-            "{}: {} items, {} in {} ({:.0} items/s, {}/s){first}, {} retransmitted, {} reconnects",
+            "{}: {} items, {} in {} ({:.0} items/s, {}/s){first}{attempts}, {} retransmitted, {} reconnects",
             ended.word().replace('_', " "),
             self.items,
             size::display(self.bytes as f64),
@@ -110,6 +116,7 @@ impl Summary {
             "duration_ms": millis(self.duration),
             "items_per_second": self.rate(self.items).round(),
             "bytes_per_second": self.rate(self.bytes).round(),
+            "attempts": self.attempts,
             "retransmitted": self.retransmitted,
             "reconnects": self.reconnects,
             "ended": ended.word(),
@@ -175,6 +182,7 @@ mod tests {
             bytes: 25_600_000,
             first_item: Some(Duration::from_micros(2_100)),
             duration: Duration::from_secs(2),
+            attempts: 1,
             retransmitted: 0,
             reconnects: 1,
         }

@@ -35,7 +35,7 @@ With a command, the body of the request is its standard input, and NATS_REQUEST_
 environment (the latter unless it is longer than 64KiB, not UTF-8, or has a NUL). It runs in a process group of its own, \
 which is killed when the caller leaves. A body is what somebody else wrote: a shell must have it in quotes.
 
-SIGTERM and Ctrl-C drain: running calls may end, new ones are refused. A second signal ends at once.";
+SIGTERM and Ctrl-C drain: running calls may end, new ones go to others. A second signal ends at once.";
 
 /// How long children that were killed may take to vanish.
 const REAP: Duration = Duration::from_secs(2);
@@ -77,6 +77,9 @@ pub(crate) struct ServeArgs {
     /// Most calls that run at a time; more are refused [default: no limit].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_concurrent: Option<u64>,
+    /// Most calls that wait for a running one to end; more are refused.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "max_concurrent")]
+    max_queued: u64,
     /// Largest item; a longer line fails the answer [default: 16MiB].
     #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
     max_item: Option<u64>,
@@ -127,7 +130,9 @@ impl ServeArgs {
         }
         .queue_group(&self.queue);
         if let Some(calls) = self.max_concurrent {
-            endpoint = endpoint.max_concurrent(size::to_usize(calls));
+            endpoint = endpoint
+                .max_concurrent(size::to_usize(calls))
+                .max_queued(size::to_usize(self.max_queued));
         }
         if let Some(bytes) = self.max_item {
             endpoint = endpoint.max_item(size::to_usize(bytes));
