@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use integration::{LIMIT, Peers};
-use natstream::ResponseSender;
+use natstream::{ConnectConfig, Connection, Pool, ResponseSender};
 use testkit::{unique_subject, within};
 use tokio::sync::watch;
 
@@ -107,4 +107,33 @@ async fn many_streams_share_a_connection() {
         within(LIMIT, call).await.expect("no panic");
     }
     assert_eq!(complete.load(Ordering::Relaxed), 200);
+}
+
+/// async-nats drops a message when the channel of its subscription is full, and says so nowhere where a stream could see it.
+#[tokio::test]
+async fn messages_that_a_full_queue_drops_are_asked_for_again() {
+    const ITEMS: u32 = 20_000;
+    let url = testkit::shared_url();
+    let config = ConnectConfig::new(url).subscription_capacity(32);
+    let connection = within(LIMIT, Connection::connect(config)).await.expect("connected");
+    let pool = Pool::new(connection);
+    let Peers { server, .. } = Peers::connect().await;
+    let subject = unique_subject("dropped");
+    let handler = |_request, mut out: ResponseSender| async move {
+        for number in 0..ITEMS {
+            let mut item = vec![0; 100];
+            item[..4].copy_from_slice(&number.to_be_bytes());
+            out.send(item).await?;
+        }
+        Ok(())
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let mut expected = 0u32;
+    while let Some(item) = within(LIMIT, responses.try_next()).await.expect("nothing is lost") {
+        assert_eq!(item[..4], expected.to_be_bytes());
+        expected += 1;
+    }
+    assert_eq!(expected, ITEMS);
+    assert!(pool.stats().gaps > 0, "nothing was dropped: the test shows nothing");
 }

@@ -139,18 +139,19 @@ impl Driver {
         Ok(())
     }
 
-    /// Completes when a message can probably be handed over, or when the connection is closed.
+    /// Completes when a message can probably be handed over; false when none ever will be, since the connection is closed or
+    /// its runtime gone.
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn ready(&self) {
+    pub async fn ready(&self) -> bool {
         if self.shared.publisher.lock().reserve().is_some() {
-            return;
+            return true;
         }
         let (waiter, ready) = oneshot::channel();
         self.wait_ready(Arc::new(Waiter(Mutex::new(Some(waiter)))));
-        // An error: the waiter was dropped, so nothing will ever be sent again.
-        let _ = ready.await;
+        // An error: the waiter was dropped.
+        ready.await.is_ok()
     }
 
     /// Hands over one message if that is possible now; it is skipped otherwise. For what the peer asks for again.

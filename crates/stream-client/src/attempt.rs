@@ -93,8 +93,11 @@ impl Request {
         loop {
             timeout_at(give_up, async {
                 self.connected().await?;
-                host.driver.ready().await;
-                Ok(())
+                if host.driver.ready().await {
+                    Ok(())
+                } else {
+                    Err(RequestError::closed(&self.subject, "the connection is closed"))
+                }
             })
             .await
             .map_err(|_| late())??;

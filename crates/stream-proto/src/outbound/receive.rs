@@ -66,6 +66,9 @@ impl Outbound {
             self.beat_first = false;
             self.timers.confirmed();
         }
+        if next < self.units.open_position() {
+            self.timers.is_missed(now);
+        }
         self.limit = self.limit.max(limit);
         if !self.units.ack(next) {
             self.stats.ignored += 1;

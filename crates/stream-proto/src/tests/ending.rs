@@ -448,3 +448,22 @@ fn a_reset_says_that_the_stream_is_forgotten() {
     assert_eq!(inbound.termination(), Some(&expected));
     assert_eq!(read_all(&mut inbound, at(30)), [&b"a"[..]]);
 }
+
+#[test]
+fn an_end_is_kept_as_long_as_the_caller_asks_for_what_it_misses() {
+    let mut outbound = confirmed(open(), &OutboundConfig::default(), 64 * KIB);
+    let next = after(0, &[b"first"]);
+    outbound.push(b"second").expect("room");
+    outbound.finish(Status::ok());
+    let sent = drain(&mut outbound, at(100));
+    assert!(sent.iter().any(Sent::is_fin));
+    run(&mut outbound, at(14_000));
+    // A slow network: the caller is still at the beginning.
+    give(&mut outbound, at(14_000), state(next, 64 * KIB));
+    run(&mut outbound, at(28_999));
+    assert!(!outbound.is_forgotten());
+    // A caller that has everything says so with CLOSE; this says nothing more.
+    give(&mut outbound, at(28_999), state(end_of(&sent), 64 * KIB));
+    run(&mut outbound, at(29_000));
+    assert!(outbound.is_forgotten());
+}
