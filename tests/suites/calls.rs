@@ -1,7 +1,7 @@
 //! Calls that succeed, fail, and are cancelled.
 
 use integration::{LIMIT, Peers};
-use natstream::{Code, HandlerError, RequestErrorKind, Termination};
+use natstream::{Code, HandlerError, RequestErrorKind, SendErrorKind, Termination};
 use testkit::{unique_subject, within};
 
 #[tokio::test]
@@ -66,4 +66,29 @@ async fn nobody_serving_is_known_at_once() {
         .expect("sent");
     let error = within(LIMIT, responses.try_next()).await.expect_err("nobody");
     assert_eq!(error.kind(), RequestErrorKind::NoResponders);
+}
+
+#[tokio::test]
+async fn headers_of_the_handler_arrive_with_its_first_message() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("calls");
+    let handler = |_request, mut out: natstream::ResponseSender| async move {
+        out.header("X-Columns", "id,name").expect("valid");
+        let invalid = out.header("Nats-Msg-Id", "1").map_err(|error| error.kind());
+        assert_eq!(invalid, Err(SendErrorKind::InvalidHeader));
+        let large = out.header("X-Large", "x".repeat(4096)).map_err(|error| error.kind());
+        assert_eq!(large, Err(SendErrorKind::InvalidHeader));
+        out.send("item").await?;
+        out.flush().await;
+        let late = out.header("X-Late", "1").map_err(|error| error.kind());
+        assert_eq!(late, Err(SendErrorKind::HeadersSent));
+        Ok(())
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    assert!(within(LIMIT, responses.try_next()).await.expect("no failure").is_some());
+    let headers = responses.headers().expect("headers");
+    assert_eq!(headers.get("X-Columns").map(|value| value.as_str()), Some("id,name"));
+    assert!(headers.get("X-Large").is_none() && headers.get("X-Late").is_none());
+    assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
 }

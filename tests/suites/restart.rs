@@ -134,3 +134,45 @@ async fn an_answer_whose_pool_was_dropped_survives_a_restart_too() {
     let second = within(LIMIT, responses.try_next()).await.expect("no loss");
     assert_eq!(second.as_deref(), Some(&b"2"[..]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_moved_sender_sends_during_an_outage_arrives_without_another_item() {
+    let mut nats = NatsServer::start().await;
+    let Peers { pool, server } = Peers::connect_to(&nats.url()).await;
+    let subject = unique_subject("restart");
+    let (is_down, down) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (is_down, down) = (is_down.clone(), down.clone());
+        move |_request, mut out: ResponseSender| {
+            let (is_down, down) = (is_down.clone(), down.clone());
+            async move {
+                tokio::task::spawn(async move {
+                    out.send("first").await.expect("the caller is there");
+                    is_down.notified().await;
+                    out.send("second").await.expect("there is room");
+                    // This one is complete, and waits for the connection; the next one is not.
+                    out.flush().await;
+                    out.send("third").await.expect("there is room");
+                    down.notify_one();
+                    out.closed().await;
+                });
+                Ok(())
+            }
+        }
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    within(LIMIT, responses.try_next()).await.expect("an item");
+    nats.kill();
+    let mut state = server.connection().state();
+    within(LIMIT, state.wait_for(|state| !state.is_connected()))
+        .await
+        .expect("down");
+    is_down.notify_one();
+    within(LIMIT, down.notified()).await;
+    within(LIMIT, nats.restart()).await;
+    for expected in ["second", "third"] {
+        let item = within(LIMIT, responses.try_next()).await.expect("no loss");
+        assert_eq!(item.as_deref(), Some(expected.as_bytes()));
+    }
+}

@@ -78,7 +78,9 @@ impl Departure {
             return false;
         }
         let share = random as f64 / u64::MAX as f64;
-        let (epoch, at) = *self.planned.get_or_insert((state.epoch, now + SPREAD.mul_f64(share)));
+        let (epoch, at) = *self
+            .planned
+            .get_or_insert_with(|| (state.epoch, now + SPREAD.mul_f64(share)));
         if epoch != state.epoch {
             self.planned = None;
             return false;
