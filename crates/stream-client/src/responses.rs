@@ -116,7 +116,8 @@ impl Responses {
         Ok(())
     }
 
-    /// All items, if they have at most `limit` bytes together. An item counts 32 bytes more than it has.
+    /// All items, if they have at most `limit` bytes together. An item counts 32 bytes more than it has. After a
+    /// [restart](crate::RetryPolicy::restart), those of the last attempt.
     ///
     /// # Errors
     /// As [`next`](Self::next); `Cancelled` when the limit is exceeded. The items are lost then.
@@ -127,6 +128,11 @@ impl Responses {
         let mut items = Vec::new();
         let mut size = 0usize;
         while let Some(item) = self.try_next().await? {
+            if self.received == 1 {
+                // The first one, or the first one again after a restart.
+                items.clear();
+                size = 0;
+            }
             // Empty items cost memory too.
             size = size.saturating_add(item.len() + size_of::<Bytes>());
             if size > limit {
