@@ -140,6 +140,9 @@ impl Responses {
             }
             items.push(item);
         }
+        if self.received == 0 {
+            items.clear();
+        }
         Ok(items)
     }
 
