@@ -138,6 +138,22 @@ async fn a_task_that_drops_its_sender_has_aborted() {
 }
 
 #[tokio::test]
+async fn a_task_that_panics_has_aborted_even_before_the_handler_returns() {
+    let (_, error) = outcome(|mut out| async move {
+        out.send("half").await?;
+        let task = tokio::task::spawn(async move {
+            let _out = out;
+            panic!("a panic of a test");
+        });
+        // A handler that does not look at what became of its task.
+        let _ = task.await;
+        Ok(())
+    })
+    .await;
+    assert_eq!(failure(error), Code::Aborted);
+}
+
+#[tokio::test]
 async fn a_task_fails_the_stream() {
     let (_, error) = from_a_task(|out| async move { out.fail(HandlerError::unavailable("later")) }).await;
     assert_eq!(failure(error), Code::Unavailable);

@@ -140,3 +140,75 @@ fn a_runtime_that_ends_frees_its_streams() {
     drop(responses);
     assert_eq!(Arc::strong_count(&held), 1, "the handler is still kept");
 }
+
+/// What is known at once where only the process itself is concerned.
+const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_handler_whose_runtime_ends_fails_its_calls() {
+    let runtime = Runtime::new().expect("a runtime");
+    let serves = Runtime::new().expect("a runtime");
+    let subject = unique_subject("life");
+    let Peers { pool, server } = runtime.block_on(Peers::connect());
+    // Where the endpoint was started, its handlers run.
+    let endpoint = serves.block_on(async {
+        let endpoint = server.on(&subject, endless).max_concurrent(1).max_queued(1);
+        within(LIMIT, endpoint).await.expect("served")
+    });
+    let call = || async { within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent") };
+    let (mut responses, mut queued) = runtime.block_on(async {
+        let mut responses = call().await;
+        within(LIMIT, responses.try_next()).await.expect("an item");
+        let queued = call().await;
+        testkit::settles(LIMIT, || std::future::ready(endpoint.stats().requests), 2).await;
+        (responses, queued)
+    });
+    drop(serves);
+    runtime.block_on(async {
+        let error = within(SOON, responses.try_next())
+            .await
+            .expect_err("the handler is gone");
+        assert_eq!(error.kind(), RequestErrorKind::Failed);
+        let error = within(SOON, queued.try_next()).await.expect_err("it never ran");
+        assert_eq!(error.kind(), RequestErrorKind::Refused, "{error}");
+        within(SOON, endpoint.unsubscribe()).await;
+        assert_eq!(within(SOON, server.drain(LIMIT)).await.aborted, 0);
+    });
+}
+
+#[test]
+fn a_connection_whose_runtime_ends_is_closed_to_those_who_wait_elsewhere() {
+    let connects = Runtime::new().expect("a runtime");
+    let waits = Runtime::new().expect("a runtime");
+    let subject = unique_subject("life");
+    let Peers { pool, server } = connects.block_on(Peers::connect());
+    let (report, mut reports) = mpsc::unbounded_channel();
+    let handler = move |_request, mut out: ResponseSender| {
+        let report = report.clone();
+        async move {
+            out.send("here").await?;
+            let _ = report.send(out.closed().await);
+            Ok(())
+        }
+    };
+    let responses = waits.block_on(async {
+        within(LIMIT, server.on(&subject, handler)).await.expect("served");
+        let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+        within(LIMIT, responses.try_next()).await.expect("an item");
+        responses
+    });
+    // Waits already when it happens.
+    let mut responses = responses;
+    let waiting = waits.spawn(async move { responses.try_next().await.map_err(|error| error.kind()) });
+    drop(connects);
+    waits.block_on(async {
+        let outcome = within(SOON, waiting).await.expect("no panic");
+        assert_eq!(outcome, Err(RequestErrorKind::Lost));
+        assert_eq!(within(SOON, reports.recv()).await, Some(CloseReason::Disconnected));
+        let late = pool
+            .request_stream(&subject, "")
+            .connect_timeout(Duration::from_millis(300));
+        let error = within(SOON, late).await.expect_err("nobody is there to send it");
+        assert_eq!(error.kind(), RequestErrorKind::Connection);
+    });
+}

@@ -24,7 +24,7 @@ pub trait Route: Send + Sync + 'static {
     /// The connection is down, or back. It must not block.
     fn connection_changed(self: Arc<Self>, is_up: bool);
 
-    /// Nothing more will ever be delivered: the connection is closed. The route is removed already.
+    /// Nothing more will ever be delivered: the connection is closed, or its runtime has ended. The route is removed already.
     fn ended(self: Arc<Self>);
 }
 
@@ -128,13 +128,15 @@ impl fmt::Debug for Router {
     }
 }
 
-/// The task's own handle: however the task ends, with its runtime too, the routes are let go.
+/// The task's own handle: however the task ends, with its runtime too, the routes are told and let go.
 struct Running(Arc<Shared>);
 
 impl Drop for Running {
     fn drop(&mut self) {
         let left = std::mem::take(&mut *self.0.routes.lock());
-        drop(left);
+        for route in left.into_values() {
+            route.ended();
+        }
     }
 }
 
@@ -163,12 +165,8 @@ async fn run(
         };
         match message {
             Some(message) => running.0.dispatch(message, &*unrouted),
-            None => break,
+            None => return,
         }
-    }
-    let left = std::mem::take(&mut *running.0.routes.lock());
-    for route in left.into_values() {
-        route.ended();
     }
 }
 

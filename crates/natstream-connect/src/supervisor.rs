@@ -39,6 +39,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>) -> JoinHandle<()> {
 /// Holds neither the connection nor its client while it waits: async-nats' connection lives as long
 /// as a client does.
 async fn supervise(inner: Weak<Inner>, signals: Arc<Signals>) {
+    let _last_look = LastLook(inner.clone());
     let mut wait = LOOK;
     let mut departure = Departure::default();
     loop {
@@ -89,6 +90,17 @@ impl Departure {
             self.left = epoch;
         }
         at <= now
+    }
+}
+
+/// With its runtime, the connection has come to its end: nothing of it moves any more.
+struct LastLook(Weak<Inner>);
+
+impl Drop for LastLook {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.end();
+        }
     }
 }
 

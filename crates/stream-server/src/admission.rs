@@ -43,6 +43,7 @@ async fn wait(
     places: [Option<OwnedSemaphorePermit>; 2],
     handler: ErasedHandler,
 ) {
+    let mut queued = Queued(Some(stream.clone()));
     let permits = async {
         Permits {
             _endpoint: endpoint.limit.acquire().await,
@@ -54,7 +55,28 @@ async fn wait(
         _ = stream.closed() => stream.never_started(),
         permits = permits => run(stream, request, permits, &handler),
     }
+    queued.0 = None;
     drop(places);
+}
+
+/// A call in the queue: when its task is dropped with the runtime, the caller is told.
+struct Queued(Option<Arc<StreamShared>>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0.take() {
+            stream.abort(shut_down());
+            stream.never_started();
+        }
+    }
+}
+
+/// What is said to calls that are not taken any more.
+fn shut_down() -> Status {
+    Status {
+        retryable: true,
+        ..Status::new(Code::Unavailable, "the server was shut down")
+    }
 }
 
 /// A handler, whatever its type.
@@ -104,10 +126,7 @@ impl EndpointShared {
             ));
         }
         if self.server.is_shut_down() {
-            return Err(Status {
-                retryable: true,
-                ..Status::new(Code::Unavailable, "the server was shut down")
-            });
+            return Err(shut_down());
         }
         let full = |whose: &str| Status {
             retryable: true,

@@ -323,6 +323,7 @@ impl EndpointShared {
 
 /// The endpoint's task.
 async fn serve(endpoint: Arc<EndpointShared>, subscriber: Subscriber, handler: ErasedHandler) {
+    let _serving = Serving(endpoint.clone());
     let mut intake = Intake::new(subscriber);
     let mut phase = endpoint.phase.subscribe();
     loop {
@@ -348,6 +349,14 @@ async fn serve(endpoint: Arc<EndpointShared>, subscriber: Subscriber, handler: E
         Ok(Err(error)) => tracing::debug!(%error, subject = endpoint.subject, "left without a confirmation"),
         Err(_) => tracing::debug!(subject = endpoint.subject, "left without a confirmation in time"),
     }
-    endpoint.server.remove_endpoint(&endpoint);
-    endpoint.phase.send_replace(Phase::Ended);
+}
+
+/// However the endpoint's task ends, with its runtime too, it takes nothing any more.
+struct Serving(Arc<EndpointShared>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.server.remove_endpoint(&self.0);
+        self.0.phase.send_replace(Phase::Ended);
+    }
 }

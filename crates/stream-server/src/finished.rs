@@ -13,6 +13,9 @@ const MAX_STREAMS: usize = 10_000;
 /// Most bytes that they keep.
 const MAX_BYTES: u64 = 16 << 20;
 
+/// Fewer that have gone are left alone. Each keeps its block on the heap, about 1 KiB, until it is removed here.
+const MIN_PURGE: usize = 64;
+
 /// Those of this process.
 pub(crate) static FINISHED: LazyLock<Finished> = LazyLock::new(Finished::default);
 
@@ -26,8 +29,8 @@ pub(crate) struct Finished {
 struct Queue {
     streams: VecDeque<(Weak<StreamShared>, u64)>,
     bytes: u64,
-    /// Since the last purge.
-    added: usize,
+    /// Streams that were forgotten since the last purge.
+    gone: usize,
 }
 
 impl Finished {
@@ -37,9 +40,8 @@ impl Finished {
         let mut queue = self.queue.lock();
         queue.bytes += bytes;
         queue.streams.push_back((stream, bytes));
-        queue.added += 1;
-        // Not each time: looking at all of them costs as much as ten being added.
-        if queue.is_too_large() && queue.added > MAX_STREAMS / 10 {
+        // Not each time: looking at all of them costs as much as ten being forgotten.
+        if queue.is_too_large() && queue.gone > queue.streams.len() / 10 {
             queue.purge();
         }
         while queue.is_too_large()
@@ -53,12 +55,21 @@ impl Finished {
             stream.forget();
         }
     }
+
+    /// A stream that was added is forgotten.
+    pub(crate) fn gone(&self) {
+        let mut queue = self.queue.lock();
+        queue.gone += 1;
+        if queue.gone > MIN_PURGE.max(queue.streams.len() / 2) {
+            queue.purge();
+        }
+    }
 }
 
 impl Queue {
     /// Removes those that were confirmed and have gone by themselves.
     fn purge(&mut self) {
-        self.added = 0;
+        self.gone = 0;
         self.streams.retain(|(stream, _)| stream.strong_count() > 0);
         self.bytes = self.streams.iter().map(|(_, bytes)| bytes).sum();
     }

@@ -32,7 +32,7 @@
 //! ends the stream and `Err` fails it. When the sender lives on elsewhere (a task that the handler spawned), `Ok` leaves
 //! the stream open, and only [`finish`](ResponseSender::finish), [`fail`](ResponseSender::fail) or dropping the sender
 //! (the stream is *aborted*) end it; `Err` or a panic fails it at once, and later sends get
-//! [`Closed`](SendErrorKind::Closed).
+//! [`Closed`](SendErrorKind::Closed). A task that panics with the sender has aborted the stream, whenever that is. A handler that is dropped with its runtime has aborted its stream.
 //!
 //! The crate has no features.
 

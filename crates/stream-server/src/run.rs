@@ -43,3 +43,10 @@ impl Future for Run {
         Poll::Ready(())
     }
 }
+
+impl Drop for Run {
+    /// Its runtime may end before the handler; the caller must not wait for it then.
+    fn drop(&mut self) {
+        self.stream.handler_dropped();
+    }
+}

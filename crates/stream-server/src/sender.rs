@@ -134,7 +134,12 @@ impl ResponseSender {
 
 impl Drop for ResponseSender {
     fn drop(&mut self) {
-        if !self.is_ended {
+        if self.is_ended {
+            return;
+        }
+        if std::thread::panicking() {
+            self.stream.sender_panicked();
+        } else {
             self.stream.sender_dropped();
         }
     }

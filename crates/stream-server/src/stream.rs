@@ -230,6 +230,18 @@ impl StreamShared {
         self.settle(state);
     }
 
+    /// The task that had the sender panicked. In the handler itself, [`Run`](crate::run::Run) says so.
+    pub(crate) fn sender_panicked(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.sender_alive = false;
+        if !state.in_handler {
+            state
+                .outbound
+                .finish(Status::new(Code::Aborted, "the task that sent panicked"));
+        }
+        self.settle(state);
+    }
+
     /// The handler's future is about to be polled.
     pub(crate) fn enter_handler(&self) {
         self.state.lock().in_handler = true;
@@ -256,6 +268,15 @@ impl StreamShared {
             Ok(()) => state.outbound.flush(),
         }
         self.settle(state);
+    }
+
+    /// The handler was dropped; it fails unless it has returned.
+    pub(crate) fn handler_dropped(self: &Arc<Self>) {
+        let has_returned = self.state.lock().handler_returned;
+        if !has_returned {
+            let message = "the handler was dropped before it returned";
+            self.handler_returned(Err(Status::new(Code::Aborted, message)));
+        }
     }
 
     /// Ends the stream at once, whatever was not sent yet (rule 58).
@@ -323,6 +344,7 @@ impl StreamShared {
         let awaited_close = std::mem::replace(&mut state.awaits_close, awaits_close);
         self.count_end(&mut state);
         let kept = state.keep();
+        let is_gone = forgotten.is_some() && state.is_kept;
         let next = state.outbound.poll_timeout().map(Instant::as_nanos);
         state.deadline.set(&self.driver, next, self);
         drop(state);
@@ -345,6 +367,9 @@ impl StreamShared {
         }
         if let Some(kept) = kept {
             FINISHED.add(Arc::downgrade(self), kept);
+        }
+        if is_gone {
+            FINISHED.gone();
         }
     }
 

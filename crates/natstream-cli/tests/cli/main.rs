@@ -2,6 +2,7 @@
 
 mod call;
 mod command;
+mod deaths;
 mod exit;
 mod file;
 mod serve;
