@@ -71,8 +71,10 @@ pub(crate) struct Recovery {
     resume: Option<Resume>,
     /// The last item that was handed out, for `resume`.
     last: Option<Bytes>,
-    /// Attempts in a row that ended badly.
+    /// Attempts in a row that ended badly, but for those that follow by themselves.
     failures: u32,
+    /// What the user set; the request has what is left of it.
+    first_item_timeout: Option<Duration>,
     /// The attempt was sent soon after an own reconnect.
     is_in_grace: bool,
     /// When the attempt began.
@@ -96,6 +98,7 @@ impl Recovery {
         let began = request.pool.inner.host.driver.now();
         Some(Box::new(Self {
             policy: policy.or_else(by_default),
+            first_item_timeout: request.config.first_item_timeout,
             request,
             resume,
             last: None,
@@ -133,7 +136,10 @@ impl Recovery {
     /// Begins another attempt after one that has ended with `error`; false when none follows. `received` counts the items
     /// that were handed out, and is set back when they come again.
     pub(crate) fn begin(&mut self, termination: &Termination, error: &RequestError, received: &mut u64) -> bool {
-        self.failures = self.failures.saturating_add(1);
+        let is_in_grace = self.is_in_grace && matches!(termination, Termination::NoResponders);
+        if !is_in_grace {
+            self.failures = self.failures.saturating_add(1);
+        }
         let host = &self.request.pool.inner.host;
         let now = host.driver.now();
         let ended = Ended {
@@ -142,12 +148,13 @@ impl Recovery {
             is_out_of_time: self.request.deadline.is_some_and(|deadline| deadline <= now),
         };
         let resumes = self.last.is_some();
-        let by_policy = self
-            .policy
-            .as_ref()
-            .and_then(|policy| policy.delay(&ended, self.failures, *received == 0 || resumes));
-        let is_in_grace = self.is_in_grace && matches!(termination, Termination::NoResponders);
-        let delay = if is_in_grace { Some(GRACE_INTERVAL) } else { by_policy };
+        let delay = if is_in_grace {
+            // Beside those of the policy.
+            Some(GRACE_INTERVAL)
+        } else {
+            let policy = self.policy.as_ref();
+            policy.and_then(|policy| policy.delay(&ended, self.failures, *received == 0 || resumes))
+        };
         let in_time = |delay: &Duration| {
             let deadline = self.request.deadline;
             deadline.is_none_or(|deadline| *delay < deadline.saturating_duration_since(now))
@@ -164,10 +171,13 @@ impl Recovery {
             return false;
         }
         tracing::debug!(subject = self.request.subject, %error, ?delay, "the call is made again");
-        if let Some(limit) = self.request.config.first_item_timeout.filter(|_| is_in_grace) {
+        let first_item = &mut self.request.config.first_item_timeout;
+        if is_in_grace {
             // For the reader it is one wait: these attempts are not of its choosing.
             let waited = now.saturating_duration_since(self.began) + delay;
-            self.request.config.first_item_timeout = Some(limit.saturating_sub(waited));
+            *first_item = first_item.map(|limit| limit.saturating_sub(waited));
+        } else {
+            *first_item = self.first_item_timeout;
         }
         self.prepare(received);
         let request = self.request.clone();
@@ -180,6 +190,8 @@ impl Recovery {
 
     /// Begins another attempt after one that could not be sent; false when none follows.
     pub(crate) fn begin_unsent(&mut self, error: &RequestError, received: &mut u64) -> bool {
+        // Where there is no connection, nobody is waited for.
+        self.is_in_grace = false;
         // It certainly was not processed.
         error.clock() == Some(Clock::Connect) && self.begin(&Termination::NoResponders, error, received)
     }

@@ -127,6 +127,9 @@ impl RequestBuilder {
     }
 
     /// Makes the call again when that may help. The clocks of the reader's wait begin anew with each attempt.
+    ///
+    /// It begins with the first request on its way: when there is no connection for that one in time, awaiting the builder
+    /// fails.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = Some(policy);
         self

@@ -1,12 +1,15 @@
 //! What becomes of a request: a stream, or a refusal.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
 use stream_proto::{Code, Frame, HEADER, Offer, Open, Status};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::coop;
 
 use crate::endpoint::{EndpointShared, max_unit};
 use crate::limit::Entry;
@@ -35,25 +38,22 @@ fn run(stream: Arc<StreamShared>, request: Request, permits: Permits, handler: &
     tokio::spawn(run);
 }
 
+/// Completes when it is a queued call's turn.
+type Turn = Pin<Box<dyn Future<Output = Permits> + Send>>;
+
 /// Waits until the call may run; one that is over by then is never begun.
 async fn wait(
-    endpoint: Arc<EndpointShared>,
-    stream: Arc<StreamShared>,
+    turn: Turn,
+    mut queued: Queued,
     request: Request,
     places: [Option<OwnedSemaphorePermit>; 2],
     handler: ErasedHandler,
 ) {
-    let mut queued = Queued(Some(stream.clone()));
-    let permits = async {
-        Permits {
-            _endpoint: endpoint.limit.acquire().await,
-            _server: endpoint.server.limit.acquire().await,
-        }
-    };
+    let Some(stream) = queued.0.clone() else { return };
     tokio::select! {
         biased;
         _ = stream.closed() => stream.never_started(),
-        permits = permits => run(stream, request, permits, &handler),
+        permits = turn => run(stream, request, permits, &handler),
     }
     queued.0 = None;
     drop(places);
@@ -172,11 +172,32 @@ impl EndpointShared {
         };
         match admission {
             Admission::Now(permits) => run(stream, request, permits, handler),
-            Admission::Queued(places) => {
-                let waiting = wait(self.clone(), stream, request, places, handler.clone());
-                #[expect(clippy::disallowed_methods, reason = "one task for each call that was accepted")]
-                tokio::spawn(waiting);
+            Admission::Queued(places) => match self.line_up() {
+                Ok(permits) => run(stream, request, permits, handler),
+                Err(turn) => {
+                    let waiting = wait(turn, Queued(Some(stream)), request, places, handler.clone());
+                    #[expect(clippy::disallowed_methods, reason = "one task for each call that was accepted")]
+                    tokio::spawn(waiting);
+                }
+            },
+        }
+    }
+
+    /// Stands in line at once, before the next request is looked at: tasks begin in any order. The permits, if it is the
+    /// call's turn by now.
+    fn line_up(self: &Arc<Self>) -> Result<Permits, Turn> {
+        let endpoint = self.clone();
+        let mut turn: Turn = Box::pin(async move {
+            Permits {
+                _endpoint: endpoint.limit.acquire().await,
+                _server: endpoint.server.limit.acquire().await,
             }
+        });
+        // The task that waits asks again. Unconstrained: without a budget, it would not be in line.
+        let first = Pin::new(&mut coop::unconstrained(turn.as_mut())).poll(&mut Context::from_waker(Waker::noop()));
+        match first {
+            Poll::Ready(permits) => Ok(permits),
+            Poll::Pending => Err(turn),
         }
     }
 

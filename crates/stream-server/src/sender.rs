@@ -61,7 +61,8 @@ impl ResponseSender {
     }
 
     /// Adds a header to the first message, where the caller finds it with `Responses::headers`. The first message leaves with the
-    /// first data, and at the latest 200 ms after the request arrived.
+    /// first data, and at the latest 200 ms after the request arrived: it is too late then for a call that was queued for
+    /// longer.
     ///
     /// # Errors
     /// `HeadersSent` when it has left; `InvalidHeader` when name or value are not printable ASCII, when the name is `Natstream` or
