@@ -66,11 +66,13 @@ impl Outbound {
             self.beat_first = false;
             self.timers.confirmed();
         }
-        if next < self.units.open_position() {
-            self.timers.is_missed(now);
-        }
         self.limit = self.limit.max(limit);
-        if !self.units.ack(next) {
+        let acked = self.units.acked();
+        let is_stale = !self.units.ack(next);
+        if self.units.acked() > acked && next < self.units.open_position() {
+            self.timers.is_on_its_way(now);
+        }
+        if is_stale {
             self.stats.ignored += 1;
         } else if (rewind || self.timers.may_have_missed_end(now))
             && next < self.units.sent()

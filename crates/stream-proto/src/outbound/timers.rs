@@ -182,8 +182,8 @@ impl Timers {
         self.repeat_end = (!is_single).then(|| now + REPEAT);
     }
 
-    /// The caller misses something of a stream whose end was sent: it is kept for as long again (rule 54).
-    pub(super) fn is_missed(&mut self, now: Instant) {
+    /// The caller is on its way to an end that was sent: it is kept for as long again (rule 54).
+    pub(super) fn is_on_its_way(&mut self, now: Instant) {
         if self.end.is_some_and(|end| !end.is_single) && self.forget.is_some() {
             self.forget = Some(now + self.liveness.heartbeat() * 3);
         }

@@ -450,20 +450,24 @@ fn a_reset_says_that_the_stream_is_forgotten() {
 }
 
 #[test]
-fn an_end_is_kept_as_long_as_the_caller_asks_for_what_it_misses() {
+fn an_end_is_kept_as_long_as_the_caller_is_on_its_way_to_it() {
     let mut outbound = confirmed(open(), &OutboundConfig::default(), 64 * KIB);
-    let next = after(0, &[b"first"]);
-    outbound.push(b"second").expect("room");
+    for item in [b"second", b"third."] {
+        outbound.push(item).expect("room");
+        outbound.flush();
+    }
     outbound.finish(Status::ok());
     let sent = drain(&mut outbound, at(100));
     assert!(sent.iter().any(Sent::is_fin));
+    let second = sent[0].unit().end();
     run(&mut outbound, at(14_000));
     // A slow network: the caller is still at the beginning.
-    give(&mut outbound, at(14_000), state(next, 64 * KIB));
-    run(&mut outbound, at(28_999));
+    give(&mut outbound, at(14_000), state(second, 64 * KIB));
+    run(&mut outbound, at(28_000));
     assert!(!outbound.is_forgotten());
-    // A caller that has everything says so with CLOSE; this says nothing more.
-    give(&mut outbound, at(28_999), state(end_of(&sent), 64 * KIB));
+    // It stands still, or has everything and says so with CLOSE: this says nothing more.
+    give(&mut outbound, at(28_000), state(second, 64 * KIB));
+    give(&mut outbound, at(28_000), state(end_of(&sent), 64 * KIB));
     run(&mut outbound, at(29_000));
     assert!(outbound.is_forgotten());
 }
