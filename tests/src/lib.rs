@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use natstream::{ConnectConfig, Connection, Pool, Server};
 
+pub mod load;
+pub mod world;
+
 /// More than any single step of a suite takes; a hang fails there instead of at the end of CI.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
@@ -40,4 +43,18 @@ pub async fn connection(url: &str) -> Connection {
     testkit::within(LIMIT, connect)
         .await
         .unwrap_or_else(|error| panic!("no connection to {url}: {error}"))
+}
+
+/// A number that a suite is told by an environment variable: see `cargo xtask it --help`.
+///
+/// # Panics
+/// When it is no number.
+#[must_use]
+pub fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not `{value}`")),
+    )
 }

@@ -11,6 +11,7 @@ use crate::{
     process,
     provide::{Accept, provide},
     server::Server,
+    sim::number,
     workspace::Workspace,
 };
 
@@ -19,11 +20,19 @@ pub(crate) const TASK: Task = Task {
     about: "run one suite, or all, against a real nats-server",
     help: "\
 Usage: cargo xtask it [SUITE] [-- FILTER…]
+       cargo xtask it SUITE [--seeds N | --seed S] [--minutes N] [-- FILTER…]
        cargo xtask it list
 
 Runs one suite of the package `integration`, or all of them, against a nats-server that is
 started for it. What follows `--` goes to the test program: part of a test's name, or
 options such as --nocapture.
+
+The suites `chaos` and `soak` follow from a seed, or take the time that they are given. With one of
+these options a suite is built for release, and shows what it prints:
+
+  --seeds N    how many seeds (chaos; default 4): NATSTREAM_SEEDS
+  --seed S     one seed only, with more to read (chaos), or another than 0 (soak): NATSTREAM_SEED
+  --minutes N  for how long (soak; default a few seconds): NATSTREAM_MINUTES
 
 Needs a nats-server, as `cargo xtask setup` provides it.
 ",
@@ -31,12 +40,21 @@ Needs a nats-server, as `cargo xtask setup` provides it.
 };
 
 fn run(workspace: &Workspace, mut args: Args) -> Result<ExitCode> {
+    // First, so that their values are not taken for a suite.
+    let env = variables(&mut args)?;
     let suite = args.positional();
-    let filter = args.trailing();
+    let mut filter = args.trailing();
     args.finish()?;
     let suites = suites(workspace)?;
 
     let mut command = workspace.cargo(["test", "--package", SUITES]);
+    if !env.is_empty() {
+        if suite.is_none() {
+            return Err(Usage("--seeds, --seed and --minutes need the name of a suite".to_owned()).into());
+        }
+        command = command.arg("--release");
+        filter.push("--nocapture".to_owned());
+    }
     match suite.as_deref() {
         Some("list") => {
             for suite in suites {
@@ -59,8 +77,27 @@ fn run(workspace: &Workspace, mut args: Args) -> Result<ExitCode> {
     if !filter.is_empty() {
         command = command.arg("--").args(filter);
     }
-    process::run(workspace, server.serve(command, &program.path))?;
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    process::run_with(workspace, server.serve(command, &program.path), &env)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a suite is told.
+fn variables(args: &mut Args) -> Result<Vec<(&'static str, String)>, Usage> {
+    let (seeds, seed) = (number(args, "--seeds")?, number(args, "--seed")?);
+    if seeds.is_some() && seed.is_some() {
+        return Err(Usage("--seed is one run, --seeds are many".to_owned()));
+    }
+    let minutes = number(args, "--minutes")?;
+    let all = [
+        ("NATSTREAM_SEEDS", seeds),
+        ("NATSTREAM_SEED", seed),
+        ("NATSTREAM_MINUTES", minutes),
+    ];
+    let given = all
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?.to_string())));
+    Ok(given.collect())
 }
 
 fn suites(workspace: &Workspace) -> Result<Vec<String>> {
@@ -69,4 +106,29 @@ fn suites(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(package
         .with_context(|| format!("the workspace has no package `{SUITES}`"))?
         .tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(line: &str) -> Result<Vec<(&'static str, String)>, Usage> {
+        variables(&mut Args::new(line.split_whitespace().map(str::to_owned)))
+    }
+
+    #[test]
+    fn options_become_variables() {
+        assert_eq!(told("chaos").unwrap(), []);
+        assert_eq!(
+            told("chaos --seeds 200").unwrap(),
+            [("NATSTREAM_SEEDS", "200".to_owned())]
+        );
+        let soak = [
+            ("NATSTREAM_SEED", "7".to_owned()),
+            ("NATSTREAM_MINUTES", "2".to_owned()),
+        ];
+        assert_eq!(told("soak --minutes 2 --seed 7").unwrap(), soak);
+        told("chaos --seed 7 --seeds 3").unwrap_err();
+        told("soak --minutes long").unwrap_err();
+    }
 }
