@@ -22,7 +22,7 @@
 //!         Ok(())
 //!     })
 //!     .await?;
-//! server.serve_until(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await;
+//! server.serve_until(std::future::pending::<()>()).await; // in a program: until a signal comes
 //! # Ok(())
 //! # }
 //! ```
