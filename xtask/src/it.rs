@@ -20,19 +20,20 @@ pub(crate) const TASK: Task = Task {
     about: "run one suite, or all, against a real nats-server",
     help: "\
 Usage: cargo xtask it [SUITE] [-- FILTER…]
-       cargo xtask it SUITE [--seeds N | --seed S] [--minutes N] [-- FILTER…]
+       cargo xtask it SUITE [--seeds N | --seed S] [--minutes N] [--calls N] [-- FILTER…]
        cargo xtask it list
 
 Runs one suite of the package `integration`, or all of them, against a nats-server that is
 started for it. What follows `--` goes to the test program: part of a test's name, or
 options such as --nocapture.
 
-The suites `chaos` and `soak` follow from a seed, or take the time that they are given. With one of
-these options a suite is built for release, and shows what it prints:
+The suites `chaos`, `soak` and `leak` have long forms. With one of these options a suite is built
+for release, and shows what it prints:
 
   --seeds N    how many seeds (chaos; default 4): NATSTREAM_SEEDS
   --seed S     one seed only, with more to read (chaos), or another than 0 (soak): NATSTREAM_SEED
   --minutes N  for how long (soak; default a few seconds): NATSTREAM_MINUTES
+  --calls N    how many calls (leak; default 3000): NATSTREAM_CALLS
 
 Needs a nats-server, as `cargo xtask setup` provides it.
 ",
@@ -50,7 +51,7 @@ fn run(workspace: &Workspace, mut args: Args) -> Result<ExitCode> {
     let mut command = workspace.cargo(["test", "--package", SUITES]);
     if !env.is_empty() {
         if suite.is_none() {
-            return Err(Usage("--seeds, --seed and --minutes need the name of a suite".to_owned()).into());
+            return Err(Usage("--seeds, --seed, --minutes and --calls need the name of a suite".to_owned()).into());
         }
         command = command.arg("--release");
         filter.push("--nocapture".to_owned());
@@ -89,10 +90,12 @@ fn variables(args: &mut Args) -> Result<Vec<(&'static str, String)>, Usage> {
         return Err(Usage("--seed is one run, --seeds are many".to_owned()));
     }
     let minutes = number(args, "--minutes")?;
+    let calls = number(args, "--calls")?;
     let all = [
         ("NATSTREAM_SEEDS", seeds),
         ("NATSTREAM_SEED", seed),
         ("NATSTREAM_MINUTES", minutes),
+        ("NATSTREAM_CALLS", calls),
     ];
     let given = all
         .into_iter()
@@ -128,6 +131,7 @@ mod tests {
             ("NATSTREAM_MINUTES", "2".to_owned()),
         ];
         assert_eq!(told("soak --minutes 2 --seed 7").unwrap(), soak);
+        assert_eq!(told("leak --calls 9").unwrap(), [("NATSTREAM_CALLS", "9".to_owned())]);
         told("chaos --seed 7 --seeds 3").unwrap_err();
         told("soak --minutes long").unwrap_err();
     }
