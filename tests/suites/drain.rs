@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use integration::{LIMIT, Peers, connection};
 use natstream::{Code, HandlerError, Pool, Request, RequestErrorKind, ResponseSender, Server};
-use testkit::{shared_url, unique_subject, within};
+use testkit::{NatsServer, Proxy, shared_url, unique_subject, within};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -171,4 +171,35 @@ async fn calls_that_were_queued_are_certainly_not_processed_when_a_drain_ends_th
     assert_eq!((status.code, status.not_processed), (Code::Unavailable, true));
     let running = within(LIMIT, running.try_next()).await.expect_err("ended");
     assert!(!running.status().expect("a status").not_processed);
+}
+
+/// After a reconnect nats-server counts the messages of a subscription from the beginning, and async-nats does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_was_reconnected_is_out_of_its_group_once_it_has_left() {
+    let subject = unique_subject("rolling");
+    let nats = NatsServer::start().await;
+    let proxy = Proxy::start(nats.url()).await;
+    let server = Server::new(connection(&proxy.url()).await);
+    let endpoint = within(LIMIT, server.on(&subject, three)).await.expect("served");
+    let pool = Pool::new(connection(&nats.url()).await);
+    let call = async || {
+        let responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+        within(LIMIT, responses.collect_all(1024)).await
+    };
+    for _ in 0..200 {
+        call().await.expect("complete");
+    }
+    let mut state = server.connection().state();
+    proxy.cut();
+    let back = state.wait_for(|state| state.epoch == 2 && state.is_connected());
+    within(LIMIT, back).await.expect("it comes back");
+    let served = async {
+        // The subscription is back a little later than the connection.
+        while call().await.is_err() {}
+    };
+    within(LIMIT, served).await;
+    call().await.expect("complete");
+    within(LIMIT, endpoint.unsubscribe()).await;
+    let error = call().await.expect_err("nobody is there");
+    assert_eq!(error.kind(), RequestErrorKind::NoResponders);
 }

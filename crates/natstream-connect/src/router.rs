@@ -59,7 +59,8 @@ type Key = [u8; TOKEN_LEN];
 struct Shared {
     /// `<inbox prefix>.<random name>.`, the dot included.
     prefix: Arc<str>,
-    routes: Mutex<HashMap<Key, Arc<dyn Route>>>,
+    /// `None` once the router has ended.
+    routes: Mutex<Option<HashMap<Key, Arc<dyn Route>>>>,
 }
 
 impl Router {
@@ -78,7 +79,7 @@ impl Router {
         let subscriber = client.subscribe(format!("{prefix}>")).await?;
         let shared = Arc::new(Shared {
             prefix: prefix.clone(),
-            routes: Mutex::default(),
+            routes: Mutex::new(Some(HashMap::new())),
         });
         let (alive, gone) = oneshot::channel();
         runtime.spawn(run(Running(shared.clone()), subscriber, connection, unrouted, gone));
@@ -88,11 +89,17 @@ impl Router {
         })
     }
 
-    /// Adds a route under a fresh token, which is never used again.
+    /// Adds a route under a fresh token, which is never used again. When the connection is closed, the route is told at once.
     #[must_use = "dropping it removes the route"]
     pub fn add(&self, route: Arc<dyn Route>) -> RouteGuard {
         let key = letters();
-        self.shared.routes.lock().insert(key, route);
+        let late = match &mut *self.shared.routes.lock() {
+            Some(routes) => routes.insert(key, route),
+            None => Some(route),
+        };
+        if let Some(route) = late {
+            route.ended();
+        }
         RouteGuard {
             shared: Arc::downgrade(&self.shared),
             alive: self.alive.clone(),
@@ -103,7 +110,7 @@ impl Router {
     /// Number of routes: for leak checks.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.routes.lock().len()
+        self.shared.routes.lock().as_ref().map_or(0, HashMap::len)
     }
 
     /// Are there no routes?
@@ -133,8 +140,8 @@ struct Running(Arc<Shared>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let left = std::mem::take(&mut *self.0.routes.lock());
-        for route in left.into_values() {
+        let left = self.0.routes.lock().take();
+        for route in left.into_iter().flat_map(HashMap::into_values) {
             route.ended();
         }
     }
@@ -178,7 +185,7 @@ impl Shared {
         if !went_down && !came_up {
             return;
         }
-        let routes: Vec<_> = self.routes.lock().values().cloned().collect();
+        let routes: Vec<_> = self.routes.lock().iter().flat_map(HashMap::values).cloned().collect();
         for route in routes {
             if went_down {
                 route.clone().connection_changed(false);
@@ -196,7 +203,7 @@ impl Shared {
         };
         let (token, rest) = after.split_once('.').unwrap_or((after, ""));
         let key = Key::try_from(token.as_bytes()).ok();
-        let route = key.and_then(|key| self.routes.lock().get(&key).cloned());
+        let route = key.and_then(|key| self.routes.lock().as_ref()?.get(&key).cloned());
         match route {
             Some(route) => route.deliver(rest, message),
             None => unrouted.unrouted(message),
@@ -228,7 +235,11 @@ impl Drop for RouteGuard {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             // The route is dropped outside the lock: it may hold other routes.
-            let removed = shared.routes.lock().remove(&self.key);
+            let removed = shared
+                .routes
+                .lock()
+                .as_mut()
+                .and_then(|routes| routes.remove(&self.key));
             drop(removed);
         }
     }

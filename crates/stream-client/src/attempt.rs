@@ -122,6 +122,9 @@ impl Request {
         self.check_size(&headers)?;
         let reconnected = self.pool.connection().reconnected_at();
         let call = Call::new(host.clone(), inbound);
+        if !host.began(&call) {
+            return Err(RequestError::closed(&self.subject, "the pool is closed"));
+        }
         // The route is there before the request: the answer may be quick.
         let route = router.add(call.clone());
         let open = OutboundMessage {
@@ -130,9 +133,6 @@ impl Request {
             headers: Some(headers),
             payload: self.payload.clone(),
         };
-        if !host.began(&call) {
-            return Err(RequestError::closed(&self.subject, "the pool is closed"));
-        }
         call.set_route(route);
         let attempt = Attempt {
             call,

@@ -132,6 +132,12 @@ impl RequestError {
         Some(Self::new(kind, subject, items, detail))
     }
 
+    /// The same error, after so many items.
+    pub(crate) fn after(mut self, items: u64) -> Self {
+        self.inner.items = items;
+        self
+    }
+
     /// What kind of failure it was.
     #[must_use]
     pub fn kind(&self) -> RequestErrorKind {

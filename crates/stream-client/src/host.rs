@@ -133,6 +133,11 @@ impl Host {
         !running.is_closed
     }
 
+    /// Was the pool drained?
+    pub(crate) fn is_closed(&self) -> bool {
+        self.running.lock().is_closed
+    }
+
     /// Takes no more calls.
     pub(crate) fn close(&self) {
         self.running.lock().is_closed = true;

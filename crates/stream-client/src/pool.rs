@@ -24,7 +24,7 @@ const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Memory: 16 MiB for all windows of a connection together (256 MiB in the process), and for each call its window of at
 /// least 8 KiB, one unit of at most 64 KiB, and an item that is being put together (256 MiB for all of these in the
-/// process).
+/// process). A call that may be made again keeps its request too, and one that can resume its last item.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(crate) inner: Arc<Inner>,
@@ -122,7 +122,8 @@ impl Pool {
     /// Takes no more calls, waits for running ones, and cancels those that are left at the deadline. Returns how many
     /// these were. The connection stays open.
     ///
-    /// When it returns, nats-server has heard of everything that this pool had to say, or the connection was down.
+    /// A call that pauses between two attempts is not waited for; it ends as `Connection`. When it returns, nats-server has
+    /// processed what this pool had handed over, or the connection was down.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the pool closed and the calls running.

@@ -141,6 +141,9 @@ impl Recovery {
             self.failures = self.failures.saturating_add(1);
         }
         let host = &self.request.pool.inner.host;
+        if host.is_closed() {
+            return false;
+        }
         let now = host.driver.now();
         let ended = Ended {
             termination,

@@ -33,6 +33,9 @@ pub enum Guarantee {
 /// `None` without an error means that the answer is complete. Dropping it cancels the call: the handler is told.
 ///
 /// An item keeps up to 64 KiB alive, the buffer that it came in; copy items that are kept for long.
+///
+/// # Panics
+/// Reading panics outside of a tokio runtime when the call is made again.
 #[must_use = "dropping `Responses` cancels the call"]
 pub struct Responses {
     attempt: Attempt,
@@ -152,7 +155,7 @@ impl Responses {
         self.attempt.call.metadata()
     }
 
-    /// How the stream ended, once the end was reached.
+    /// How the stream ended, once the end was reached. `None` where another attempt could not be sent.
     #[must_use]
     pub fn termination(&self) -> Option<&Termination> {
         self.termination.as_deref()
@@ -242,7 +245,7 @@ impl Responses {
             Err(error) if recovery.begin_unsent(&error, &mut self.received) => Ok(()),
             Err(error) => {
                 self.is_done = true;
-                Err(error)
+                Err(error.after(self.received))
             }
         }))
     }

@@ -110,7 +110,8 @@ impl RetryPolicy {
     ///
     /// `may_continue` says that nothing was delivered yet, or that the caller can go on from where it is.
     pub(crate) fn delay(&self, ended: &Ended<'_>, failures: u32, may_continue: bool) -> Option<Duration> {
-        let is_safe = ended.is_unprocessed() || (!self.only_unprocessed && (may_continue || self.restart));
+        let is_safe =
+            (ended.is_unprocessed() && may_continue) || (!self.only_unprocessed && (may_continue || self.restart));
         let is_worth_it = match &self.predicate {
             Some(predicate) => !ended.is_final() && predicate(ended.error),
             None => ended.may_go_better(),

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 /// Bounds the attempts that a pool makes again, as a share of its calls: when a service is in trouble, its callers do not
 /// multiply the load.
 ///
-/// Each call puts in `ratio` of a token, and `per_second` tokens come by themselves; each try again takes one. What is saved
-/// lasts for ten seconds of that. When it is used up, calls end with the error that they have.
+/// Each call puts in `ratio` of a token, and `per_second` tokens come by themselves; each try again takes one. At most what comes
+/// in ten seconds is saved, or what a thousand calls put in, if that is more; a new budget begins with the former. When it is used up, calls end with the error that they have.
 #[derive(Debug)]
 pub struct RetryBudget {
     ratio: f64,

@@ -29,7 +29,9 @@ enum Admission {
 
 /// Begins the handler.
 fn run(stream: Arc<StreamShared>, request: Request, permits: Permits, handler: &ErasedHandler) {
-    stream.started(permits);
+    if !stream.started(permits) {
+        return stream.never_started();
+    }
     let run = Run {
         handler: handler(request, ResponseSender::new(stream.clone())),
         stream,
@@ -140,7 +142,7 @@ impl EndpointShared {
             })),
             (Entry::Full, _) => Err(full("the endpoint")),
             (_, Entry::Full) => Err(full("the server")),
-            // A right to run that was taken goes back: it would be wasted while the other one is waited for.
+            // A right to run that was taken goes back: what is asked for first is the endpoint's, then the server's.
             (endpoint, server) => Ok(Admission::Queued([endpoint, server].map(|entry| match entry {
                 Entry::Wait(place) => Some(place),
                 _ => None,
@@ -164,6 +166,10 @@ impl EndpointShared {
         let stream = StreamShared::open(driver, self.clone(), reply, open, &config);
         self.server.call_began(&stream);
         stream.set_control(self.router.add(stream.clone()));
+        if self.server.is_shut_down() {
+            // Since it was admitted: whoever shut down may not have seen it.
+            stream.abort(shut_down());
+        }
         let request = Request {
             subject: message.subject.to_string(),
             payload: Bytes::copy_from_slice(&message.payload),

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subscriber;
 use natstream_connect::{Router, ServedGuard, check_queue_group, check_subscribe_subject};
 use stream_proto::OutboundConfig;
 use tokio::sync::watch;
@@ -16,7 +15,7 @@ use tokio::time::timeout;
 use crate::admission::ErasedHandler;
 use crate::error::{ServeError, ServeErrorKind};
 use crate::handler::Handler;
-use crate::intake::Intake;
+use crate::intake::{self, Intake};
 use crate::limit::Limit;
 use crate::server::Inner;
 use crate::stats::{Counters, EndpointStats};
@@ -100,7 +99,7 @@ impl EndpointBuilder {
         self
     }
 
-    /// Most calls that run at a time. Those above are queued, as many as [`max_queued`](Self::max_queued) says; more are
+    /// Most calls that run at a time, those included that wait for the limit of the server. Those above are queued, as many as [`max_queued`](Self::max_queued) says; more are
     /// refused at once with `RESOURCE_EXHAUSTED`, certainly not processed.
     pub fn max_concurrent(mut self, calls: usize) -> Self {
         self.max_concurrent = Some(calls);
@@ -178,20 +177,18 @@ impl EndpointBuilder {
             ));
         }
         let failed = |error: Cause| ServeError::new(ServeErrorKind::Connection, &self.subject, error);
-        let router = self
-            .server
-            .router()
-            .await
-            .map_err(|error| failed(error.into()))?
-            .clone();
+        // While the connection is down and async-nats's queue is full, subscribing would wait for ever.
+        let router = timeout(FENCE_TIMEOUT, self.server.router()).await;
+        let router = router.map_err(|error| failed(error.into()))?;
+        let router = router.map_err(|error| failed(error.into()))?.clone();
         let nats = self.server.connection.nats();
+        let connects = intake::connects(&self.server.connection);
         let subscribe = async {
             match &self.queue_group {
                 Some(group) => nats.queue_subscribe(self.subject.clone(), group.clone()).await,
                 None => nats.subscribe(self.subject.clone()).await,
             }
         };
-        // While the connection is down and async-nats's queue is full, it would wait for ever.
         let subscriber = timeout(FENCE_TIMEOUT, subscribe).await;
         let subscriber = subscriber.map_err(|error| failed(error.into()))?;
         let subscriber = subscriber.map_err(|error| failed(error.into()))?;
@@ -214,7 +211,8 @@ impl EndpointBuilder {
             let cause = "the server was drained or dropped";
             return Err(ServeError::new(ServeErrorKind::Connection, &shared.subject, cause));
         }
-        let task = serve(shared.clone(), subscriber, self.handler);
+        let intake = Intake::new(subscriber, shared.server.connection.clone(), connects);
+        let task = serve(shared.clone(), intake, self.handler);
         #[expect(clippy::disallowed_methods, reason = "one task for each endpoint")]
         tokio::spawn(task);
         Ok(Endpoint { shared })
@@ -322,9 +320,8 @@ impl EndpointShared {
 }
 
 /// The endpoint's task.
-async fn serve(endpoint: Arc<EndpointShared>, subscriber: Subscriber, handler: ErasedHandler) {
+async fn serve(endpoint: Arc<EndpointShared>, mut intake: Intake, handler: ErasedHandler) {
     let _serving = Serving(endpoint.clone());
-    let mut intake = Intake::new(subscriber);
     let mut phase = endpoint.phase.subscribe();
     loop {
         let message = tokio::select! {

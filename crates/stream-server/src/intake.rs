@@ -1,9 +1,12 @@
 //! The subscription of an endpoint, and how it is left without losing a request.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
+use natstream_connect::Connection;
+use tokio::task::coop;
 use tokio::time::{Instant, timeout_at};
 
 /// An endpoint that got no request for this long is idle: none is likely to be on its way.
@@ -15,6 +18,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// Requests are counted in stretches of this length: longer than one is on its way.
 const STRETCH: Duration = Duration::from_millis(20);
 
+/// More requests than wait here at a time.
+const MOST_WAITING: usize = 65_536;
+
 /// Where the requests of one endpoint arrive.
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -23,6 +29,9 @@ pub(crate) struct Intake {
     taken: u64,
     last: Option<Instant>,
     stretch: Stretch,
+    connection: Connection,
+    /// How often the connection had connected when the subscription was made.
+    connects: u64,
 }
 
 /// How many requests arrive at a time.
@@ -52,9 +61,12 @@ impl Stretch {
 }
 
 impl Intake {
-    pub(crate) fn new(subscriber: Subscriber) -> Self {
+    /// `connects` is what [`connects`] said before the subscription was made.
+    pub(crate) fn new(subscriber: Subscriber, connection: Connection, connects: u64) -> Self {
         Self {
             subscriber,
+            connection,
+            connects,
             taken: 0,
             last: None,
             stretch: Stretch::default(),
@@ -83,7 +95,9 @@ impl Intake {
         let is_idle = self
             .last
             .is_none_or(|last| now().saturating_duration_since(last) > IDLE);
-        if !is_idle && self.leave_by_number(&mut take).await {
+        // After a reconnect nats-server counts from the beginning, and async-nats does not.
+        let counts_alike = connects(&self.connection) == self.connects;
+        if counts_alike && !is_idle && self.leave_by_number(&mut take).await {
             return;
         }
         if self.subscriber.drain().await.is_ok() {
@@ -95,6 +109,13 @@ impl Intake {
 
     /// True when the last request has come.
     async fn leave_by_number(&mut self, take: &mut impl FnMut(Message)) -> bool {
+        // What waits here was delivered: the number must lie above it.
+        for _ in 0..MOST_WAITING {
+            let Some(Some(message)) = coop::unconstrained(self.next()).now_or_never() else {
+                break;
+            };
+            take(message);
+        }
         let last = self.taken + 2 + 2 * self.stretch.most();
         if self.subscriber.unsubscribe_after(last).await.is_err() {
             return false;
@@ -112,6 +133,11 @@ impl Intake {
             }
         }
     }
+}
+
+/// How often the connection has connected so far.
+pub(crate) fn connects(connection: &Connection) -> u64 {
+    connection.nats().statistics().connects.load(Ordering::Relaxed)
 }
 
 #[expect(clippy::disallowed_methods, reason = "an endpoint's task is a driver of its own")]

@@ -192,9 +192,18 @@ impl Server {
                 });
             }
         }
+        // Where the deadline has passed, they may still be leaving; what arrives meanwhile is refused.
+        let left = async {
+            for endpoint in &endpoints {
+                endpoint.ended().await;
+            }
+        };
+        if timeout(CONFIRMATION, left).await.is_err() {
+            tracing::warn!("nats-server has not confirmed that all endpoints are left");
+        }
         // An end that was lost on its way is sent again as long as this process lives.
         let mut unconfirmed = self.inner.unconfirmed.subscribe();
-        let confirmed = unconfirmed.wait_for(|streams| *streams <= 0);
+        let confirmed = unconfirmed.wait_for(|streams| *streams == 0);
         if timeout(CONFIRMATION, confirmed).await.is_err() {
             tracing::debug!("some callers have not confirmed the end of their streams");
         }
@@ -236,7 +245,7 @@ pub(crate) struct Inner {
     /// What is asked now is refused.
     is_shut_down: AtomicBool,
     /// Streams whose end was sent, and not confirmed by the caller.
-    unconfirmed: watch::Sender<isize>,
+    unconfirmed: watch::Sender<usize>,
     pub(crate) counters: ServerCounters,
     router: OnceCell<Router>,
     /// `None` once the server was drained or dropped.
@@ -297,9 +306,13 @@ impl Inner {
 
     /// One stream more, or less, whose end its caller has not confirmed.
     pub(crate) fn unconfirmed(&self, is_more: bool) {
-        // Signed: the news of one stream may overtake each other.
-        self.unconfirmed
-            .send_modify(|streams| *streams += if is_more { 1 } else { -1 });
+        self.unconfirmed.send_modify(|streams| {
+            *streams = if is_more {
+                *streams + 1
+            } else {
+                streams.saturating_sub(1)
+            };
+        });
     }
 
     pub(crate) fn call_began(&self, stream: &Arc<StreamShared>) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
+use std::thread::ThreadId;
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
@@ -43,8 +44,8 @@ struct State {
     /// The handler's own headers, for the first message.
     metadata: Option<Box<HeaderMap>>,
     waits_to_send: bool,
-    /// The handler's future is being polled at this moment: what it sends is flushed when it yields.
-    in_handler: bool,
+    /// Where the handler's future is being polled at this moment: what it sends is flushed when it yields.
+    in_handler: Option<ThreadId>,
     waits_to_flush: bool,
     handler_returned: bool,
     sender_alive: bool,
@@ -111,7 +112,7 @@ impl StreamShared {
                 deadline: DeadlineSlot::default(),
                 metadata: None,
                 waits_to_send: false,
-                in_handler: false,
+                in_handler: None,
                 waits_to_flush: false,
                 handler_returned: false,
                 sender_alive: true,
@@ -132,10 +133,15 @@ impl StreamShared {
         self.settle(state);
     }
 
-    /// The handler begins.
-    pub(crate) fn started(&self, permits: Permits) {
+    /// The handler begins; false when the call is over by now, and may have been called not processed.
+    pub(crate) fn started(&self, permits: Permits) -> bool {
+        let mut state = self.state.lock();
+        if state.close_reason().is_some() {
+            return false;
+        }
+        state.permits = Some(permits);
         count(&self.endpoint.counters.active);
-        self.state.lock().permits = Some(permits);
+        true
     }
 
     /// The call was over before its handler could begin.
@@ -170,7 +176,7 @@ impl StreamShared {
             Ok(()) => {
                 let is_full = state.outbound.wants_transmit();
                 // Also when older messages wait for the connection: this item may be the last for long.
-                let schedules = !state.in_handler && !std::mem::replace(&mut state.waits_to_flush, true);
+                let schedules = state.in_handler.is_none() && !std::mem::replace(&mut state.waits_to_flush, true);
                 if is_full {
                     self.settle(state);
                 } else {
@@ -234,7 +240,7 @@ impl StreamShared {
     pub(crate) fn sender_panicked(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.sender_alive = false;
-        if !state.in_handler {
+        if state.in_handler != Some(std::thread::current().id()) {
             state
                 .outbound
                 .finish(Status::new(Code::Aborted, "the task that sent panicked"));
@@ -244,13 +250,13 @@ impl StreamShared {
 
     /// The handler's future is about to be polled.
     pub(crate) fn enter_handler(&self) {
-        self.state.lock().in_handler = true;
+        self.state.lock().in_handler = Some(std::thread::current().id());
     }
 
     /// The handler's future has yielded: nothing waits for more items.
     pub(crate) fn leave_handler(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        state.in_handler = false;
+        state.in_handler = None;
         state.outbound.flush();
         if state.outbound.wants_transmit() {
             self.settle(state);
@@ -260,7 +266,7 @@ impl StreamShared {
     /// The handler has returned.
     pub(crate) fn handler_returned(self: &Arc<Self>, result: Result<(), Status>) {
         let mut state = self.state.lock();
-        state.in_handler = false;
+        state.in_handler = None;
         state.handler_returned = true;
         match result {
             Err(status) => state.outbound.finish(status),
@@ -342,6 +348,9 @@ impl StreamShared {
         let permits = if is_over { state.permits.take() } else { None };
         let awaits_close = state.outbound.awaits_close();
         let awaited_close = std::mem::replace(&mut state.awaits_close, awaits_close);
+        if awaits_close != awaited_close {
+            self.endpoint.server.unconfirmed(awaits_close);
+        }
         self.count_end(&mut state);
         let kept = state.keep();
         let is_gone = forgotten.is_some() && state.is_kept;
@@ -354,9 +363,6 @@ impl StreamShared {
         }
         if let Some(waker) = wake {
             waker.wake();
-        }
-        if awaits_close != awaited_close {
-            self.endpoint.server.unconfirmed(awaits_close);
         }
         if permits.is_some() {
             self.endpoint.counters.active.fetch_sub(1, Ordering::Relaxed);

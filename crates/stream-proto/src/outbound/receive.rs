@@ -69,12 +69,13 @@ impl Outbound {
         self.limit = self.limit.max(limit);
         let acked = self.units.acked();
         let is_stale = !self.units.ack(next);
-        if self.units.acked() > acked && next < self.units.open_position() {
+        let is_progress = self.units.acked() > acked;
+        if is_progress && next < self.units.open_position() {
             self.timers.is_on_its_way(now);
         }
         if is_stale {
             self.stats.ignored += 1;
-        } else if (rewind || self.timers.may_have_missed_end(now))
+        } else if (rewind || (!is_progress && self.timers.may_have_missed_end(now)))
             && next < self.units.sent()
             && !self.was_rewound(now, next)
         {
