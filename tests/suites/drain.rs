@@ -198,8 +198,20 @@ async fn an_endpoint_that_was_reconnected_is_out_of_its_group_once_it_has_left()
         while call().await.is_err() {}
     };
     within(LIMIT, served).await;
-    call().await.expect("complete");
+    // Requests keep coming while it leaves; one that is on its way may be lost then.
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = tokio::task::spawn({
+        let (pool, subject, stop) = (pool.clone(), subject.clone(), stop.clone());
+        async move {
+            while !stop.load(Ordering::Relaxed) {
+                let responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+                let _ = within(LIMIT, responses.collect_all(1024)).await;
+            }
+        }
+    });
     within(LIMIT, endpoint.unsubscribe()).await;
+    stop.store(true, Ordering::Relaxed);
+    within(LIMIT, load).await.expect("no panic");
     let error = call().await.expect_err("nobody is there");
     assert_eq!(error.kind(), RequestErrorKind::NoResponders);
 }
