@@ -170,6 +170,8 @@ impl Server {
     /// retryable. Calls that were on their way are taken; those that were queued run, or are certainly not processed. Then it
     /// waits up to 2 s until the callers have confirmed the ends of their streams, and for nats-server.
     ///
+    /// Altogether that is up to 6 s after the deadline, where nats-server or callers do not answer.
+    ///
     /// # Cancel safety
     /// Dropping the future leaves the endpoints stopped and the calls running.
     pub async fn drain(&self, deadline: Duration) -> Drained {
@@ -213,7 +215,7 @@ impl Server {
         drained
     }
 
-    /// Serves until `shutdown` completes, then drains for at most 10 s.
+    /// Serves until `shutdown` completes, then [drains](Self::drain) with a deadline of 10 s.
     pub async fn serve_until(&self, shutdown: impl Future) -> Drained {
         shutdown.await;
         self.drain(DRAIN).await
