@@ -139,10 +139,7 @@ impl Request {
             is_in_grace: reconnected.is_some_and(|at| now.saturating_duration_since(at) < GRACE),
         };
         match host.driver.try_send(open) {
-            Ok(()) => {
-                host.count_attempt();
-                Ok(Some(attempt))
-            }
+            Ok(()) => Ok(Some(attempt)),
             Err(TrySendError::Failed(error)) => Err(RequestError::connection(&self.subject, error)),
             Err(_) => Ok(None),
         }

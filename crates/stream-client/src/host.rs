@@ -39,11 +39,11 @@ struct Shared {
     refusals: RateLimit,
 }
 
-/// Counters of a [`Pool`](crate::Pool): attempts as they are sent, the others when their attempts are over.
+/// Counters of a [`Pool`](crate::Pool), of calls that are over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Attempts that were sent.
+    /// Attempts that ended, whatever the verdict; also those that could not be sent.
     pub attempts: u64,
     /// Items received.
     pub items: u64,
@@ -172,6 +172,7 @@ impl Host {
         }
         drop(running);
         let mut stats = self.stats.lock();
+        stats.attempts += 1;
         stats.items += attempt.items;
         stats.retransmitted += attempt.retransmitted;
         stats.gaps += attempt.gaps;
@@ -198,11 +199,6 @@ impl Host {
             // The mapping ends with it (rule 61).
             let _ = self.driver.try_send(bare_empty(control));
         }
-    }
-
-    /// A request is on its way.
-    pub(crate) fn count_attempt(&self) {
-        self.stats.lock().attempts += 1;
     }
 
     pub(crate) fn count_stray(&self) {

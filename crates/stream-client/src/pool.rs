@@ -140,7 +140,7 @@ impl Pool {
         cancelled
     }
 
-    /// Counters of the calls of this pool.
+    /// Counters of the calls of this pool that are over.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         self.inner.host.stats()
