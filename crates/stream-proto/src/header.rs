@@ -38,6 +38,24 @@ pub struct Open {
     pub heartbeat: Option<Duration>,
     /// `d`: what is left of the total time.
     pub deadline: Option<Duration>,
+    /// `c=0` makes it false: the caller may not publish to control subjects (rule 66).
+    pub control: bool,
+    /// `p=1`: a test. The responder itself answers, without running a handler (rule 18).
+    pub probe: bool,
+}
+
+impl Default for Open {
+    /// Nothing is asked for, and one unit may be sent.
+    fn default() -> Self {
+        Self {
+            limit: 1,
+            max_item: None,
+            heartbeat: None,
+            deadline: None,
+            control: true,
+            probe: false,
+        }
+    }
 }
 
 /// What a responder says with its first messages.
@@ -47,6 +65,8 @@ pub struct Answer {
     pub retention: u64,
     /// `h`: the heartbeat interval of this stream.
     pub heartbeat: Duration,
+    /// `c=0` makes it false: this stream has no control subject, and keeps nothing for sending again (rule 66).
+    pub control: bool,
 }
 
 /// An Open that was read.
@@ -79,6 +99,8 @@ impl Open {
                 millis(deadline.saturating_add(Duration::from_nanos(999_999)))
             );
         }
+        out.push_str(if self.control { "" } else { ";c=0" });
+        out.push_str(if self.probe { ";p=1" } else { "" });
         out
     }
 
@@ -98,9 +120,7 @@ impl Open {
         }
         let mut open = Self {
             limit: 0,
-            max_item: None,
-            heartbeat: None,
-            deadline: None,
+            ..Self::default()
         };
         for field in fields {
             let (key, value) = pair(field)?;
@@ -109,6 +129,8 @@ impl Open {
                 "m" => open.max_item = Some(number(value)?),
                 "h" => open.heartbeat = Some(Duration::from_millis(number(value)?)),
                 "d" => open.deadline = Some(Duration::from_millis(number(value)?)),
+                "c" => open.control = number(value)? != 0,
+                "p" => open.probe = number(value)? != 0,
                 _ => {}
             }
         }
@@ -124,12 +146,12 @@ impl Answer {
     #[must_use]
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(32);
-        let _ = write!(
-            out,
-            "{VERSION};r={};h={}",
-            self.retention.min(varint::MAX),
-            millis(self.heartbeat)
-        );
+        let _ = write!(out, "{VERSION}");
+        if self.control {
+            let _ = write!(out, ";r={}", self.retention.min(varint::MAX));
+        }
+        let _ = write!(out, ";h={}", millis(self.heartbeat));
+        out.push_str(if self.control { "" } else { ";c=0" });
         out
     }
 
@@ -145,12 +167,14 @@ impl Answer {
         let mut answer = Self {
             retention: u64::MAX,
             heartbeat: DEFAULT_HEARTBEAT,
+            control: true,
         };
         for field in fields {
             let (key, value) = pair(field)?;
             match key {
                 "r" => answer.retention = number(value)?,
                 "h" => answer.heartbeat = clamp_heartbeat(Duration::from_millis(number(value)?)),
+                "c" => answer.control = number(value)? != 0,
                 _ => {}
             }
         }
@@ -204,9 +228,17 @@ mod tests {
             max_item: Some(16 << 20),
             heartbeat: Some(Duration::from_secs(5)),
             deadline: Some(Duration::from_millis(1500)),
+            ..Open::default()
         };
         assert_eq!(open.encode(), "1;w=65536;m=16777216;h=5000;d=1500");
         assert_eq!(Open::parse(&open.encode()), Ok(Offer::Supported(open)));
+        let uncontrolled = Open {
+            control: false,
+            probe: true,
+            ..open
+        };
+        assert_eq!(uncontrolled.encode(), "1;w=65536;m=16777216;h=5000;d=1500;c=0;p=1");
+        assert_eq!(Open::parse(&uncontrolled.encode()), Ok(Offer::Supported(uncontrolled)));
     }
 
     #[test]
@@ -241,8 +273,16 @@ mod tests {
         let answer = Answer {
             retention: 1 << 20,
             heartbeat: Duration::from_secs(5),
+            control: true,
         };
         assert_eq!(Answer::parse(&answer.encode()), Ok(answer));
+        let uncontrolled = Answer {
+            control: false,
+            retention: u64::MAX,
+            ..answer
+        };
+        assert_eq!(uncontrolled.encode(), "1;h=5000;c=0");
+        assert_eq!(Answer::parse(&uncontrolled.encode()), Ok(uncontrolled));
         let fast = Answer::parse("1;r=1;h=1").expect("valid");
         assert_eq!(fast.heartbeat, HEARTBEAT_RANGE.0);
         assert_eq!(Answer::parse("2;r=1"), Err(HeaderError));

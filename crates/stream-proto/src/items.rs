@@ -19,6 +19,14 @@ pub struct Items {
 }
 
 impl Items {
+    /// One item that is a message of its own.
+    pub(crate) fn one(item: Bytes) -> Self {
+        Self {
+            assembled: Some(item),
+            data: Bytes::new(),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.assembled.is_none() && self.data.is_empty()
     }
@@ -155,6 +163,11 @@ impl Assembly {
             budget,
             unfinished: None,
         }
+    }
+
+    /// What the memory is taken from.
+    pub(crate) fn budget(&self) -> Option<Budget> {
+        self.budget.clone()
     }
 
     /// Makes room for what [`accept`](Self::accept) will copy of this chunk. False when the budget is used up.

@@ -58,6 +58,7 @@ mod items;
 mod liveness;
 mod message;
 mod outbound;
+mod plain;
 mod reader;
 mod status;
 mod subject;
@@ -77,7 +78,8 @@ pub use inbound::{ControlUse, INITIAL_WINDOW, Inbound, InboundConfig, InboundEve
 pub use items::Items;
 pub use message::{Class, Message, ServiceError, Transmit};
 pub use outbound::{CloseReason, MIN_UNIT, Outbound, OutboundConfig, OutboundEvent, OutboundStats, PushError};
+pub use plain::{PlainDialect, PlainInbound, PlainOutbound};
 pub use status::{Code, MAX_DETAILS, MAX_MESSAGE, Status};
 pub use subject::{INBOX_PREFIX, MAPPED_PREFIX, MAX_SUBJECT, is_mapped, is_safe_reply};
-pub use termination::{Clock, LostCause, Termination};
+pub use termination::{Clock, Denied, LostCause, Termination};
 pub use time::Instant;

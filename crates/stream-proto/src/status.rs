@@ -262,7 +262,7 @@ impl Block<'_> {
 }
 
 /// The longest prefix of `text` with at most `max` bytes that ends at a character.
-fn cut(text: &str, max: usize) -> &str {
+pub(crate) fn cut(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;

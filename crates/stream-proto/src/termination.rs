@@ -30,6 +30,8 @@ pub enum Termination {
     },
     /// Nobody serves the subject; certainly not processed.
     NoResponders,
+    /// The server did not let this side's user do what the call needs.
+    NotPermitted(Denied),
     /// The responder broke the protocol.
     Protocol(ProtocolError),
     /// The responder did not take the call; certainly not processed.
@@ -52,6 +54,18 @@ pub enum Clock {
     Idle,
 }
 
+/// What a user may not do, so that its call cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Denied {
+    /// Publish to the responder's control subject: credit would never arrive. The handler runs.
+    Control,
+    /// Subscribe to the subjects that answers arrive at. The handler may run.
+    Inbox,
+    /// Publish to the subject of the request; certainly not processed.
+    Request,
+}
+
 /// Why a stream was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -60,12 +74,18 @@ pub enum LostCause {
     Disconnected,
     /// The responder does not know the stream any more.
     Forgotten,
+    /// Something is missing, and cannot be asked for without control (rule 66).
+    Gap,
     /// Nobody was subscribed to the responder's subject for 5 s.
     Gone,
     /// The subject mapping between the accounts has ended.
     MappingEnded,
+    /// The user did not read fast enough, and there is no flow control in this dialect.
+    Overflow,
     /// Nothing was heard from the responder for three heartbeats.
     Silent,
+    /// Across accounts, nothing came after the first message: the export allows for one response only (rule 63).
+    SingleResponse,
 }
 
 impl Termination {

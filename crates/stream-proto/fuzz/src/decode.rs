@@ -100,6 +100,7 @@ fn check_open(text: &str) {
             max_item: open.max_item.map(|max| max.min(MAX_NUMBER)),
             heartbeat: open.heartbeat.map(time),
             deadline: open.deadline.map(time),
+            ..open
         };
         assert_eq!(Open::parse(&encoded), Ok(Offer::Supported(expected)));
     }
@@ -110,7 +111,12 @@ fn check_answer(text: &str) {
         let encoded = answer.encode();
         assert!(encoded.is_ascii() && encoded.len() <= MAX_HEADER, "{encoded}");
         let expected = Answer {
-            retention: answer.retention.min(MAX_NUMBER),
+            // Without control there is none to speak of.
+            retention: if answer.control {
+                answer.retention.min(MAX_NUMBER)
+            } else {
+                u64::MAX
+            },
             ..answer
         };
         assert_eq!(Answer::parse(&encoded), Ok(expected));

@@ -200,6 +200,8 @@ fn check_open(input: &mut Input<'_>) {
         max_item: input.flag().then(|| input.number()),
         heartbeat: input.flag().then(|| input.duration()),
         deadline: input.flag().then(|| input.duration()),
+        control: input.flag(),
+        probe: input.flag(),
     };
     let expected = Open {
         limit: open.limit.min(MAX_NUMBER),
@@ -211,6 +213,7 @@ fn check_open(input: &mut Input<'_>) {
             let is_short = millis < deadline && millis < Duration::from_millis(MAX_NUMBER);
             millis + Duration::from_millis(u64::from(is_short))
         }),
+        ..open
     };
     let parsed = Open::parse(&open.encode());
     if open.limit == 0 {
@@ -224,10 +227,17 @@ fn check_answer(input: &mut Input<'_>) {
     let answer = Answer {
         retention: input.number(),
         heartbeat: input.duration(),
+        control: input.flag(),
     };
     let expected = Answer {
-        retention: answer.retention.min(MAX_NUMBER),
+        // Without control there is none to speak of.
+        retention: if answer.control {
+            answer.retention.min(MAX_NUMBER)
+        } else {
+            u64::MAX
+        },
         heartbeat: clamp_heartbeat(to_millis(answer.heartbeat)),
+        ..answer
     };
     assert_eq!(Answer::parse(&answer.encode()), Ok(expected));
 }

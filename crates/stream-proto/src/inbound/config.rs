@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::budget::Budget;
+use crate::plain::PlainDialect;
 
 /// Smallest window, which every stream has always (rule 34).
 pub const MIN_WINDOW: u64 = 8 * 1024;
@@ -39,6 +40,17 @@ pub struct InboundConfig {
     pub assembly_budget: Option<Budget>,
     /// How long the own connection may be down. Default 30 s, at most 49 days.
     pub outage_limit: Duration,
+    /// May this side publish to control subjects? Default true. Without, there is no flow control and nothing is sent
+    /// again; a loss ends the stream. It needs a deadline then (rule 66).
+    pub control: bool,
+    /// Bytes that may wait for the user where there is no flow control; a stream that exceeds it is lost. Default 16 MiB. An
+    /// item or message counts 256 more than it has.
+    pub max_buffered: u64,
+    /// Asks for a test answer, which needs no handler. Default false.
+    pub probe: bool,
+    /// The dialect of a responder that does not speak this protocol: see [`ControlUse::Plain`](super::ControlUse::Plain).
+    /// Default none: its answer is a protocol error.
+    pub plain: Option<PlainDialect>,
 }
 
 impl Default for InboundConfig {
@@ -53,6 +65,10 @@ impl Default for InboundConfig {
             budget: None,
             assembly_budget: None,
             outage_limit: Duration::from_secs(30),
+            control: true,
+            max_buffered: 16 << 20,
+            probe: false,
+            plain: None,
         }
     }
 }

@@ -9,6 +9,9 @@ pub enum ControlUse {
     /// Keep it for the end: it is mapped, and not the newest. At the end of the attempt one bare empty message goes to each
     /// mapped subject that was seen, those of [`Use`](Self::Use) included (rule 61).
     Keep,
+    /// The message is of a responder that does not speak this protocol, and [`InboundConfig::plain`](super::InboundConfig::plain)
+    /// allows for that: go on with [`Inbound::into_plain`](super::Inbound::into_plain), and give it this message.
+    Plain,
     /// Answer a message of another stream there with `CLOSE(UNWANTED)` for this `sid` (rules 8 and 9).
     Refuse(u32),
     /// Send what [`Inbound::poll_transmit`](super::Inbound::poll_transmit) returns there from now on.

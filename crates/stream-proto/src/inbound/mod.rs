@@ -17,14 +17,16 @@ use crate::frame::{CloseCode, Frame, UNIT_COST, Unit};
 use crate::header::{Answer, Open};
 use crate::items::{Assembly, Chunk, Items, Scanner};
 use crate::message::{Class, Message, Transmit};
+use crate::plain::{PlainDialect, PlainInbound};
 use crate::status::{Code, Status};
-use crate::termination::{Clock, LostCause, Termination};
+use crate::termination::{Clock, Denied, LostCause, Termination};
 use crate::time::Instant;
 use credit::Credit;
 use timers::Timers;
 
 pub use config::{INITIAL_WINDOW, InboundConfig, MIN_WINDOW};
 pub use event::{ControlUse, InboundEvent, InboundStats};
+pub(crate) use patience::Patience;
 
 /// The caller's half of one attempt of a call: takes messages, hands out items and one verdict.
 ///
@@ -64,7 +66,22 @@ pub struct Inbound {
     timers: Timers,
     events: Events,
     deadline: Option<Duration>,
+    mode: Mode,
+    /// Bytes that may wait for the user where there is no flow control.
+    max_buffered: u64,
     counters: Counters,
+}
+
+/// How this call differs from others.
+#[derive(Clone, Copy, Debug)]
+struct Mode {
+    control: bool,
+    probe: bool,
+    plain: Option<PlainDialect>,
+    /// More than one message of the responder has arrived.
+    has_more: bool,
+    /// The connection was down before the first message.
+    was_down: bool,
 }
 
 #[derive(Debug)]
@@ -113,6 +130,14 @@ impl Inbound {
             timers: Timers::new(now, heartbeat, &config),
             events: Events::default(),
             deadline: config.deadline,
+            mode: Mode {
+                control: config.control,
+                probe: config.probe,
+                plain: config.plain,
+                has_more: false,
+                was_down: false,
+            },
+            max_buffered: config.max_buffered,
             counters: Counters::default(),
         }
     }
@@ -125,7 +150,28 @@ impl Inbound {
             max_item: Some(self.scanner.max_item()),
             heartbeat: Some(self.timers.heartbeat()),
             deadline: self.deadline,
+            control: self.mode.control,
+            probe: self.mode.probe,
         }
+    }
+
+    /// Goes on as a call in a dialect of rule 65, whose responder has shown itself by a message that is not native.
+    ///
+    /// What is left of the clocks goes along. Items that were lost while the connection was down would not be missed in such
+    /// a dialect: a call that was cut off before is lost.
+    #[must_use]
+    pub fn into_plain(self, dialect: PlainDialect, now: Instant) -> PlainInbound {
+        let mut plain = PlainInbound::from_parts(
+            dialect,
+            self.scanner.max_item(),
+            self.max_buffered,
+            self.assembly.budget(),
+            self.timers.into_plain(),
+        );
+        if self.mode.was_down {
+            plain.handle_disconnected(now);
+        }
+        plain
     }
 
     /// Takes a message that arrived at the call's reply subject.
@@ -144,6 +190,7 @@ impl Inbound {
                 self.counters.suspicions = self.counters.suspicions.saturating_add(is_new.into());
             }
             // It names no stream: another one, of an Open that arrived twice, may have ended.
+            _ if self.is_plain(message) => return ControlUse::Plain,
             Class::BareEmpty if self.sid.is_none() => self.counters.ignored = self.counters.ignored.saturating_add(1),
             Class::BareEmpty => self.timers.farewell(now, self.mapped),
             Class::Foreign if self.sid.is_none() => {
@@ -157,7 +204,12 @@ impl Inbound {
 
     /// The own connection is down. Deadlines and the user's clocks go on; the others stand still (rule 45).
     pub fn handle_disconnected(&mut self, now: Instant) {
+        self.mode.was_down |= self.sid.is_none();
         self.timers.disconnected(now);
+        if !self.mode.control && self.sid.is_some() {
+            // What is lost meanwhile is not sent again, and the end may be among it.
+            self.lose(LostCause::Disconnected);
+        }
     }
 
     /// The own connection is back. What may have been lost is asked for; across accounts nothing can come any more
@@ -185,6 +237,15 @@ impl Inbound {
     /// until it asks again.
     pub fn pause_waiting(&mut self, now: Instant) {
         self.timers.pause_waiting(now);
+    }
+
+    /// The server refused something that the call needs.
+    ///
+    /// What concerns the request counts only until the responder has shown itself.
+    pub fn handle_denied(&mut self, denied: Denied) {
+        if denied == Denied::Control || self.sid.is_none() {
+            self.terminate(Termination::NotPermitted(denied));
+        }
     }
 
     /// The connection is closed for good: nothing more arrives.
@@ -293,6 +354,7 @@ impl Inbound {
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
         self.sid.is_some()
+            && self.mode.control
             && (self.close.is_some()
                 || (self.termination.is_none() && (self.timers.is_state_due() || self.credit.is_due(self.next))))
     }
@@ -334,10 +396,13 @@ impl Inbound {
         let due = self.timers.take_due(now);
         if due.clock == Some(Clock::Deadline) {
             self.close_with(Termination::TimedOut(Clock::Deadline), CloseCode::Deadline);
+        } else if due.unanswered && self.mode.plain.is_some() {
+            // In the dialects of rule 65 nothing comes before the first item.
+            self.terminate(Termination::TimedOut(Clock::FirstItem));
         } else if due.unanswered {
             self.terminate(Termination::Unanswered);
         } else if let Some(cause) = due.lost {
-            self.lose(cause);
+            self.lose(self.diagnosed(cause));
         } else if let Some(clock) = due.clock {
             self.close_with(Termination::TimedOut(clock), CloseCode::Cancelled);
         }
@@ -372,13 +437,17 @@ impl Inbound {
                     self.counters.ignored = self.counters.ignored.saturating_add(1);
                     return ControlUse::Ignore;
                 };
+                if answer.control != self.mode.control {
+                    self.terminate(Termination::Protocol(ProtocolError::Header));
+                    return refuse_stream_of(message);
+                }
                 self.lock(now, sid, answer);
             }
             Some(own) if own != sid => {
                 self.counters.foreign_responder = self.counters.foreign_responder.saturating_add(1);
                 return refuse(sid, message);
             }
-            Some(_) => {}
+            Some(_) => self.mode.has_more = true,
         }
         if Frame::has_unknown_flags(&message.payload) {
             self.counters.ignored = self.counters.ignored.saturating_add(1);
@@ -421,7 +490,7 @@ impl Inbound {
     fn lock(&mut self, now: Instant, sid: u32, answer: Answer) {
         self.sid = Some(sid);
         self.credit.set_retention(answer.retention);
-        self.timers.locked(now, answer.heartbeat);
+        self.timers.locked(now, answer.heartbeat, self.mode.control);
         self.events.locked = true;
     }
 
@@ -435,7 +504,7 @@ impl Inbound {
             return;
         }
         let fin_only = unit.fin.is_some() && unit.data.is_empty();
-        if !fin_only && unit.position >= self.credit.granted() {
+        if self.mode.control && !fin_only && unit.position >= self.credit.granted() {
             let error = ProtocolError::CreditExceeded {
                 position: unit.position,
                 limit: self.credit.granted(),
@@ -471,6 +540,9 @@ impl Inbound {
         self.last_position = position;
         self.timers.progressed();
         self.events.readable = true;
+        if !self.mode.control && unit.fin.is_none() && self.buffered() > self.max_buffered {
+            self.lose(LostCause::Overflow);
+        }
         if let Some((status, items)) = unit.fin {
             self.complete(now, position, status, items);
         }
@@ -531,7 +603,31 @@ impl Inbound {
 
     fn gap(&mut self, now: Instant) {
         self.counters.gaps = self.counters.gaps.saturating_add(1);
-        self.timers.gap(now);
+        if self.mode.control {
+            self.timers.gap(now);
+        } else {
+            self.lose(LostCause::Gap);
+        }
+    }
+
+    /// Is this the first message, and of the other dialect that is allowed for? Another version of this protocol is none.
+    fn is_plain(&self, message: &Message<'_>) -> bool {
+        let class = message.class();
+        let is_sentinel = class == Class::BareEmpty && self.mode.plain == Some(PlainDialect::Sentinel);
+        self.sid.is_none()
+            && self.mode.plain.is_some()
+            && message.header.is_none()
+            && (class == Class::Foreign || is_sentinel)
+    }
+
+    /// What silence means (rule 63): where an export allows for one response only, nothing follows the first message.
+    fn diagnosed(&self, cause: LostCause) -> LostCause {
+        match cause {
+            LostCause::Silent | LostCause::MappingEnded if self.mapped && !self.mode.has_more => {
+                LostCause::SingleResponse
+            }
+            cause => cause,
+        }
     }
 
     fn lose(&mut self, cause: LostCause) {
@@ -548,7 +644,7 @@ impl Inbound {
 
     fn terminate(&mut self, termination: Termination) {
         if self.termination.is_none() {
-            if self.mapped && self.close.is_none() {
+            if self.mapped && self.close.is_none() && self.mode.control {
                 // The responder must hear of the end while the mapping lasts (rule 61).
                 self.close = Some(CloseCode::Cancelled);
             }

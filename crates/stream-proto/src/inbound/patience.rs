@@ -6,9 +6,17 @@ use crate::inbound::InboundConfig;
 use crate::termination::Clock;
 use crate::time::Instant;
 
+/// Longest wait for an item in the dialects of rule 65 when nothing else is said.
+const PLAIN: Duration = Duration::from_secs(30);
+
+/// Longest wait for the first item in such a dialect.
+pub(super) fn first_wait(first_item: Option<Duration>, idle: Option<Duration>) -> Duration {
+    first_item.or(idle).unwrap_or(PLAIN)
+}
+
 /// They run while the user waits with nothing buffered, and stand still while it does something else.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     first_item: Option<Duration>,
     idle: Option<Duration>,
     waits_since: Option<Instant>,
@@ -28,8 +36,28 @@ impl Patience {
         })
     }
 
+    /// For the dialects of rule 65, in which nothing but a clock notices silence.
+    pub(crate) fn plain(first_item: Option<Duration>, idle: Option<Duration>) -> Self {
+        Self {
+            first_item: Some(first_wait(first_item, idle)),
+            idle: Some(idle.unwrap_or(PLAIN)),
+            waits_since: None,
+            left: None,
+        }
+    }
+
+    /// Longest wait for the first item.
+    pub(crate) fn first_wait(&self) -> Option<Duration> {
+        self.first_item
+    }
+
+    /// What the user has set.
+    pub(super) fn limits(&self) -> (Option<Duration>, Option<Duration>) {
+        (self.first_item, self.idle)
+    }
+
     /// The user waits: its clock runs, or runs on.
-    pub(super) fn start(&mut self, now: Instant, first: bool) {
+    pub(crate) fn start(&mut self, now: Instant, first: bool) {
         if self.waits_since.is_some() {
             return;
         }
@@ -44,20 +72,20 @@ impl Patience {
     }
 
     /// The user does something else.
-    pub(super) fn pause(&mut self, now: Instant) {
+    pub(crate) fn pause(&mut self, now: Instant) {
         if let (Some(since), Some((_, left))) = (self.waits_since.take(), &mut self.left) {
             *left = left.saturating_sub(now.saturating_since(since));
         }
     }
 
     /// An item came.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.waits_since = None;
         self.left = None;
     }
 
     /// Which clock runs out, and when, if the user waits.
-    pub(super) fn ends(&self) -> Option<(Clock, Instant)> {
+    pub(crate) fn ends(&self) -> Option<(Clock, Instant)> {
         let (since, (clock, left)) = self.waits_since.zip(self.left)?;
         Some((clock, since + left))
     }

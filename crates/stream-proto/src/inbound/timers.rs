@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::inbound::InboundConfig;
-use crate::inbound::patience::Patience;
+use crate::inbound::patience::{Patience, first_wait};
 use crate::liveness::{Judgement, Liveness};
 use crate::termination::{Clock, LostCause};
-use crate::time::{Instant, earliest};
+use crate::time::{Instant, Millis, earliest};
 
 /// No message of the stream for this long after the Open: nobody took the call (rule 27).
 const UNANSWERED: Duration = Duration::from_secs(5);
@@ -21,6 +21,7 @@ pub(super) struct Timers {
     deadline: Option<Instant>,
     /// Runs until the stream is locked, while the connection is up.
     unanswered: Option<Instant>,
+    unanswered_limit: Millis,
     is_locked: bool,
     liveness: Liveness,
     keep_alive: Option<Instant>,
@@ -49,9 +50,14 @@ pub(super) struct Due {
 
 impl Timers {
     pub(super) fn new(now: Instant, heartbeat: Duration, config: &InboundConfig) -> Self {
+        let unanswered = match config.plain {
+            Some(_) => first_wait(config.first_item_timeout, config.idle_timeout),
+            None => UNANSWERED,
+        };
         Self {
             deadline: config.deadline.map(|deadline| now + deadline),
-            unanswered: Some(now + UNANSWERED),
+            unanswered: Some(now + unanswered),
+            unanswered_limit: unanswered.into(),
             is_locked: false,
             liveness: Liveness::new(heartbeat, config.outage_limit),
             keep_alive: None,
@@ -67,9 +73,13 @@ impl Timers {
         self.liveness.heartbeat()
     }
 
-    pub(super) fn locked(&mut self, now: Instant, heartbeat: Duration) {
+    pub(super) fn locked(&mut self, now: Instant, heartbeat: Duration, control: bool) {
         self.unanswered = None;
         self.is_locked = true;
+        if !control {
+            // Nothing is sent to the responder, and it sends no signs of life.
+            return;
+        }
         self.liveness.watch(heartbeat, now);
         self.keep_alive = Some(now + heartbeat);
         self.state_soon(now);
@@ -107,7 +117,7 @@ impl Timers {
             self.rewind = None;
             self.gap(now);
         } else {
-            self.unanswered = Some(now + UNANSWERED);
+            self.unanswered = Some(now + self.unanswered_limit.into());
         }
     }
 
@@ -118,11 +128,21 @@ impl Timers {
             .is_some_and(|due| now.saturating_since(due) > self.heartbeat() / 2)
         {
             self.liveness.restart(now);
-            self.unanswered = self.unanswered.map(|_| now + UNANSWERED);
+            let unanswered = now + self.unanswered_limit.into();
+            self.unanswered = self.unanswered.map(|_| unanswered);
             if let Some(rewind) = &mut self.rewind {
                 rewind.at = now + rewind.wait;
             }
         }
+    }
+
+    /// What goes on when the call turns out to be of another dialect: the deadline, and the clocks of the user's wait.
+    pub(super) fn into_plain(self) -> (Option<Instant>, Patience) {
+        let (first_item, idle) = self
+            .patience
+            .as_ref()
+            .map_or((None, None), |patience| patience.limits());
+        (self.deadline, Patience::plain(first_item, idle))
     }
 
     /// A STATE is wanted within [`SOON`].

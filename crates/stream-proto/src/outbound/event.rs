@@ -7,6 +7,9 @@ pub enum PushError {
     /// No credit: say so with [`Outbound::wait_for_credit`](super::Outbound::wait_for_credit) and wait for [`OutboundEvent::Ready`].
     #[error("the caller has no room for more at the moment")]
     Blocked,
+    /// The dialect has no form for the item. It ends the stream.
+    #[error("the dialect of the caller cannot represent the item")]
+    NotRepresentable,
     /// The stream has ended.
     #[error("the stream has ended")]
     Ended,
@@ -32,6 +35,8 @@ pub enum CloseReason {
     Disconnected,
     /// Nothing was heard from the caller for three heartbeats, or nobody was subscribed to its subject for 5 s.
     Gone,
+    /// The server does not let this side's user publish to the caller.
+    NotPermitted,
     /// The caller says that this side broke the protocol.
     Protocol,
     /// The caller did not read for longer than the stall limit.

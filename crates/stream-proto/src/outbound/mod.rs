@@ -49,6 +49,8 @@ pub struct Outbound {
     limit: u64,
     confirmed: bool,
     mapped: bool,
+    /// Without it nothing comes from the caller, and nothing is kept (rule 66).
+    control: bool,
     /// What is left of a long item that outran the credit.
     rest: Bytes,
     /// The handler waits for credit.
@@ -95,6 +97,7 @@ impl Outbound {
             limit: open.limit.max(1),
             confirmed: false,
             mapped: config.mapped,
+            control: open.control,
             rest: Bytes::new(),
             waits: false,
             end: None,
@@ -106,11 +109,16 @@ impl Outbound {
             beat_first: false,
             forgotten: false,
             farewell_due: false,
-            timers: Timers::new(now, heartbeat, config, open.deadline),
+            timers: Timers::new(now, heartbeat, config, open),
             events: Events::default(),
             answer: Answer {
-                retention: config.retention.max(1),
+                retention: if open.control {
+                    config.retention.max(1)
+                } else {
+                    u64::MAX
+                },
                 heartbeat,
+                control: open.control,
             },
             rewound: None,
             stats: OutboundStats::default(),
@@ -206,7 +214,9 @@ impl Outbound {
             self.events.ready = true;
         } else if self.is_open() {
             self.waits = true;
-            self.timers.blocked(now);
+            if self.control {
+                self.timers.blocked(now);
+            }
         }
     }
 
@@ -256,7 +266,9 @@ impl Outbound {
             return;
         }
         self.timers.reconnected(now);
-        if self.is_end_sent() {
+        if !self.control {
+            // What was lost stays lost; the caller sees the gap.
+        } else if self.is_end_sent() {
             self.units.repeat_last();
         } else if self.units.sent() > 0 {
             self.beat_first = true;
@@ -392,7 +404,7 @@ impl Outbound {
     ///
     /// It is enough to look after each message: what is pushed beyond the credit follows a unit that must leave first.
     fn note_blocked(&mut self, now: Instant) {
-        if self.forgotten || self.sendable().is_some() {
+        if self.forgotten || !self.control || self.sendable().is_some() {
             return;
         }
         let waits = self.waits && self.is_open() && !self.is_ready();
@@ -402,7 +414,12 @@ impl Outbound {
         }
     }
 
+    /// Units are begun and sent below this position.
     fn effective_limit(&self) -> u64 {
+        if !self.control {
+            // There is no credit: what holds a sender up is its own connection.
+            return self.units.sent().saturating_add(self.retention);
+        }
         let limit = self.limit.min(self.units.acked().saturating_add(self.retention));
         if self.confirmed {
             limit
@@ -468,7 +485,7 @@ impl Outbound {
             // A repeated end too, while the caller may not know the control subject: no beat follows that would say it.
             (first && !fin && !repeated) || (fin && repeated && !first && !self.confirmed)
         } else {
-            !is_refusal && (!self.confirmed || (fin && repeated))
+            self.control && !is_refusal && (!self.confirmed || (fin && repeated))
         };
         self.timers.sent_unit(now, fin, control || self.mapped);
         if fin {
@@ -477,13 +494,32 @@ impl Outbound {
             self.announce_due = false;
             self.beat_first = false;
         }
+        let failure = self.end.as_ref().filter(|status| fin && !status.is_ok()).cloned();
+        if !self.control {
+            self.sent_once(fin);
+        }
         Some(Transmit {
             payload,
             header: first || !self.confirmed,
             metadata: first,
-            control,
-            failure: self.end.as_ref().filter(|status| fin && !status.is_ok()).cloned(),
+            control: control && self.control,
+            failure,
         })
+    }
+
+    /// A unit of a stream without control was handed out: it is not kept, and after the last one nothing is.
+    fn sent_once(&mut self, fin: bool) {
+        self.units.ack(self.units.sent());
+        if fin {
+            self.farewell_due = self.mapped;
+            self.forget();
+        } else {
+            self.refill();
+            if self.waits && self.is_ready() {
+                self.waits = false;
+                self.events.ready = true;
+            }
+        }
     }
 
     fn beat(&mut self, now: Instant) -> Transmit {

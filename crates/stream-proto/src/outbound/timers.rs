@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::config::OutboundConfig;
 use super::event::CloseReason;
+use crate::header::Open;
 use crate::liveness::{Judgement, Liveness};
 use crate::time::{Instant, earliest};
 
@@ -52,7 +53,9 @@ pub(super) struct Timers {
     stall_limit: Duration,
     /// Was unit 0 handed out?
     started: bool,
+    /// Nothing has to be announced, or there is nothing to announce.
     is_confirmed: bool,
+    keeps_alive: bool,
     first: Option<Instant>,
     unconfirmed: Option<Doubling>,
     blocked: Option<Doubling>,
@@ -88,9 +91,11 @@ pub(super) struct Due {
 }
 
 impl Timers {
-    pub(super) fn new(now: Instant, heartbeat: Duration, config: &OutboundConfig, deadline: Option<Duration>) -> Self {
+    pub(super) fn new(now: Instant, heartbeat: Duration, config: &OutboundConfig, open: &Open) -> Self {
         let mut liveness = Liveness::new(heartbeat, config.outage_limit);
-        liveness.watch(heartbeat, now);
+        if open.control {
+            liveness.watch(heartbeat, now);
+        }
         Self {
             liveness,
             end: None,
@@ -101,7 +106,8 @@ impl Timers {
             },
             stall_limit: config.stall_limit,
             started: false,
-            is_confirmed: false,
+            is_confirmed: !open.control,
+            keeps_alive: open.control,
             first: Some(now + FIRST),
             unconfirmed: None,
             blocked: None,
@@ -109,7 +115,7 @@ impl Timers {
             keep_alive: None,
             repeat_end: None,
             forget: None,
-            deadline: deadline.map(|deadline| now + deadline),
+            deadline: open.deadline.map(|deadline| now + deadline),
         }
     }
 
@@ -216,7 +222,7 @@ impl Timers {
             self.sent_end(now, is_first);
         } else if is_first {
             self.unconfirmed = (!self.is_confirmed).then(|| Doubling::start(now, UNCONFIRMED));
-            self.keep_alive = Some(now + self.keep_alive_interval);
+            self.keep_alive = self.keeps_alive.then(|| now + self.keep_alive_interval);
         } else if refreshes {
             self.sent_beat(now);
         }

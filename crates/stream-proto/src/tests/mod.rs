@@ -4,6 +4,7 @@ mod blocked;
 mod clocks;
 mod credit;
 mod ending;
+mod foreign;
 mod hostile;
 mod items;
 mod liveness;
@@ -11,6 +12,7 @@ mod model;
 mod opening;
 mod pair;
 mod properties;
+mod uncontrolled;
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -35,9 +37,7 @@ fn at(millis: u64) -> Instant {
 fn open() -> Open {
     Open {
         limit: 64 * KIB,
-        max_item: None,
-        heartbeat: None,
-        deadline: None,
+        ..Open::default()
     }
 }
 
@@ -264,6 +264,7 @@ fn answer(retention: u64) -> alloc::string::String {
     Answer {
         retention,
         heartbeat: H,
+        control: true,
     }
     .encode()
 }

@@ -250,12 +250,16 @@ proptest! {
         heartbeat in prop::option::of(0..=varint::MAX),
         deadline in prop::option::of(0..=varint::MAX),
         retention in 0..=varint::MAX,
+        control: bool,
+        probe: bool,
     ) {
         let open = Open {
             limit,
             max_item,
             heartbeat: heartbeat.map(Duration::from_millis),
             deadline: deadline.map(Duration::from_millis),
+            control,
+            probe,
         };
         prop_assert_eq!(Open::parse(&open.encode()), Ok(Offer::Supported(open)));
         prop_assert!(open.encode().len() <= crate::MAX_HEADER);
@@ -263,7 +267,7 @@ proptest! {
     }
 
     #[test]
-    fn headers_of_any_text_do_not_panic(text in "[0-9;,=wmhdr+ -]{0,40}|.{0,40}") {
+    fn headers_of_any_text_do_not_panic(text in "[0-9;,=wmhdrcp+ -]{0,40}|.{0,40}") {
         let text: String = text;
         let _ = (Open::parse(&text), Answer::parse(&text));
         let _ = crate::is_safe_reply(&text, &["_MINE"]);
