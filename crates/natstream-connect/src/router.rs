@@ -2,15 +2,21 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_nats::{Client, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::sleep;
 
 use crate::connection::Connection;
+use crate::denials::{Denials, INTERVAL};
+use crate::server_error::ServerErrorEvent;
 use crate::state::ConnectionState;
 use crate::token::{TOKEN_LEN, letters, token};
 
@@ -23,6 +29,12 @@ pub trait Route: Send + Sync + 'static {
 
     /// The connection is down, or back. It must not block.
     fn connection_changed(self: Arc<Self>, is_up: bool);
+
+    /// nats-server has refused something; it may concern other routes. It must not block.
+    ///
+    /// nats-server names subjects, and async-nats may drop its words under load. A foreign client without
+    /// [`observe`](crate::observe) hears nothing.
+    fn denied(self: Arc<Self>, denied: &Denials);
 
     /// Nothing more will ever be delivered: the connection is closed, or its runtime has ended. The route is removed already.
     fn ended(self: Arc<Self>);
@@ -59,6 +71,8 @@ type Key = [u8; TOKEN_LEN];
 struct Shared {
     /// `<inbox prefix>.<random name>.`, the dot included.
     prefix: Arc<str>,
+    /// nats-server does not let this user subscribe.
+    is_denied: AtomicBool,
     /// `None` once the router has ended.
     routes: Mutex<Option<HashMap<Key, Arc<dyn Route>>>>,
 }
@@ -76,13 +90,23 @@ impl Router {
         unrouted: Arc<dyn Unrouted>,
     ) -> Result<Self, async_nats::SubscribeError> {
         let prefix: Arc<str> = format!("{inbox_prefix}.{}.", token()).into();
+        // First, so that the answer to the subscription is heard.
+        let errors = connection.server_errors();
         let subscriber = client.subscribe(format!("{prefix}>")).await?;
         let shared = Arc::new(Shared {
             prefix: prefix.clone(),
+            is_denied: AtomicBool::new(false),
             routes: Mutex::new(Some(HashMap::new())),
         });
         let (alive, gone) = oneshot::channel();
-        runtime.spawn(run(Running(shared.clone()), subscriber, connection, unrouted, gone));
+        runtime.spawn(run(
+            Running(shared.clone()),
+            subscriber,
+            connection,
+            errors,
+            unrouted,
+            gone,
+        ));
         Ok(Self {
             shared,
             alive: Arc::new(Alive { prefix, _gone: alive }),
@@ -93,18 +117,29 @@ impl Router {
     #[must_use = "dropping it removes the route"]
     pub fn add(&self, route: Arc<dyn Route>) -> RouteGuard {
         let key = letters();
-        let late = match &mut *self.shared.routes.lock() {
+        let mut routes = self.shared.routes.lock();
+        let denied = self.is_denied().then(|| route.clone());
+        let late = match &mut *routes {
             Some(routes) => routes.insert(key, route),
             None => Some(route),
         };
+        drop(routes);
         if let Some(route) = late {
             route.ended();
+        } else if let Some(route) = denied {
+            route.denied(&Denials::inbox_only());
         }
         RouteGuard {
             shared: Arc::downgrade(&self.shared),
             alive: self.alive.clone(),
             key,
         }
+    }
+
+    /// Did nats-server refuse the subscription, as far as is known? Nothing arrives then.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.shared.is_denied.load(Ordering::Acquire)
     }
 
     /// Number of routes: for leak checks.
@@ -152,11 +187,15 @@ async fn run(
     mut subscriber: Subscriber,
     // Kept, so that the routes hear of reconnects though all other handles of the connection are gone.
     connection: Connection,
+    mut errors: broadcast::Receiver<ServerErrorEvent>,
     unrouted: Arc<dyn Unrouted>,
     mut gone: oneshot::Receiver<()>,
 ) {
     let mut state = connection.state();
     let mut seen = *state.borrow_and_update();
+    let wildcard = format!("{}>", running.0.prefix);
+    let mut denied = Denials::default();
+    let mut pause = pin!(sleep(Duration::ZERO));
     loop {
         let message = tokio::select! {
             biased;
@@ -165,6 +204,18 @@ async fn run(
                 let now = *state.borrow_and_update();
                 running.0.connection_changed(seen, now);
                 seen = now;
+                continue;
+            }
+            // Each message may be refused, thousands in a second: then they are told together.
+            event = errors.recv(), if denied.is_empty() => {
+                if let Ok(event) = event {
+                    denied.gather(event, &mut errors, &wildcard);
+                }
+                continue;
+            }
+            () = &mut pause, if !denied.is_empty() => {
+                running.0.denied(&std::mem::take(&mut denied));
+                pause.set(sleep(INTERVAL));
                 continue;
             }
             message = subscriber.next() => message,
@@ -185,6 +236,10 @@ impl Shared {
         if !went_down && !came_up {
             return;
         }
+        if came_up {
+            // Another server, or the same with other permissions: it says so again.
+            self.is_denied.store(false, Ordering::Release);
+        }
         let routes: Vec<_> = self.routes.lock().iter().flat_map(HashMap::values).cloned().collect();
         for route in routes {
             if went_down {
@@ -193,6 +248,15 @@ impl Shared {
             if came_up {
                 route.connection_changed(true);
             }
+        }
+    }
+
+    /// Tells every route what was refused.
+    fn denied(&self, denied: &Denials) {
+        self.is_denied.fetch_or(denied.inbox(), Ordering::AcqRel);
+        let routes: Vec<_> = self.routes.lock().iter().flat_map(HashMap::values).cloned().collect();
+        for route in routes {
+            route.denied(denied);
         }
     }
 

@@ -43,14 +43,14 @@ pub use natstream_connect::{
 };
 #[cfg(feature = "client")]
 pub use stream_client::{
-    Clock, Guarantee, NextRequest, Pool, PoolBuilder, PoolStats, RequestBuilder, RequestError, RequestErrorKind,
-    Responses, RetryBudget, RetryPolicy,
+    Clock, Denied, Dialect, Guarantee, NextRequest, Pool, PoolBuilder, PoolStats, RequestBuilder, RequestError,
+    RequestErrorKind, Responses, RetryBudget, RetryPolicy,
 };
 pub use stream_proto::{self as proto, CloseReason, Code, LostCause, Status, Termination};
 #[cfg(feature = "server")]
 pub use stream_server::{
-    Drained, Endpoint, EndpointBuilder, EndpointStats, Handler, HandlerError, Request, ResponseSender, SendError,
-    SendErrorKind, ServeError, ServeErrorKind, Server, ServerBuilder, ServerStats,
+    Drained, Endpoint, EndpointBuilder, EndpointStats, ForeignDialect, Handler, HandlerError, Request, ResponseSender,
+    SendError, SendErrorKind, ServeError, ServeErrorKind, Server, ServerBuilder, ServerStats,
 };
 
 pub use natstream_connect as connect;

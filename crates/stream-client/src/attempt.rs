@@ -10,8 +10,11 @@ use natstream_connect::{ConnectionStatus, Router, TrySendError, check_publish_su
 use stream_proto::{HEADER, Inbound, InboundConfig, Instant};
 use tokio::time::{Instant as Moment, timeout_at};
 
-use crate::call::Call;
+use crate::call::{Asked, Call};
+use crate::dialect::Dialect;
 use crate::error::{Clock, RequestError};
+use crate::machine::Machine;
+use crate::offline::{self, CONNECT_ID};
 use crate::pool::Pool;
 
 /// For this long after the own reconnect, a 503 may only mean that the responder is still on its way back (rule 26).
@@ -36,6 +39,9 @@ pub(crate) struct Request {
     pub(crate) deadline: Option<Moment>,
     /// Time for each attempt.
     pub(crate) attempt_limit: Option<Duration>,
+    pub(crate) dialect: Dialect,
+    /// What this side calls itself.
+    pub(crate) client: Option<String>,
 }
 
 /// An attempt on its way. Dropping it cancels the attempt, if it has not ended.
@@ -87,7 +93,7 @@ impl Request {
         let late = || RequestError::timeout(&self.subject, clock);
         let router = async {
             self.connected().await?;
-            self.pool.inner.router(&self.subject).await
+            self.router().await
         };
         let router = timeout_at(give_up, router).await.map_err(|_| late())??;
         loop {
@@ -101,12 +107,22 @@ impl Request {
             })
             .await
             .map_err(|_| late())??;
-            if let Some(attempt) = self.try_send(router)? {
+            if let Some(attempt) = self.try_send(&router)? {
                 return Ok(attempt);
             }
             // Others took the room, or the connection has just gone.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Where the answer arrives. A call that may be of another dialect has a subscription of its own: its end is the only
+    /// sign to such a responder, and to nats-server, that nobody reads any more (docs/decisions/007).
+    async fn router(&self) -> Result<Router, RequestError> {
+        if self.dialect == Dialect::Native {
+            return self.pool.inner.router(&self.subject).await.cloned();
+        }
+        let router = self.pool.connection().router(self.pool.inner.strays()).await;
+        router.map_err(|error| RequestError::connection(&self.subject, error))
     }
 
     /// Hands the request over, if that is possible now.
@@ -116,12 +132,28 @@ impl Request {
         let mut config = self.config.clone();
         let total = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
         config.deadline = [total, self.attempt_limit].into_iter().flatten().min();
-        let inbound = Inbound::new(config, Instant::from_nanos(host.driver.nanos(now)));
+        let at = Instant::from_nanos(host.driver.nanos(now));
         let mut headers = self.headers.clone();
-        headers.insert(HEADER, inbound.open().encode().as_str());
+        let machine = match self.dialect.plain().filter(|_| !self.dialect.asks_natively()) {
+            Some(dialect) => Machine::plain(dialect, &config, at),
+            None => {
+                config.plain = self.dialect.plain();
+                let inbound = Inbound::new(config, at);
+                headers.insert(HEADER, inbound.open().encode().as_str());
+                Machine::Native(inbound)
+            }
+        };
+        if let Some(name) = &self.client {
+            headers.insert(CONNECT_ID, name.as_str());
+        }
         self.check_size(&headers)?;
         let reconnected = self.pool.connection().reconnected_at();
-        let call = Call::new(host.clone(), inbound);
+        let asked = Asked {
+            subject: self.subject.as_str().into(),
+            dialect: self.dialect,
+        };
+        let client = self.client.as_deref().map(|name| host.client(name));
+        let call = Call::new(host.clone(), machine, asked, client);
         if !host.began(&call) {
             return Err(RequestError::closed(&self.subject, "the pool is closed"));
         }
@@ -130,7 +162,7 @@ impl Request {
         let open = OutboundMessage {
             subject: self.subject.as_str().into(),
             reply: Some(route.subject()),
-            headers: Some(headers),
+            headers: (!headers.is_empty()).then_some(headers),
             payload: self.payload.clone(),
         };
         call.set_route(route);
@@ -150,6 +182,16 @@ impl Request {
         if let Some(name) = &self.bad_header {
             let text = format!("the header `{}` cannot be sent", name.escape_debug());
             return Err(RequestError::invalid_text(&self.subject, text));
+        }
+        let invalid = |text: &str| Err(RequestError::invalid_text(&self.subject, text.to_owned()));
+        if !self.config.control && self.dialect != Dialect::Native {
+            return invalid("only a native call can be one without control");
+        }
+        if !self.config.control && self.deadline.is_none() && self.attempt_limit.is_none() {
+            return invalid("a call without control needs a deadline");
+        }
+        if self.client.as_deref().is_some_and(|name| !offline::is_name(name)) {
+            return invalid("the name of the client must be 1 to 256 printable ASCII characters");
         }
         Ok(())
     }

@@ -7,13 +7,17 @@ use std::task::{Context, Poll, Waker};
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
-use natstream_connect::{DeadlineSlot, Driven, Route, RouteGuard};
+use natstream_connect::{DeadlineSlot, Denials, Driven, Route, RouteGuard};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
-    ControlUse, HEADER, Inbound, InboundEvent, InboundStats, Instant, Items, Message, ServiceError, Termination,
+    ControlUse, Denied, HEADER, InboundEvent, InboundStats, Instant, Items, Message, ServiceError, Termination,
 };
 
+use crate::dialect::Dialect;
 use crate::host::Host;
+use crate::machine::Machine;
+use crate::offline::Client;
+use crate::responses::Guarantee;
 
 /// Payloads below this size are copied: cut out of async-nats's read buffer, each would keep 64 KiB alive.
 const COPY_BELOW: usize = 4096;
@@ -21,11 +25,12 @@ const COPY_BELOW: usize = 4096;
 /// One call, and its attempt at this moment. The router delivers into it, the driver wakes it, the user's [`Responses`](crate::Responses) reads it.
 pub(crate) struct Call {
     host: Arc<Host>,
+    asked: Asked,
     state: Mutex<State>,
 }
 
 struct State {
-    inbound: Inbound,
+    inbound: Machine,
     /// Own reply subject; `None` when nothing more can arrive.
     route: Option<RouteGuard>,
     /// Where to send to.
@@ -40,7 +45,16 @@ struct State {
     waker: Option<Waker>,
     deadline: DeadlineSlot,
     waits_to_send: bool,
+    /// What this side calls itself, until the end.
+    client: Option<Arc<Client>>,
     reconnects: u32,
+}
+
+/// What was asked, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) subject: Arc<str>,
+    pub(crate) dialect: Dialect,
 }
 
 /// What the user sees next.
@@ -69,9 +83,10 @@ impl State {
 
 impl Call {
     /// A call whose machine was made just now. It becomes reachable with [`set_route`](Self::set_route).
-    pub(crate) fn new(host: Arc<Host>, inbound: Inbound) -> Arc<Self> {
+    pub(crate) fn new(host: Arc<Host>, inbound: Machine, asked: Asked, client: Option<Arc<Client>>) -> Arc<Self> {
         Arc::new(Self {
             host,
+            asked,
             state: Mutex::new(State {
                 inbound,
                 route: None,
@@ -81,6 +96,7 @@ impl Call {
                 waker: None,
                 deadline: DeadlineSlot::default(),
                 waits_to_send: false,
+                client,
                 reconnects: 0,
             }),
         })
@@ -91,6 +107,11 @@ impl Call {
         let mut state = self.state.lock();
         state.route = Some(route);
         self.settle(state);
+    }
+
+    /// What was asked.
+    pub(crate) fn subject(&self) -> Arc<str> {
+        self.asked.subject.clone()
     }
 
     pub(crate) fn reconnects(&self) -> u32 {
@@ -131,9 +152,19 @@ impl Call {
     pub(crate) fn cancel(self: &Arc<Self>) {
         let mut state = self.state.lock();
         let stale = state.waker.take();
+        // It is gone if the call has ended by itself.
+        let is_plain = state.inbound.guarantee() == Guarantee::Plain;
+        let left = state.client.take().filter(|_| is_plain);
         state.inbound.cancel();
         self.settle(state);
         drop(stale);
+        if let Some(client) = left {
+            client.leave(&self.host);
+        }
+    }
+
+    pub(crate) fn guarantee(&self) -> Guarantee {
+        self.state.lock().inbound.guarantee()
     }
 
     pub(crate) fn metadata(&self) -> Option<HeaderMap> {
@@ -155,6 +186,7 @@ impl Call {
                 // What still arrives is nobody's from here on; the router's owner answers it (rule 9).
                 InboundEvent::Terminated => {
                     ended = state.route.take();
+                    state.client = None;
                     self.host.ended(self, &state.inbound.stats());
                 }
                 _ => {}
@@ -229,11 +261,13 @@ impl Route for Call {
             payload: compact(message.payload),
         };
         let mut state = self.state.lock();
-        let had_unit = state.inbound.has_unit();
-        let outcome = state.inbound.handle(now, &input);
-        if !had_unit && state.inbound.has_unit() {
-            // Unit 0 carries the responder's own headers. Our header alone is nothing that a user asks for.
-            state.metadata = message.headers.filter(|headers| headers.len() > 1).map(Box::new);
+        let had_begun = state.inbound.has_begun();
+        let outcome = state.inbound.handle(now, &input, self.asked.dialect.plain());
+        if !had_begun && state.inbound.has_begun() {
+            // The first message carries the responder's own headers. Our header alone is nothing that a user asks for.
+            let ours = usize::from(input.header.is_some());
+            let headers = message.headers.filter(|headers| headers.len() > ours);
+            state.metadata = headers.map(Box::new);
         }
         let oldest = match (outcome, reply) {
             (ControlUse::Use, Some(reply)) => {
@@ -252,6 +286,20 @@ impl Route for Call {
         if let Some(oldest) = oldest {
             // Skipped when the connection is busy; nothing worse follows than an entry in nats-server.
             let _ = self.host.driver.try_send(bare_empty(oldest.as_ref().into()));
+        }
+        self.settle(state);
+    }
+
+    fn denied(self: Arc<Self>, denied: &Denials) {
+        let mut state = self.state.lock();
+        if denied.inbox() {
+            state.inbound.handle_denied(Denied::Inbox);
+        }
+        if denied.publish(&self.asked.subject) && !state.inbound.is_answered() {
+            state.inbound.handle_denied(Denied::Request);
+        }
+        if state.control.as_ref().is_some_and(|control| denied.publish(control)) {
+            state.inbound.handle_denied(Denied::Control);
         }
         self.settle(state);
     }
@@ -293,9 +341,12 @@ impl fmt::Debug for Call {
 
 /// The two headers in which services say that they failed.
 fn service_error(headers: &HeaderMap) -> Option<ServiceError<'_>> {
+    let (code, text) = (headers.get(ServiceError::CODE), headers.get(ServiceError::TEXT));
+    // Either of them says so.
+    code.or(text)?;
     Some(ServiceError {
-        code: headers.get(ServiceError::CODE)?.as_str(),
-        text: headers.get(ServiceError::TEXT).map_or("", HeaderValue::as_str),
+        code: code.map_or("", HeaderValue::as_str),
+        text: text.map_or("", HeaderValue::as_str),
     })
 }
 

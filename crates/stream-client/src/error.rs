@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use stream_proto::{LostCause, ProtocolError, Status, Termination};
+use stream_proto::{Denied, LostCause, ProtocolError, Status, Termination};
 
 /// Why a call did not succeed.
 ///
@@ -27,6 +27,7 @@ enum Detail {
     Status(Status),
     Clock(Clock),
     Cause(LostCause),
+    Denied(Denied),
     Protocol(ProtocolError),
     Text(String),
     Source(Box<dyn Error + Send + Sync>),
@@ -46,6 +47,8 @@ pub enum RequestErrorKind {
     InvalidRequest,
     /// The stream broke; the items before the break were delivered.
     Lost,
+    /// nats-server does not let this user do what the call needs; [`RequestError::denied`] says what.
+    NotPermitted,
     /// Nobody serves the subject. The request was certainly not processed.
     NoResponders,
     /// The responder broke the protocol, or does not speak it.
@@ -124,6 +127,7 @@ impl RequestError {
             Termination::Refused(status) => (RequestErrorKind::Refused, Detail::Status(status.clone())),
             Termination::Lost { cause, .. } => (RequestErrorKind::Lost, Detail::Cause(*cause)),
             Termination::NoResponders => (RequestErrorKind::NoResponders, Detail::None),
+            Termination::NotPermitted(denied) => (RequestErrorKind::NotPermitted, Detail::Denied(*denied)),
             Termination::Protocol(error) => (RequestErrorKind::Protocol, Detail::Protocol(*error)),
             Termination::TimedOut(clock) => (RequestErrorKind::Timeout, Detail::Clock((*clock).into())),
             Termination::Unanswered => (RequestErrorKind::Unanswered, Detail::None),
@@ -167,6 +171,15 @@ impl RequestError {
     pub fn lost_cause(&self) -> Option<LostCause> {
         match self.inner.detail {
             Detail::Cause(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// What this user may not do, for `NotPermitted`.
+    #[must_use]
+    pub fn denied(&self) -> Option<Denied> {
+        match self.inner.detail {
+            Detail::Denied(denied) => Some(denied),
             _ => None,
         }
     }
@@ -217,7 +230,26 @@ impl RequestError {
             RequestErrorKind::Unanswered => {
                 Some("the handler may have run; repeat the call only if running it twice does no harm")
             }
-            RequestErrorKind::Protocol => Some("the responder may not be a natstream server"),
+            RequestErrorKind::Protocol => Some("the responder may not be a natstream server: another dialect may read it"),
+            RequestErrorKind::Lost if self.lost_cause() == Some(LostCause::SingleResponse) => Some(
+                "add `response_type: stream` to the export of the service, in the account that serves it: \
+                 exports: [{service: \"...\", response_type: stream}]",
+            ),
+            RequestErrorKind::Lost if self.lost_cause() == Some(LostCause::Overflow) => {
+                Some("this dialect has no flow control: read faster, or allow more to wait")
+            }
+            RequestErrorKind::NotPermitted => self.denied().and_then(|denied| match denied {
+                Denied::Control => Some(
+                    "let this user publish to the control subjects of responders: publish: [\"_INBOX.>\", \"_R_.>\"], or \
+                     allow_responses: {max: -1, expires: \"24h\"}",
+                ),
+                Denied::Inbox => Some(
+                    "let this user subscribe to its inbox: subscribe: [\"_INBOX.>\"], or give the connection an inbox \
+                     prefix that it may subscribe to",
+                ),
+                Denied::Request => Some("add the subject to what this user may publish to"),
+                _ => None,
+            }),
             _ => None,
         }
     }
@@ -238,6 +270,7 @@ impl fmt::Display for RequestError {
             RequestErrorKind::InvalidRequest => write!(f, "the request to `{subject}` is not valid")?,
             RequestErrorKind::Lost => write!(f, "the answer of `{subject}` was lost after {items} items")?,
             RequestErrorKind::NoResponders => write!(f, "nobody serves `{subject}`")?,
+            RequestErrorKind::NotPermitted => write!(f, "the call to `{subject}` is not permitted")?,
             RequestErrorKind::Protocol => write!(f, "the answer of `{subject}` breaks the protocol")?,
             RequestErrorKind::Refused => write!(f, "`{subject}` refused the call")?,
             RequestErrorKind::Timeout => write!(f, "the call to `{subject}` timed out")?,
@@ -250,9 +283,20 @@ impl fmt::Display for RequestError {
             Detail::Cause(cause) => f.write_str(match cause {
                 LostCause::Disconnected => ": the connection was closed, or down for too long",
                 LostCause::Forgotten => ": the responder does not know the stream any more",
+                LostCause::Gap => ": something is missing, and cannot be asked for without control",
+                LostCause::Overflow => ": it was not read fast enough, and there is no flow control",
+                LostCause::SingleResponse => {
+                    ": nothing came after the first message; the export may allow for one response only"
+                }
                 LostCause::Gone => ": nobody has been subscribed to the responder's subject for 5 s",
                 LostCause::MappingEnded => ": the mapping between the accounts has ended",
                 LostCause::Silent => ": nothing was heard from the responder for three heartbeats",
+                _ => "",
+            }),
+            Detail::Denied(denied) => f.write_str(match denied {
+                Denied::Control => ": this user may not publish to the responder's control subject",
+                Denied::Inbox => ": this user may not subscribe to the subjects that answers arrive at",
+                Denied::Request => ": this user may not publish to it",
                 _ => "",
             }),
             Detail::Text(text) => write!(f, ": {text}"),

@@ -11,6 +11,7 @@ use stream_proto::{Budget, CloseCode, Frame, InboundStats, Instant};
 use tokio::sync::Notify;
 
 use crate::call::{Call, bare_empty};
+use crate::offline::Client;
 use crate::retry_budget::RetryBudget;
 
 /// What the windows of all streams of one connection may add up to, beside the 8 KiB that each has always (rule 34).
@@ -76,6 +77,8 @@ pub(crate) struct Host {
     pub(crate) retries: RetryBudget,
     stats: Mutex<PoolStats>,
     running: Mutex<Running>,
+    /// Those that have a name of their own.
+    clients: Mutex<HashMap<String, Weak<Client>>>,
     idle: Notify,
 }
 
@@ -102,6 +105,7 @@ impl Host {
             retries,
             stats: Mutex::default(),
             running: Mutex::default(),
+            clients: Mutex::default(),
             idle: Notify::new(),
         }
     }
@@ -131,6 +135,18 @@ impl Host {
             running.calls.insert(Arc::as_ptr(call).addr(), Arc::downgrade(call));
         }
         !running.is_closed
+    }
+
+    /// The client of this name, which its running calls share.
+    pub(crate) fn client(&self, name: &str) -> Arc<Client> {
+        let mut clients = self.clients.lock();
+        clients.retain(|_, client| client.strong_count() > 0);
+        if let Some(client) = clients.get(name).and_then(Weak::upgrade) {
+            return client;
+        }
+        let client = Arc::new(Client::new(name));
+        clients.insert(name.to_owned(), Arc::downgrade(&client));
+        client
     }
 
     /// Was the pool drained?

@@ -27,8 +27,11 @@
 
 mod attempt;
 mod call;
+mod dialect;
 mod error;
 mod host;
+mod machine;
+mod offline;
 mod pool;
 mod recovery;
 mod request;
@@ -36,6 +39,7 @@ mod responses;
 mod retry;
 mod retry_budget;
 
+pub use dialect::{Dialect, DialectError};
 pub use error::{Clock, RequestError, RequestErrorKind};
 pub use host::PoolStats;
 pub use pool::{Pool, PoolBuilder};
@@ -44,4 +48,4 @@ pub use request::RequestBuilder;
 pub use responses::{Guarantee, Responses};
 pub use retry::RetryPolicy;
 pub use retry_budget::RetryBudget;
-pub use stream_proto::{Code, LostCause, Status, Termination};
+pub use stream_proto::{Code, Denied, LostCause, Status, Termination};

@@ -150,16 +150,18 @@ impl Pool {
 impl Inner {
     /// The reply subjects; subscribed when the first request is made.
     pub(crate) async fn router(&self, subject: &str) -> Result<&Router, RequestError> {
-        let subscribe = async || {
-            let strays = Strays {
-                host: self.host.clone(),
-            };
-            self.host.connection.router(Arc::new(strays)).await
-        };
+        let subscribe = async || self.host.connection.router(self.strays()).await;
         self.router
             .get_or_try_init(subscribe)
             .await
             .map_err(|error| RequestError::connection(subject, error))
+    }
+
+    /// What takes the messages for calls that are over.
+    pub(crate) fn strays(&self) -> Arc<dyn Unrouted> {
+        Arc::new(Strays {
+            host: self.host.clone(),
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use stream_proto::InboundConfig;
 
 use crate::attempt::Request;
+use crate::dialect::Dialect;
 use crate::error::RequestError;
 use crate::host::ASSEMBLY;
 use crate::pool::Pool;
@@ -29,8 +30,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// | [`heartbeat`](Self::heartbeat) | 5 s |
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s |
 /// | [`outage_limit`](Self::outage_limit) | 30 s |
+/// | [`dialect`](Self::dialect) | native |
+/// | [`max_buffered`](Self::max_buffered), where there is no flow control | 16 MiB |
 /// | [`retry`](Self::retry), [`resume`](Self::resume) | a call is made once |
-/// | [`first_item_timeout`](Self::first_item_timeout), [`idle_timeout`](Self::idle_timeout), [`deadline`](Self::deadline) | none |
+/// | [`first_item_timeout`](Self::first_item_timeout), [`idle_timeout`](Self::idle_timeout), [`deadline`](Self::deadline) | none; 30 s without an item in the plain dialects |
 ///
 /// Awaiting it checks the request, waits for the connection, and hands the request over. It does not wait for an answer:
 /// what comes of it is the [`Responses`]' to say.
@@ -61,6 +64,8 @@ impl RequestBuilder {
                 config,
                 deadline: None,
                 attempt_limit: None,
+                dialect: Dialect::Native,
+                client: None,
             },
             deadline: None,
             retry: None,
@@ -74,6 +79,48 @@ impl RequestBuilder {
     /// [`InvalidRequest`](crate::RequestErrorKind::InvalidRequest).
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.request.add_header(name.as_ref(), value.as_ref());
+        self
+    }
+
+    /// How the call is made, and what its answer is read as. Default: [`Native`](Dialect::Native).
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.request.dialect = dialect;
+        self
+    }
+
+    /// What this side calls itself towards responders of the text dialect, in the header `Connect-ID`.
+    ///
+    /// When a call in a plain dialect is cancelled, and no other call of this pool with this name runs, the name is published
+    /// on `client.offline`: the responder stops then. It stops all calls of this name, those of other processes too.
+    pub fn connect_id(mut self, name: impl Into<String>) -> Self {
+        self.request.client = Some(name.into());
+        self
+    }
+
+    /// For a user that may not publish to the control subjects of responders, where the endpoint allows for it.
+    ///
+    /// There is no flow control then, nothing is sent again, and the responder hears of nothing: not that the call was
+    /// cancelled either. What is lost is noticed, and ends the call ([`Guarantee::Detected`](crate::Guarantee::Detected)). It
+    /// needs a [`deadline`](Self::deadline), which is all that stops the handler.
+    pub fn without_control(mut self) -> Self {
+        self.request.config.control = false;
+        self
+    }
+
+    /// Asks the responder itself for three items, each in a message of its own, without running its handler.
+    ///
+    /// It shows that answers of more than one message arrive. A responder that is not a natstream server takes it for an
+    /// ordinary request.
+    pub fn probe(mut self) -> Self {
+        self.request.config.probe = true;
+        self
+    }
+
+    /// Bytes that may wait for the reader where there is no flow control: in the plain dialects, and
+    /// [without control](Self::without_control). What exceeds it loses the call. Default 16 MiB; an item counts 256 more than
+    /// it has.
+    pub fn max_buffered(mut self, bytes: usize) -> Self {
+        self.request.config.max_buffered = bytes as u64;
         self
     }
 
@@ -186,7 +233,7 @@ impl RequestBuilder {
         request.attempt_limit = retry.as_ref().and_then(RetryPolicy::attempt_limit);
         request.pool.inner.host.retries.deposit(now);
         let attempt = request.send().await?;
-        let subject = request.subject.as_str().into();
+        let subject = attempt.call.subject();
         let recovery = Recovery::new(request, retry, resume, attempt.is_in_grace);
         Ok(Responses::new(attempt, subject, recovery))
     }

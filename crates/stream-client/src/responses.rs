@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_nats::HeaderMap;
@@ -39,7 +40,7 @@ pub enum Guarantee {
 #[must_use = "dropping `Responses` cancels the call"]
 pub struct Responses {
     attempt: Attempt,
-    subject: Box<str>,
+    subject: Arc<str>,
     items: Items,
     received: u64,
     termination: Option<Box<Termination>>,
@@ -53,7 +54,7 @@ pub struct Responses {
 }
 
 impl Responses {
-    pub(crate) fn new(attempt: Attempt, subject: Box<str>, recovery: Option<Box<Recovery>>) -> Self {
+    pub(crate) fn new(attempt: Attempt, subject: Arc<str>, recovery: Option<Box<Recovery>>) -> Self {
         Self {
             attempt,
             subject,
@@ -170,10 +171,11 @@ impl Responses {
         }
     }
 
-    /// What a successful end of this stream proves.
+    /// What a successful end of this stream proves. With [`AutoText`](crate::Dialect::AutoText) and
+    /// [`AutoSentinel`](crate::Dialect::AutoSentinel) it is the least until the responder has shown itself.
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
-        Guarantee::Complete
+        self.attempt.call.guarantee()
     }
 
     /// Which attempt this is; 1 is the first.

@@ -165,7 +165,10 @@ impl Ended<'_> {
     fn is_final(&self) -> bool {
         let is_final = matches!(
             self.termination,
-            Termination::Cancelled | Termination::Ended { .. } | Termination::Protocol(_)
+            Termination::Cancelled
+                | Termination::Ended { .. }
+                | Termination::NotPermitted(_)
+                | Termination::Protocol(_)
         );
         is_final || self.is_out_of_time
     }

@@ -7,12 +7,15 @@ use std::task::{Context, Poll, Waker};
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
-use stream_proto::{Code, Frame, HEADER, Offer, Open, Status};
+use stream_proto::{Code, Frame, HEADER, Instant, Offer, Open, OutboundConfig, PlainDialect, Status};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::coop;
 
-use crate::endpoint::{EndpointShared, max_unit};
+use crate::endpoint::{EndpointShared, ForeignDialect, max_message, max_unit};
 use crate::limit::Entry;
+use crate::machine::Machine;
+use crate::offline::{self, CONNECT_ID};
+use crate::probe;
 use crate::request::Request;
 use crate::run::{HandlerFuture, Run};
 use crate::sender::ResponseSender;
@@ -101,7 +104,7 @@ impl EndpointShared {
         let reply = Subject::from(reply.as_str());
         let Some(header) = message.headers.as_ref().and_then(|headers| headers.get(HEADER)) else {
             count(&self.counters.foreign);
-            return self.refuse_foreign(reply);
+            return self.accept_foreign(message, reply, handler);
         };
         let admitted = match Open::parse(header.as_str()) {
             Ok(Offer::Supported(open)) => self.admit(&open).map(|admission| (open, admission)),
@@ -115,8 +118,30 @@ impl EndpointShared {
             }
         };
         match admitted {
-            Ok((open, admission)) => self.begin(message, reply, &open, admission, handler),
+            Ok((open, admission)) => {
+                let driver = self.server.connection.driver();
+                let deadline = open.deadline.and_then(|deadline| driver.now().checked_add(deadline));
+                let now = Instant::from_nanos(driver.nanos(driver.now()));
+                let machine = Machine::native(&open, &self.config_for(&reply), now);
+                let handler = if open.probe { &probe::HANDLER } else { handler };
+                self.begin(message, reply, machine, deadline, admission, handler);
+            }
             Err(status) => self.refuse(reply, status),
+        }
+    }
+
+    /// Takes a request of a program that does not speak the native dialect (rule 64).
+    fn accept_foreign(self: &Arc<Self>, message: Message, reply: Subject, handler: &ErasedHandler) {
+        let Some(dialect) = self.dialects.foreign.plain() else {
+            return self.refuse_foreign(reply);
+        };
+        match self.admit_any() {
+            Ok(admission) => {
+                let max = max_message(self.server.connection.max_payload());
+                let machine = Machine::plain(dialect, &self.config_for(&reply), max);
+                self.begin(message, reply, machine, None, admission, handler);
+            }
+            Err(status) => self.refuse_plain(reply, dialect, status),
         }
     }
 
@@ -127,6 +152,20 @@ impl EndpointShared {
                 "the deadline passed before the call",
             ));
         }
+        if !open.control && !self.dialects.uncontrolled {
+            let text = "this endpoint does not answer callers that may not publish to control subjects";
+            return Err(Status::new(Code::PermissionDenied, text));
+        }
+        if !open.control && open.deadline.is_none() {
+            return Err(Status::new(
+                Code::InvalidArgument,
+                "a call without control needs a deadline",
+            ));
+        }
+        self.admit_any()
+    }
+
+    fn admit_any(&self) -> Result<Admission, Status> {
         if self.server.is_shut_down() {
             return Err(shut_down());
         }
@@ -154,17 +193,16 @@ impl EndpointShared {
         self: &Arc<Self>,
         message: Message,
         reply: Subject,
-        open: &Open,
+        machine: Machine,
+        deadline: Option<tokio::time::Instant>,
         admission: Admission,
         handler: &ErasedHandler,
     ) {
         let driver = self.server.connection.driver().clone();
-        let deadline = open.deadline.and_then(|deadline| driver.now().checked_add(deadline));
-        let mut config = self.config.clone();
-        config.mapped = stream_proto::is_mapped(&reply);
-        config.max_unit = max_unit(self.server.connection.max_payload());
-        let stream = StreamShared::open(driver, self.clone(), reply, open, &config);
+        let client = self.client_of(&message);
+        let stream = StreamShared::new(driver, self.clone(), reply, machine, client);
         self.server.call_began(&stream);
+        self.server.callers.came(&stream);
         stream.set_control(self.router.add(stream.clone()));
         if self.server.is_shut_down() {
             // Since it was admitted: whoever shut down may not have seen it.
@@ -187,6 +225,24 @@ impl EndpointShared {
                 }
             },
         }
+    }
+
+    /// The endpoint's settings for a stream that is sent to `reply`.
+    fn config_for(&self, reply: &Subject) -> OutboundConfig {
+        let mut config = self.config.clone();
+        config.mapped = stream_proto::is_mapped(reply);
+        config.max_unit = max_unit(self.server.connection.max_payload());
+        config
+    }
+
+    /// What the client calls itself, where that counts: in the text dialect.
+    fn client_of(&self, message: &Message) -> Option<Box<str>> {
+        let headers = message.headers.as_ref()?;
+        let is_heard = self.dialects.foreign == ForeignDialect::Text && self.dialects.client_offline;
+        let name = headers
+            .get(CONNECT_ID)
+            .filter(|_| is_heard && headers.get(HEADER).is_none())?;
+        offline::name(name.as_str())
     }
 
     /// Stands in line at once, before the next request is looked at: tasks begin in any order. The permits, if it is the
@@ -218,6 +274,30 @@ impl EndpointShared {
         insert_failure(&mut headers, &status);
         let payload = Frame::refusal(natstream_connect::random_u32(), status).encode();
         self.send_refusal(reply, headers, payload);
+    }
+
+    /// Says no in a dialect that has no more than an error for it.
+    fn refuse_plain(&self, subject: Subject, dialect: PlainDialect, status: Status) {
+        count(&self.counters.refused);
+        let mut machine = Machine::plain(dialect, &self.config_for(&subject), 0);
+        machine.finish(status);
+        let driver = self.server.connection.driver();
+        while let Some(transmit) = machine.poll_transmit(Instant::ORIGIN) {
+            let mut headers = HeaderMap::new();
+            if let Some(failure) = &transmit.failure {
+                insert_failure(&mut headers, failure);
+            }
+            let message = OutboundMessage {
+                subject: subject.clone(),
+                reply: None,
+                headers: (!headers.is_empty()).then_some(headers),
+                payload: transmit.payload,
+            };
+            if let Err(error) = driver.try_send(message) {
+                tracing::debug!(%error, subject = self.subject, "a refusal was skipped");
+                return;
+            }
+        }
     }
 
     /// Says no to a program that does not speak the native dialect, in the headers of ADR-32.

@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use natstream_connect::{Router, ServedGuard, check_queue_group, check_subscribe_subject};
-use stream_proto::OutboundConfig;
-use tokio::sync::watch;
+use natstream_connect::{Operation, Router, ServedGuard, ServerErrorEvent, check_queue_group, check_subscribe_subject};
+use stream_proto::{OutboundConfig, PlainDialect};
+use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
 use crate::admission::ErasedHandler;
@@ -27,6 +27,11 @@ const DEFAULT_QUEUE_GROUP: &str = "q";
 /// What a unit leaves free of `max_payload` for its headers (at most 350 bytes) and for those that others add, such as
 /// `Nats-Request-Info` (rule 14).
 const PAYLOAD_RESERVE: usize = 1024 + 384;
+
+/// The largest item of a plain dialect, which is a message with the handler's headers at most.
+pub(crate) fn max_message(max_payload: usize) -> usize {
+    max_payload.saturating_sub(PAYLOAD_RESERVE + MAX_METADATA)
+}
 
 /// The largest unit where messages have at most `max_payload` bytes. Where that is little, the handler's own headers are
 /// allowed for: they may be as large.
@@ -57,6 +62,9 @@ type Cause = Box<dyn Error + Send + Sync>;
 /// | [`heartbeat`](Self::heartbeat) | 5 s, when the caller asks for none |
 /// | [`stall_limit`](Self::stall_limit) | 5 min |
 /// | [`outage_limit`](Self::outage_limit) | 30 s |
+/// | [`foreign_dialect`](Self::foreign_dialect) | [`Text`](ForeignDialect::Text) |
+/// | [`client_offline`](Self::client_offline) | on |
+/// | [`allow_uncontrolled`](Self::allow_uncontrolled) | off |
 #[must_use = "an endpoint serves nothing until awaited"]
 pub struct EndpointBuilder {
     server: Arc<Inner>,
@@ -67,6 +75,38 @@ pub struct EndpointBuilder {
     max_queued: usize,
     retry_after: Duration,
     config: OutboundConfig,
+    dialects: Dialects,
+}
+
+/// How requests are answered that do not speak the native dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForeignDialect {
+    /// Each item is a message; `__STREAM_END__` ends the answer, `__STREAM_ERROR__:` and a text fail it.
+    Text,
+    /// Each item is a message; an empty one ends the answer (NATS ADR-47). A failure stands in the headers
+    /// `Nats-Service-Error` and `Nats-Service-Error-Code` (ADR-32) of an empty message before it.
+    Sentinel,
+    /// They are refused, with these two headers.
+    Refuse,
+}
+
+/// Which weaker forms of an answer are allowed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialects {
+    pub(crate) foreign: ForeignDialect,
+    pub(crate) client_offline: bool,
+    pub(crate) uncontrolled: bool,
+}
+
+impl ForeignDialect {
+    pub(crate) fn plain(self) -> Option<PlainDialect> {
+        match self {
+            Self::Text => Some(PlainDialect::Text),
+            Self::Sentinel => Some(PlainDialect::Sentinel),
+            Self::Refuse => None,
+        }
+    }
 }
 
 impl EndpointBuilder {
@@ -84,7 +124,41 @@ impl EndpointBuilder {
             max_queued: 0,
             retry_after: Duration::from_millis(100),
             config: OutboundConfig::default(),
+            dialects: Dialects {
+                foreign: ForeignDialect::Text,
+                client_offline: true,
+                uncontrolled: false,
+            },
         }
+    }
+
+    /// How callers are answered that do not speak the native dialect: other NATS programs.
+    ///
+    /// They get each item as a message of its own, as large as a message may be, without flow control: a reader that is too
+    /// slow is cut off by nats-server. What is lost on the way cannot be noticed there; where it can, the answer fails. Their
+    /// handlers are stopped when nobody is subscribed to the reply subject for 5 s while items are sent; across accounts
+    /// they run to their end.
+    pub fn foreign_dialect(mut self, dialect: ForeignDialect) -> Self {
+        self.dialects.foreign = dialect;
+        self
+    }
+
+    /// Does a message on the subject `client.offline` stop the handlers of the client that it names? It counts in the text
+    /// dialect, for requests with that name in the header `Connect-ID`.
+    ///
+    /// Anybody who may publish there can stop them.
+    pub fn client_offline(mut self, honoured: bool) -> Self {
+        self.dialects.client_offline = honoured;
+        self
+    }
+
+    /// Also answers callers that may not publish to control subjects, if they give a deadline.
+    ///
+    /// Such a caller sees that something is missing and cannot ask for it; it cannot cancel either, and cannot hold up the
+    /// sender.
+    pub fn allow_uncontrolled(mut self, allowed: bool) -> Self {
+        self.dialects.uncontrolled = allowed;
+        self
     }
 
     /// The queue group: each request reaches one of its members.
@@ -183,6 +257,7 @@ impl EndpointBuilder {
         let router = router.map_err(|error| failed(error.into()))?.clone();
         let nats = self.server.connection.nats();
         let connects = intake::connects(&self.server.connection);
+        let mut refusals = self.server.connection.server_errors();
         let subscribe = async {
             match &self.queue_group {
                 Some(group) => nats.queue_subscribe(self.subject.clone(), group.clone()).await,
@@ -195,6 +270,18 @@ impl EndpointBuilder {
         // `subscribe` returns before nats-server has heard of it.
         let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
         fence.map_err(|error| failed(error.into()))?;
+        // Subscribing without permission looks like success: the server's word has come before the fence's answer.
+        let inbox = format!("{}>", router.prefix());
+        let mut refusal = refused(&mut refusals, &[&self.subject, &inbox]);
+        if refusal.is_none() && router.is_denied() {
+            refusal = Some(format!("no permission to subscribe to `{inbox}`"));
+        }
+        if let Some(refusal) = refusal {
+            return Err(ServeError::new(ServeErrorKind::NotPermitted, &self.subject, refusal));
+        }
+        if self.dialects.foreign == ForeignDialect::Text && self.dialects.client_offline {
+            self.server.listen_for_offline().await;
+        }
 
         let shared = Arc::new(EndpointShared {
             limit: Limit::new(self.max_concurrent, self.max_queued),
@@ -203,6 +290,7 @@ impl EndpointBuilder {
             _served: self.server.connection.serve(self.subject.clone()),
             subject: self.subject,
             config: self.config,
+            dialects: self.dialects,
             counters: Counters::default(),
             server: self.server,
             phase: watch::Sender::new(Phase::Serving),
@@ -278,6 +366,24 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// The server's word that one of these subjects, or what lies below, may not be subscribed to.
+fn refused(events: &mut broadcast::Receiver<ServerErrorEvent>, subjects: &[&str]) -> Option<String> {
+    loop {
+        match events.try_recv() {
+            Ok(event) => match &event {
+                ServerErrorEvent::PermissionViolation {
+                    operation: Operation::Subscribe,
+                    subject,
+                    ..
+                } if subjects.contains(&subject.as_str()) => return Some(event.to_string()),
+                _ => {}
+            },
+            Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
 /// What an endpoint does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
@@ -298,6 +404,7 @@ pub(crate) struct EndpointShared {
     pub(crate) config: OutboundConfig,
     pub(crate) limit: Limit,
     pub(crate) retry_after: Duration,
+    pub(crate) dialects: Dialects,
     phase: watch::Sender<Phase>,
     _served: ServedGuard,
 }

@@ -97,7 +97,9 @@ impl From<SendError> for HandlerError {
     fn from(error: SendError) -> Self {
         let code = match error.kind {
             SendErrorKind::Closed => Code::Cancelled,
-            SendErrorKind::HeadersSent | SendErrorKind::InvalidHeader => Code::Internal,
+            SendErrorKind::HeadersSent | SendErrorKind::InvalidHeader | SendErrorKind::NotRepresentable => {
+                Code::Internal
+            }
             SendErrorKind::TooLarge { .. } => Code::ResourceExhausted,
         };
         Self::new(code, error.to_string())
@@ -121,7 +123,11 @@ pub enum SendErrorKind {
     HeadersSent,
     /// A header that cannot be sent: see [`ResponseSender::header`](crate::ResponseSender::header).
     InvalidHeader,
-    /// The item is larger than both sides agreed on. The stream goes on without it.
+    /// The caller's dialect (text or sentinel) has no form for the item: it is empty, or begins with a signal. The stream has
+    /// failed with it.
+    NotRepresentable,
+    /// The item is larger than both sides agreed on; in the text and sentinel dialects, than a message may be. The stream
+    /// goes on without it.
     #[non_exhaustive]
     TooLarge {
         /// Bytes of the item.
@@ -154,6 +160,12 @@ impl fmt::Display for SendError {
             (SendErrorKind::Closed, Some(CloseReason::Cancelled)) => f.write_str("the caller has left the stream"),
             (SendErrorKind::Closed, Some(CloseReason::Deadline)) => f.write_str("the deadline of the call passed"),
             (SendErrorKind::Closed, Some(CloseReason::Gone)) => f.write_str("nothing was heard from the caller"),
+            (SendErrorKind::Closed, Some(CloseReason::NotPermitted)) => {
+                f.write_str("nats-server lets this user not answer the caller")
+            }
+            (SendErrorKind::NotRepresentable, _) => {
+                f.write_str("the caller's dialect has no form for an item that is empty or begins with a signal")
+            }
             (SendErrorKind::Closed, Some(CloseReason::Stalled)) => f.write_str("the caller did not read"),
             (SendErrorKind::Closed, _) => f.write_str("the stream has ended"),
             (SendErrorKind::HeadersSent, _) => f.write_str("the first message has left; headers go along with it only"),
@@ -182,6 +194,8 @@ pub enum ServeErrorKind {
     Connection,
     /// The subject, the queue group or a limit is not valid.
     InvalidConfig,
+    /// nats-server lets this user not subscribe to the subject, or to its own inbox, where callers' control messages arrive.
+    NotPermitted,
 }
 
 impl ServeError {
@@ -210,6 +224,7 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             ServeErrorKind::Connection => write!(f, "cannot subscribe `{}`", self.subject),
+            ServeErrorKind::NotPermitted => write!(f, "`{}` may not be served", self.subject),
             ServeErrorKind::InvalidConfig => write!(f, "`{}` cannot be served", self.subject),
         }
     }

@@ -47,6 +47,9 @@ mod finished;
 mod handler;
 mod intake;
 mod limit;
+mod machine;
+mod offline;
+mod probe;
 mod request;
 mod run;
 mod sender;
@@ -54,7 +57,7 @@ mod server;
 mod stats;
 mod stream;
 
-pub use endpoint::{Endpoint, EndpointBuilder};
+pub use endpoint::{Endpoint, EndpointBuilder, ForeignDialect};
 pub use error::{HandlerError, SendError, SendErrorKind, ServeError, ServeErrorKind};
 pub use handler::Handler;
 pub use request::Request;

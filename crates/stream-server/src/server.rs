@@ -19,6 +19,7 @@ use crate::endpoint::{EndpointBuilder, EndpointShared};
 use crate::error::HandlerError;
 use crate::handler::{FnHandler, Handler};
 use crate::limit::Limit;
+use crate::offline::Callers;
 use crate::request::Request;
 use crate::sender::ResponseSender;
 use crate::stats::{ServerCounters, ServerStats, count};
@@ -91,6 +92,7 @@ impl ServerBuilder {
             connection: self.connection,
             reply_prefixes: self.reply_prefixes,
             limit: Limit::new(self.max_concurrent, self.max_queued),
+            callers: Callers::default(),
             is_shut_down: AtomicBool::new(false),
             unconfirmed: watch::Sender::new(0),
             counters: ServerCounters::default(),
@@ -244,6 +246,7 @@ pub(crate) struct Inner {
     /// What a caller's reply subjects may begin with, beside `_INBOX` and `_R_.` (rule 6).
     reply_prefixes: Vec<String>,
     pub(crate) limit: Limit,
+    pub(crate) callers: Callers,
     /// What is asked now is refused.
     is_shut_down: AtomicBool,
     /// Streams whose end was sent, and not confirmed by the caller.

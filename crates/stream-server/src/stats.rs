@@ -28,6 +28,8 @@ pub struct EndpointStats {
     pub foreign: u64,
     /// Requests whose header cannot be read, and messages of callers that cannot be read.
     pub malformed: u64,
+    /// Streams that ended since nats-server refused to deliver what they sent: this user may not answer.
+    pub denied: u64,
     /// Requests that were dropped: without a reply subject, or with one that may not be sent to.
     pub refused_subjects: u64,
     /// Messages sent again, of streams whose end was confirmed or given up.
@@ -79,6 +81,7 @@ counters!(
     bytes,
     foreign,
     malformed,
+    denied,
     refused_subjects,
     retransmitted,
     rewinds,

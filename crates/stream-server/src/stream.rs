@@ -8,11 +8,10 @@ use std::thread::ThreadId;
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
-use natstream_connect::{DeadlineSlot, Driven, Driver, Route, RouteGuard, headers_len, user_header};
+use natstream_connect::{DeadlineSlot, Denials, Driven, Driver, Route, RouteGuard, headers_len, user_header};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
-    CloseReason, Code, Frame, HEADER, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, PushError,
-    ServiceError, Status, Transmit,
+    CloseReason, Code, Frame, HEADER, Instant, Message, OutboundEvent, PushError, ServiceError, Status, Transmit,
 };
 use tokio::sync::Notify;
 
@@ -20,6 +19,7 @@ use crate::endpoint::EndpointShared;
 use crate::error::{SendError, SendErrorKind};
 use crate::finished::FINISHED;
 use crate::limit::Permit;
+use crate::machine::Machine;
 use crate::stats::count;
 
 /// A stream, shared by its handler's task, its sender, the router and the driver.
@@ -28,14 +28,16 @@ pub(crate) struct StreamShared {
     endpoint: Arc<EndpointShared>,
     /// The caller's reply subject.
     reply: Subject,
-    /// The value of the answer's header.
-    answer: HeaderValue,
+    /// The stream id, and the value of the answer's header; a plain stream has none.
+    answer: Option<(u32, HeaderValue)>,
+    /// What the caller of a plain stream calls itself.
+    client: Option<Box<str>>,
     state: Mutex<State>,
     closed: Notify,
 }
 
 struct State {
-    outbound: Outbound,
+    outbound: Machine,
     /// Own control subject; `None` when nothing more can arrive.
     control: Option<RouteGuard>,
     /// Of the sender's task, which waits for credit.
@@ -90,21 +92,21 @@ impl State {
 }
 
 impl StreamShared {
-    /// Begins the stream that answers `open`; what it sends goes to `reply`.
-    pub(crate) fn open(
+    /// Begins a stream; what it sends goes to `reply`.
+    pub(crate) fn new(
         driver: Driver,
         endpoint: Arc<EndpointShared>,
         reply: Subject,
-        open: &Open,
-        config: &OutboundConfig,
+        outbound: Machine,
+        client: Option<Box<str>>,
     ) -> Arc<Self> {
-        let now = Instant::from_nanos(driver.nanos(driver.now()));
-        let outbound = Outbound::new(natstream_connect::random_u32(), open, config, now);
+        let answer = outbound.answer();
         Arc::new(Self {
-            answer: HeaderValue::from(outbound.answer().encode().as_str()),
+            answer: answer.map(|(sid, answer)| (sid, HeaderValue::from(answer.as_str()))),
             driver,
             endpoint,
             reply,
+            client,
             state: Mutex::new(State {
                 outbound,
                 control: None,
@@ -195,7 +197,7 @@ impl StreamShared {
                     stale = state.waker.replace(cx.waker().clone());
                 }
                 let now = self.now();
-                state.outbound.wait_for_credit(now);
+                state.outbound.wait_for_room(now);
                 self.settle(state);
                 drop(stale);
                 Poll::Pending
@@ -203,9 +205,12 @@ impl StreamShared {
             Err(error) => {
                 let kind = match error {
                     PushError::TooLarge { size, max } => SendErrorKind::TooLarge { size, max },
+                    PushError::NotRepresentable => SendErrorKind::NotRepresentable,
                     _ => SendErrorKind::Closed,
                 };
                 let reason = state.close_reason();
+                // What cannot be represented has ended the stream.
+                self.settle(state);
                 Poll::Ready(Err(SendError { kind, reason }))
             }
         }
@@ -293,6 +298,18 @@ impl StreamShared {
         self.settle(state);
     }
 
+    /// The caller has left, somebody says.
+    pub(crate) fn client_left(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.outbound.handle_left();
+        self.settle(state);
+    }
+
+    /// What the caller of a plain stream calls itself.
+    pub(crate) fn client(&self) -> Option<&str> {
+        self.client.as_deref()
+    }
+
     /// Drops what is kept for sending again.
     pub(crate) fn forget(self: &Arc<Self>) {
         let mut state = self.state.lock();
@@ -370,6 +387,7 @@ impl StreamShared {
         drop(permits);
         if is_over {
             self.endpoint.server.call_ended(self);
+            self.endpoint.server.callers.left(self);
         }
         if let Some(kept) = kept {
             FINISHED.add(Arc::downgrade(self), kept);
@@ -388,7 +406,7 @@ impl StreamShared {
         let counters = &self.endpoint.counters;
         count(match (closed, end) {
             (None, Some(status)) if status.is_ok() => &counters.finished,
-            (None | Some(CloseReason::Local), _) => &counters.failed,
+            (None | Some(CloseReason::Local | CloseReason::NotPermitted), _) => &counters.failed,
             (Some(_), _) => &counters.cancelled,
         });
         let stats = state.outbound.stats();
@@ -423,12 +441,16 @@ impl StreamShared {
         if let Err(error) = handed {
             // The unit would be refused each time it is sent (rule 14).
             tracing::warn!(%error, subject = self.endpoint.subject, "a stream was given up");
+            let end = match &self.answer {
+                Some((sid, _)) => Frame::Reset { sid: *sid }.encode(),
+                None => outbound.cut_off("an item was larger than nats-server takes"),
+            };
             outbound.give_up(CloseReason::Local);
             let _ = self.driver.try_send(OutboundMessage {
                 subject: self.reply.clone(),
                 reply: None,
                 headers: None,
-                payload: Frame::Reset { sid: outbound.sid() }.encode(),
+                payload: end,
             });
         }
     }
@@ -439,8 +461,8 @@ impl StreamShared {
             return None;
         }
         let mut headers = metadata.cloned().unwrap_or_default();
-        if transmit.header {
-            headers.insert(HEADER, self.answer.clone());
+        if let Some((_, answer)) = self.answer.as_ref().filter(|_| transmit.header) {
+            headers.insert(HEADER, answer.clone());
         }
         if let Some(failure) = &transmit.failure {
             insert_failure(&mut headers, failure);
@@ -480,6 +502,22 @@ impl Route for StreamShared {
         if let Err(error) = state.outbound.handle(now, &input) {
             tracing::debug!(%error, subject = self.endpoint.subject, "a control message was ignored");
         }
+        self.settle(state);
+    }
+
+    fn denied(self: Arc<Self>, denied: &Denials) {
+        if !denied.publish(&self.reply) {
+            return;
+        }
+        count(&self.endpoint.counters.denied);
+        tracing::warn!(
+            subject = self.endpoint.subject,
+            reply = %self.reply,
+            "nats-server lets this user not answer: it needs `allow_responses: {{max: -1, expires: \"24h\"}}`, or to \
+             publish to the inboxes of callers"
+        );
+        let mut state = self.state.lock();
+        state.outbound.give_up(CloseReason::NotPermitted);
         self.settle(state);
     }
 

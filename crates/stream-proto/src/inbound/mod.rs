@@ -304,6 +304,18 @@ impl Inbound {
         self.sid.is_some()
     }
 
+    /// May the responder be one of the dialect that [`InboundConfig::plain`] names?
+    #[must_use]
+    pub fn may_be_plain(&self) -> bool {
+        self.sid.is_none() && self.mode.plain.is_some()
+    }
+
+    /// May this side publish to control subjects?
+    #[must_use]
+    pub fn has_control(&self) -> bool {
+        self.mode.control
+    }
+
     /// Has unit 0 arrived? It carries the responder's own headers.
     #[must_use]
     pub fn has_unit(&self) -> bool {
@@ -437,7 +449,9 @@ impl Inbound {
                     self.counters.ignored = self.counters.ignored.saturating_add(1);
                     return ControlUse::Ignore;
                 };
-                if answer.control != self.mode.control {
+                // A whole answer in one message needs no control, and a refusal does not speak of it.
+                let is_whole = matches!(&frame, Frame::Unit(unit) if unit.fin.is_some());
+                if answer.control != self.mode.control && !is_whole {
                     self.terminate(Termination::Protocol(ProtocolError::Header));
                     return refuse_stream_of(message);
                 }
