@@ -8,6 +8,8 @@ use natstream::{
     Clock, ConnectError, ConnectErrorKind, RequestError, RequestErrorKind, ServeError, ServeErrorKind, Status,
 };
 
+use crate::session::PERMISSIONS;
+
 /// The exit codes; a stable interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -127,6 +129,7 @@ impl From<RequestError> for Failure {
             RequestErrorKind::Connection => Exit::NoConnection,
             RequestErrorKind::InvalidRequest => Exit::Usage,
             RequestErrorKind::NoResponders => Exit::NobodyAnswers,
+            RequestErrorKind::NotPermitted => Exit::NotPermitted,
             RequestErrorKind::Lost | RequestErrorKind::Unanswered => Exit::Lost,
             RequestErrorKind::Timeout if error.clock() == Some(Clock::Connect) => Exit::NoConnection,
             RequestErrorKind::Timeout => Exit::ClockRanOut,
@@ -154,9 +157,14 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let exit = match error.kind() {
             ServeErrorKind::InvalidConfig => Exit::Usage,
+            ServeErrorKind::NotPermitted => Exit::NotPermitted,
             _ => Exit::NoConnection,
         };
-        Self::new(exit, error)
+        let hint = (exit == Exit::NotPermitted).then(|| PERMISSIONS.to_owned());
+        Self {
+            hint,
+            ..Self::new(exit, error)
+        }
     }
 }
 
@@ -170,9 +178,11 @@ fn retry_hint(status: &Status) -> Option<String> {
 
 /// A hint of the library, whose settings are options here.
 fn in_options(hint: &str) -> String {
-    const OPTIONS: [(&str, &str); 2] = [
+    const OPTIONS: [(&str, &str); 4] = [
         ("`Tls::root_certificates`", "--tls-ca"),
         ("`Tls::client_certificate`", "--tls-cert and --tls-key"),
+        ("give the connection an inbox prefix", "give one with --inbox-prefix"),
+        ("another dialect may read it", "--dialect auto:text may read it"),
     ];
     OPTIONS
         .iter()

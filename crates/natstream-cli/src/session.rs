@@ -64,10 +64,15 @@ pub(crate) struct Refusals {
     events: broadcast::Receiver<ServerErrorEvent>,
 }
 
+/// What helps a user that may not serve.
+pub(crate) const PERMISSIONS: &str = "the user's permissions decide (`natstream doctor` looks at them); where control \
+                                      messages are received can be changed with --inbox-prefix";
+
 /// Something that this user may not do.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) operation: Operation,
+    pub(crate) subject: String,
     text: String,
 }
 
@@ -95,23 +100,16 @@ impl Refusals {
             }
         }
     }
-
-    /// A refusal that is known already.
-    pub(crate) fn try_next(&mut self) -> Option<Refusal> {
-        while let Ok(event) = self.events.try_recv() {
-            if let Some(refusal) = Refusal::of(event) {
-                return Some(refusal);
-            }
-        }
-        None
-    }
 }
 
 impl Refusal {
     fn of(event: ServerErrorEvent) -> Option<Self> {
         match event {
-            ServerErrorEvent::PermissionViolation { operation, .. } => Some(Self {
+            ServerErrorEvent::PermissionViolation {
+                operation, ref subject, ..
+            } => Some(Self {
                 operation,
+                subject: subject.clone(),
                 text: event.to_string(),
             }),
             other => {
@@ -126,13 +124,7 @@ impl Refusal {
     }
 
     pub(crate) fn into_failure(self) -> Failure {
-        let failure = Failure::text(Exit::NotPermitted, self.text);
-        match self.operation {
-            Operation::Subscribe => failure.with_hint(
-                "the user's permissions decide; where answers are received can be changed with --inbox-prefix",
-            ),
-            _ => failure.with_hint("the user's permissions on nats-server decide"),
-        }
+        Failure::text(Exit::NotPermitted, self.text).with_hint(PERMISSIONS)
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use natstream::connect::check_publish_subject;
-use natstream::{Connection, Pool, RequestBuilder, RequestError, Responses, RetryPolicy};
+use natstream::{Connection, Dialect, Pool, RequestBuilder, RequestError, Responses, RetryPolicy};
 
 use self::format::Format;
 use self::summary::{Ended, Summary};
@@ -22,7 +22,7 @@ use crate::clock::now;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Output};
 use crate::program::Context;
-use crate::session::{self, Refusals};
+use crate::session;
 use crate::{duration, size};
 
 const EXAMPLES: &str = "\
@@ -74,6 +74,16 @@ pub(crate) struct CallArgs {
     /// How long the connection may be down before the answer is lost [default: 30s].
     #[arg(long, value_name = "DUR", value_parser = duration::parse_positive)]
     outage: Option<Duration>,
+    /// How to ask, and what to read the answer as: native, text, sentinel, auto:text, auto:sentinel. The last two ask natively,
+    /// and take what follows the colon when the answer is not native.
+    #[arg(long, value_name = "DIALECT", default_value_t)]
+    dialect: Dialect,
+    /// Name of this client for responders of the text dialect, which stop its calls when it leaves.
+    #[arg(long, value_name = "ID")]
+    connect_id: Option<String>,
+    /// Send nothing but the request, for users that may not publish more. What is lost is noticed, and not sent again.
+    #[arg(long, requires = "deadline")]
+    no_control: bool,
     /// Cancel the call after this many items; the exit code is 0.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_items: Option<u64>,
@@ -113,6 +123,13 @@ impl CallArgs {
         }
         if self.retries > 0 {
             request = request.retry(RetryPolicy::fixed(self.retries, self.retry_delay).restart());
+        }
+        request = request.dialect(self.dialect);
+        if let Some(id) = &self.connect_id {
+            request = request.connect_id(id);
+        }
+        if self.no_control {
+            request = request.without_control();
         }
         if let Some(limit) = self.outage {
             request = request.outage_limit(limit);
@@ -163,7 +180,6 @@ async fn call(
     let Context {
         interrupts, console, ..
     } = context;
-    let mut refusals = Refusals::of(connection);
     let pool = Pool::new(connection.clone());
     let epoch = connection.state().borrow().epoch;
     let started = now();
@@ -177,7 +193,6 @@ async fn call(
         biased;
         signal = interrupts.next() => Ended::Interrupted(signal),
         () = output::closed() => Ended::OutputClosed,
-        refusal = refusals.next() => Ended::stopped("not_permitted", refusal.into_failure()),
         () = session::tell_state(connection, *console) => {
             let failure = Failure::text(Exit::Lost, "the connection was closed before the answer was complete");
             Ended::stopped("no_connection", failure)
@@ -198,11 +213,12 @@ async fn call(
         bytes: tally.bytes,
         first_item: tally.first_item,
         duration,
+        guarantee: responses.guarantee(),
         attempts: responses.attempt(),
         retransmitted: responses.retransmitted(),
         reconnects: connection.state().borrow().epoch.saturating_sub(epoch),
     };
-    let is_unseen = responses.headers().is_none() && ended.leaves_early();
+    let is_unseen = !args.no_control && responses.headers().is_none() && ended.leaves_early();
     // Cancels what has not ended.
     drop(responses);
     if is_unseen {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use natstream::{Clock, RequestError, RequestErrorKind};
+use natstream::{Clock, Guarantee, RequestError, RequestErrorKind};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -60,6 +60,7 @@ impl Ended {
                 RequestErrorKind::InvalidRequest => "invalid_request",
                 RequestErrorKind::Lost => "lost",
                 RequestErrorKind::NoResponders => "no_responders",
+                RequestErrorKind::NotPermitted => "not_permitted",
                 RequestErrorKind::Refused => "refused",
                 RequestErrorKind::Timeout => "timeout",
                 RequestErrorKind::Unanswered => "unanswered",
@@ -76,6 +77,7 @@ pub(crate) struct Summary {
     pub(crate) bytes: u64,
     pub(crate) first_item: Option<Duration>,
     pub(crate) duration: Duration,
+    pub(crate) guarantee: Guarantee,
     /// The first one included.
     pub(crate) attempts: u32,
     pub(crate) retransmitted: u64,
@@ -89,12 +91,17 @@ impl Summary {
             Some(first) => format!(", first item after {}", short(first)),
             None => String::new(),
         };
+        let guarantee = match self.guarantee {
+            Guarantee::Complete => "",
+            Guarantee::Detected => ", a loss would be noticed",
+            _ => ", a loss would not be noticed",
+        };
         let attempts = match self.attempts {
             1 => String::new(),
             attempts => format!(", {attempts} attempts"),
         };
         format!(
-            "{}: {} items, {} in {} ({:.0} items/s, {}/s){first}{attempts}, {} retransmitted, {} reconnects",
+            "{}: {} items, {} in {} ({:.0} items/s, {}/s){first}{attempts}, {} retransmitted, {} reconnects{guarantee}",
             ended.word().replace('_', " "),
             self.items,
             size::display(self.bytes as f64),
@@ -116,6 +123,7 @@ impl Summary {
             "duration_ms": millis(self.duration),
             "items_per_second": self.rate(self.items).round(),
             "bytes_per_second": self.rate(self.bytes).round(),
+            "guarantee": guarantee_word(self.guarantee),
             "attempts": self.attempts,
             "retransmitted": self.retransmitted,
             "reconnects": self.reconnects,
@@ -153,6 +161,15 @@ impl Summary {
     }
 }
 
+/// What success proves.
+fn guarantee_word(guarantee: Guarantee) -> &'static str {
+    match guarantee {
+        Guarantee::Complete => "complete",
+        Guarantee::Detected => "detected",
+        _ => "plain",
+    }
+}
+
 fn clock_word(clock: Clock) -> &'static str {
     match clock {
         Clock::Connect => "connect",
@@ -182,6 +199,7 @@ mod tests {
             bytes: 25_600_000,
             first_item: Some(Duration::from_micros(2_100)),
             duration: Duration::from_secs(2),
+            guarantee: Guarantee::Complete,
             attempts: 1,
             retransmitted: 0,
             reconnects: 1,

@@ -11,9 +11,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use natstream::connect::{Operation, check_queue_group, check_subscribe_subject};
-use natstream::{Connection, Endpoint, EndpointBuilder, Server};
+use natstream::{Connection, Endpoint, EndpointBuilder, ForeignDialect, Server};
 use serde_json::json;
 
 use self::children::Children;
@@ -83,12 +83,40 @@ pub(crate) struct ServeArgs {
     /// Largest item; a longer line fails the answer [default: 16MiB].
     #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
     max_item: Option<u64>,
+    /// How to answer programs that do not speak the native dialect.
+    #[arg(long, value_enum, value_name = "DIALECT", default_value_t)]
+    foreign_dialect: Foreign,
+    /// Also answer callers that may not publish to control subjects (call --no-control).
+    #[arg(long)]
+    allow_uncontrolled: bool,
     /// Interval of heartbeats where the caller asks for none, 1s to 60s [default: 5s].
     #[arg(long, value_name = "DUR", value_parser = duration::parse_heartbeat)]
     heartbeat: Option<Duration>,
     /// How long running calls may go on after SIGTERM or Ctrl-C.
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration::parse)]
     drain: Duration,
+}
+
+/// The forms of an answer for other programs.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Foreign {
+    /// Each item is a message; `__STREAM_END__` or `__STREAM_ERROR__:text` ends the answer.
+    #[default]
+    Text,
+    /// Each item is a message; an empty one ends the answer.
+    Sentinel,
+    /// An error.
+    Refuse,
+}
+
+impl From<Foreign> for ForeignDialect {
+    fn from(foreign: Foreign) -> Self {
+        match foreign {
+            Foreign::Text => Self::Text,
+            Foreign::Sentinel => Self::Sentinel,
+            Foreign::Refuse => Self::Refuse,
+        }
+    }
 }
 
 /// What answers.
@@ -128,7 +156,9 @@ impl ServeArgs {
             Source::File(file) => server.handler(subject, file),
             Source::Generate(generate) => server.handler(subject, generate),
         }
-        .queue_group(&self.queue);
+        .queue_group(&self.queue)
+        .foreign_dialect(self.foreign_dialect.into())
+        .allow_uncontrolled(self.allow_uncontrolled);
         if let Some(calls) = self.max_concurrent {
             endpoint = endpoint
                 .max_concurrent(size::to_usize(calls))
@@ -175,17 +205,8 @@ async fn serve(
     let console = *console;
     let mut refusals = Refusals::of(connection);
     let server = Server::new(connection.clone());
-    let started = async {
-        let endpoint = args.start(&server, source).await?;
-        // A refused subscription looks like any other to the client; the server's word comes before this answer.
-        let _ = connection.fence(context.connection.timeout).await;
-        match refusals.try_next() {
-            Some(refusal) if refusal.operation == Operation::Subscribe => Err(refusal.into_failure()),
-            _ => Ok(endpoint),
-        }
-    };
     let endpoint = tokio::select! {
-        endpoint = started => endpoint?,
+        endpoint = args.start(&server, source) => endpoint?,
         signal = interrupts.next() => return Err(session::interrupted(signal)),
     };
     console.progress(&format!("serving {}", args.subject));
@@ -197,7 +218,7 @@ async fn serve(
                 signal = interrupts.next() => Err(session::interrupted(signal)),
             }
         }
-        failure = watch(connection, &mut refusals, console) => Err(failure),
+        failure = watch(connection, &args.subject, &mut refusals, console) => Err(failure),
     };
     let drained = match outcome {
         Ok(drained) => drained,
@@ -220,16 +241,16 @@ async fn serve(
 }
 
 /// Tells what happens to the connection; completes when nothing can be served any more.
-async fn watch(connection: &Connection, refusals: &mut Refusals, console: Console) -> Failure {
+async fn watch(connection: &Connection, subject: &str, refusals: &mut Refusals, console: Console) -> Failure {
     let refused = async {
         let mut is_told = false;
         loop {
             let refusal = refusals.next().await;
-            if refusal.operation == Operation::Subscribe {
+            if refusal.operation == Operation::Subscribe && refusal.subject == subject {
                 return refusal.into_failure();
             }
-            // One for each message: the first says it all.
-            if !std::mem::replace(&mut is_told, true) {
+            // What else is subscribed to can be done without. Of messages, the first says it all.
+            if refusal.operation == Operation::Publish && !std::mem::replace(&mut is_told, true) {
                 console.progress(&format!(
                     "warning: {}: callers do not get their answers",
                     refusal.text()

@@ -141,7 +141,7 @@ async fn not_permitted() {
         .await
         .exits_with(7);
     assert_eq!(publish.summary()["ended"], "not_permitted");
-    says(&publish, "no permission to publish to `closed.a`");
+    says(&publish, "the call to `closed.a` is not permitted");
     let subscribe = run("some", "secret", &["serve", "closed.a", "--count", "1"])
         .await
         .exits_with(7);
