@@ -231,12 +231,14 @@ def malformed():
 
 
 def headers():
-    def opening(value, w, m=None, h=None, d=None, c=None, canonical=False):
+    def opening(value, w, m=None, h=None, d=None, c=None, p=None, canonical=False):
         fields = {"w": str(w), "m": m and str(m), "h": h and str(h), "d": d and str(d)}
         if h is not None:
             fields["heartbeat_ms"] = min(max(int(h), 1000), 60000)
         if c is not None:
             fields["c"] = c
+        if p is not None:
+            fields["p"] = p
         entry = {"value": value, "fields": fields}
         if canonical:
             entry["canonical"] = True
@@ -271,6 +273,9 @@ def headers():
                 opening("1;w=1;h=3600000", 1, h=3600000),
                 opening("1;w=1;w=2", 2),
                 opening("1;w=65536;c=0;d=1000", 65536, d=1000, c="0"),
+                opening("1;w=65536;d=1000;c=0", 65536, d=1000, c="0", canonical=True),
+                opening("1;w=65536;c=1", 65536, c="1"),
+                opening("1;w=65536;p=1", 65536, p="1", canonical=True),
                 opening(fill, 1),
             ],
             "unsupported": ["2", "2,3", "2;w=1", "2,3;anything at all", "10;w=1", "11,12;w=0"],

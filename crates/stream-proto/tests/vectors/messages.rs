@@ -132,6 +132,8 @@ fn open_headers_are_read_and_written() {
         assert_eq!(open.max_item, optional("m"), "{value}");
         assert_eq!(open.heartbeat, optional("h").map(Duration::from_millis), "{value}");
         assert_eq!(open.deadline, optional("d").map(Duration::from_millis), "{value}");
+        assert_eq!(open.control, optional("c") != Some(0), "{value}");
+        assert_eq!(open.probe, optional("p") == Some(1), "{value}");
         if let Some(heartbeat) = open.heartbeat {
             assert_eq!(ms(clamp_heartbeat(heartbeat)), int(&fields["heartbeat_ms"]), "{value}");
         }
