@@ -637,9 +637,7 @@ impl Inbound {
     /// What silence means (rule 63): where an export allows for one response only, nothing follows the first message.
     fn diagnosed(&self, cause: LostCause) -> LostCause {
         match cause {
-            LostCause::Silent | LostCause::MappingEnded if self.mapped && !self.mode.has_more => {
-                LostCause::SingleResponse
-            }
+            LostCause::Silent if self.mapped && !self.mode.has_more => LostCause::SingleResponse,
             cause => cause,
         }
     }
