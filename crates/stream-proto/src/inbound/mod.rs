@@ -444,7 +444,8 @@ impl Inbound {
         match self.sid {
             None => {
                 // Only these two, and only with the header, may lock (rule 8).
-                let may_lock = matches!(frame, Frame::Unit(_) | Frame::Beat { .. });
+                let may_lock =
+                    matches!(frame, Frame::Unit(_)) || self.mode.control && matches!(frame, Frame::Beat { .. });
                 let Some(Ok(answer)) = answer.filter(|_| may_lock) else {
                     self.counters.ignored = self.counters.ignored.saturating_add(1);
                     return ControlUse::Ignore;
@@ -465,6 +466,11 @@ impl Inbound {
         }
         if Frame::has_unknown_flags(&message.payload) {
             self.counters.ignored = self.counters.ignored.saturating_add(1);
+        }
+        if !self.mode.control && !matches!(frame, Frame::Unit(_)) {
+            // Such a stream has nothing else (rule 66).
+            self.counters.ignored = self.counters.ignored.saturating_add(1);
+            return ControlUse::Ignore;
         }
         self.timers.heard(now);
         self.mapped |= message.has_control && message.is_mapped;

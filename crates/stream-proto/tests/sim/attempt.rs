@@ -257,14 +257,15 @@ impl Attempt {
     pub(crate) fn check(&self, plan: &Plan) -> Result<(), String> {
         let window = plan.max_window.max(INITIAL_WINDOW.min(plan.max_window));
         let buffered = self.inbound.buffered();
-        if buffered > window + UNIT {
+        let is_controlled = !plan.calls[self.call].is_uncontrolled;
+        if is_controlled && buffered > window + UNIT {
             return Err(format!(
                 "section 14.3: {buffered} bytes are buffered, more than a window of {window} and a unit"
             ));
         }
         let largest = plan.calls[self.call].handler.item_size.1 + 16;
         let assembly = self.assembly.used();
-        if assembly > largest + window + UNIT {
+        if is_controlled && assembly > largest + window + UNIT {
             return Err(format!("section 14.3: {assembly} bytes wait to be put together"));
         }
         Ok(())

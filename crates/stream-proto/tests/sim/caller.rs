@@ -392,5 +392,6 @@ fn config(wish: &CallPlan, deadline: Option<Nanos>, assembly: &Budget, plan: &Pl
     config.first_item_timeout = wish.first_item.map(Duration::from_nanos);
     config.idle_timeout = wish.idle.map(Duration::from_nanos);
     config.assembly_budget = Some(assembly.clone());
+    config.control = !wish.is_uncontrolled;
     config
 }

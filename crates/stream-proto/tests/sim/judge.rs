@@ -138,6 +138,10 @@ impl<'a> Case<'a> {
         self.answers().find(|record| record.sid == sid)
     }
 
+    fn is_uncontrolled(&self) -> bool {
+        self.plan.calls[self.attempt.call].is_uncontrolled
+    }
+
     fn was_reconnected(&self) -> bool {
         self.last_reconnect.is_some_and(|at| at >= self.attempt.opened)
     }
@@ -206,6 +210,11 @@ impl<'a> Case<'a> {
     fn lost(&self, cause: LostCause) -> Wrong {
         let heartbeat = self.plan.heartbeat;
         let is_cross = self.plan.cross;
+        // Silence since the first message (rule 63).
+        let cause = match cause {
+            LostCause::SingleResponse if is_cross => LostCause::Silent,
+            cause => cause,
+        };
         let weather = self.plan.weather;
         if self.attempt.sid.is_none() {
             // Without a stream only the connection, or an alias, can be lost.
@@ -230,6 +239,17 @@ impl<'a> Case<'a> {
                 let may_be = self.attempt.bare_empty || self.was_reconnected();
                 (!is_cross || !may_be).then_some("no alias ended (rule 62)")
             }
+            LostCause::Gap => {
+                // A repetition may overtake what was sent before it, and an intruder's unit looks like one of the stream.
+                let is_excused =
+                    self.disturbances(u64::MAX) > 0 || self.plan.repetition > 0 || !self.plan.intrusions.is_empty();
+                let is_wrong = !self.is_uncontrolled() || !is_excused;
+                is_wrong.then_some("nothing was missing, or it could be asked for (rule 66)")
+            }
+            LostCause::Disconnected if self.is_uncontrolled() => {
+                let may_be = matches!(weather, Weather::Outages | Weather::Wild);
+                (!may_be).then_some("the connection was not away (rule 66)")
+            }
             LostCause::Disconnected => {
                 let plan = self.plan.weather == Weather::Wild;
                 (!plan).then_some("the connection was not away for 30 s (rule 45)")
@@ -240,6 +260,8 @@ impl<'a> Case<'a> {
             return wrong;
         }
         match weather {
+            // What is missing was looked for above.
+            _ if self.is_uncontrolled() => None,
             Weather::Calm => Some("nothing may be lost in calm weather"),
             Weather::Lossy => {
                 // Two beats fall into 3 h; any other end needs only one message to be lost. A responder that has gone before

@@ -82,6 +82,8 @@ pub(crate) enum Who {
 #[derive(Clone, Debug)]
 pub(crate) struct CallPlan {
     pub(crate) at: Nanos,
+    /// Without control (rule 66).
+    pub(crate) is_uncontrolled: bool,
     pub(crate) cancel: Option<Nanos>,
     pub(crate) deadline: Option<Nanos>,
     pub(crate) first_item: Option<Nanos>,
@@ -284,10 +286,14 @@ impl CallPlan {
             _ => ReaderPlan::Late(rng.time((100 * MS)..=(30 * S))),
         };
         let limit = |rng: &mut Rng, chance| rng.chance(chance).then(|| rng.time((50 * MS)..=(20 * S)));
+        let is_uncontrolled = rng.chance(100);
+        let deadline = limit(rng, 120);
         Self {
             at: rng.within(0..=(10 * S)),
+            is_uncontrolled,
             cancel: limit(rng, 150),
-            deadline: limit(rng, 120),
+            // Nothing else would end such a call for certain.
+            deadline: deadline.or(is_uncontrolled.then_some(60 * S)),
             first_item: limit(rng, 60),
             idle: limit(rng, 60),
             reader,

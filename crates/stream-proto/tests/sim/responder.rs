@@ -42,6 +42,7 @@ struct Stream {
     /// The highest limit that was granted, and what is kept at most.
     granted: u64,
     retention: u64,
+    has_control: bool,
     /// Messages handed out.
     sent: u64,
     /// The highest number of a BEAT with the control subject.
@@ -158,7 +159,10 @@ impl Responder {
             .map(|(subject, stream)| (subject.clone(), stream.sent))
             .collect();
         self.each(now, plan, shared, |stream| {
-            let is_between = stream.sent > 0 && !stream.outbound.is_end_sent() && !stream.outbound.is_forgotten();
+            let is_between = stream.has_control
+                && stream.sent > 0
+                && !stream.outbound.is_end_sent()
+                && !stream.outbound.is_forgotten();
             stream.expects_beat = is_between.then_some(stream.announced);
             stream.outbound.handle_reconnected(instant(now));
         })?;
@@ -166,7 +170,7 @@ impl Responder {
             let silent = self
                 .streams
                 .get(&subject)
-                .filter(|stream| stream.sent == sent && sent > 0);
+                .filter(|stream| stream.has_control && stream.sent == sent && sent > 0);
             if silent.is_some_and(|stream| !stream.outbound.is_forgotten()) {
                 return Err(format!("rule 44: {subject} says nothing after a reconnect"));
             }
@@ -276,7 +280,9 @@ impl Responder {
             reply: reply.clone(),
             is_mapped,
             record,
-            granted: open.limit,
+            // Without control its own connection is all that holds a sender up.
+            granted: if open.control { open.limit } else { u64::MAX },
+            has_control: open.control,
             retention: plan.retention,
             sent: 0,
             announced: 0,
