@@ -11,6 +11,7 @@ use crate::responses::Guarantee;
 
 /// A machine of the wire protocol. The plain ones are boxed: most calls are native, and idle ones are many.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is what most streams are")]
 pub(crate) enum Machine {
     Native(Inbound),
     Plain(Box<PlainInbound>),

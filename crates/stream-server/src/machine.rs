@@ -8,6 +8,7 @@ use stream_proto::{
 
 /// A machine of the wire protocol. The plain ones are boxed: most streams are native, and idle ones are many.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is what most streams are")]
 pub(crate) enum Machine {
     Native(Outbound),
     Plain(Box<PlainOutbound>),

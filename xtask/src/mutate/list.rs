@@ -33,6 +33,7 @@ impl Mutation {
 }
 
 const INBOUND: &str = "src/inbound/mod.rs";
+const INBOUND_RECEIVE: &str = "src/inbound/receive.rs";
 const INBOUND_TIMERS: &str = "src/inbound/timers.rs";
 const OUTBOUND: &str = "src/outbound/mod.rs";
 const OUTBOUND_RECEIVE: &str = "src/outbound/receive.rs";
@@ -64,7 +65,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[8],
         what: "the caller takes units of any stream",
         edits: &[Edit {
-            file: INBOUND,
+            file: INBOUND_RECEIVE,
             from: "Some(own) if own != sid => {",
             to: "Some(_) if false => {",
         }],
@@ -130,7 +131,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[37],
         what: "the caller takes units again",
         edits: &[Edit {
-            file: INBOUND,
+            file: INBOUND_RECEIVE,
             from: "if unit.position < self.next {",
             to: "if unit.position == 0 && self.next > 1 {",
         }],
@@ -141,7 +142,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[37],
         what: "the caller does not see that a few units are missing",
         edits: &[Edit {
-            file: INBOUND,
+            file: INBOUND_RECEIVE,
             from: "if unit.position > self.next {",
             to: "if unit.position > self.next + 5000 {",
         }],
@@ -247,7 +248,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[49],
         what: "the caller ends a stream at a 503",
         edits: &[Edit {
-            file: INBOUND,
+            file: INBOUND_RECEIVE,
             from: "Class::NoResponders if self.sid.is_none() => self.terminate(",
             to: "Class::NoResponders => self.terminate(",
         }],
@@ -269,7 +270,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[53],
         what: "the caller does not say that it has everything",
         edits: &[Edit {
-            file: INBOUND,
+            file: INBOUND_RECEIVE,
             from: "self.close = Some(CloseCode::Done);",
             to: "",
         }],
@@ -331,7 +332,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         rules: &[61],
         what: "the caller keeps only the newest mapped control subject",
         edits: &[Edit {
-            file: INBOUND,
+            file: INBOUND_RECEIVE,
             from: "            ControlUse::Keep\n",
             to: "            ControlUse::Ignore\n",
         }],

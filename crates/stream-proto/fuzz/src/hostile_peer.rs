@@ -305,8 +305,7 @@ fn attack_responder(input: &mut Input<'_>) {
         max_item: input.flag().then(|| input.number()),
         heartbeat: input.timeout(),
         deadline: input.timeout(),
-        control: !input.flag(),
-        probe: false,
+        ..Open::default()
     };
     let mut responder = Responder::new(input, &open, now);
     while !input.is_empty() {

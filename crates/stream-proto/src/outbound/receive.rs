@@ -17,6 +17,11 @@ impl Outbound {
         if self.forgotten {
             return Ok(());
         }
+        if !self.control {
+            // Nobody knows the subject.
+            self.stats.ignored += 1;
+            return Ok(());
+        }
         match message.class() {
             Class::Native => {}
             Class::BareEmpty => {

@@ -24,8 +24,10 @@ fn caller(dialect: PlainDialect) -> PlainInbound {
 }
 
 fn responder(dialect: PlainDialect, mapped: bool) -> PlainOutbound {
-    let mut config = OutboundConfig::default();
-    config.mapped = mapped;
+    let config = OutboundConfig {
+        mapped,
+        ..OutboundConfig::default()
+    };
     PlainOutbound::new(dialect, &config, 1 << 20)
 }
 
@@ -209,8 +211,10 @@ fn silence_is_a_timeout_and_never_an_end() {
         caller.handle_timeout(at(30_000));
         assert_eq!(caller.termination(), Some(&Termination::TimedOut(Clock::Idle)));
     }
-    let mut config = InboundConfig::default();
-    config.idle_timeout = Some(Duration::from_secs(2));
+    let config = InboundConfig {
+        idle_timeout: Some(Duration::from_secs(2)),
+        ..InboundConfig::default()
+    };
     let mut caller = PlainInbound::new(PlainDialect::Text, &config, at(0));
     caller.handle_timeout(at(2000));
     assert_eq!(caller.termination(), Some(&Termination::TimedOut(Clock::FirstItem)));
@@ -301,8 +305,10 @@ fn a_caller_that_has_left_ends_the_stream_and_its_mapping() {
 
 #[test]
 fn a_slow_reader_loses_the_call_and_what_it_has_stays() {
-    let mut config = InboundConfig::default();
-    config.max_buffered = 1000;
+    let config = InboundConfig {
+        max_buffered: 1000,
+        ..InboundConfig::default()
+    };
     let mut caller = PlainInbound::new(PlainDialect::Text, &config, at(0));
     for _ in 0..5 {
         caller.handle(&message(b"0123456789"));
@@ -321,8 +327,10 @@ fn a_slow_reader_loses_the_call_and_what_it_has_stays() {
 #[test]
 fn the_budget_gets_everything_back() {
     let budget = crate::Budget::new(10_000);
-    let mut config = InboundConfig::default();
-    config.assembly_budget = Some(budget.clone());
+    let config = InboundConfig {
+        assembly_budget: Some(budget.clone()),
+        ..InboundConfig::default()
+    };
     for end in 0..3 {
         let mut caller = PlainInbound::new(PlainDialect::Sentinel, &config, at(0));
         caller.handle(&message(b"one"));

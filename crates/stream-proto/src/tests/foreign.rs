@@ -4,8 +4,10 @@ use super::*;
 use crate::{Clock, ControlUse, LostCause, PlainDialect, ProtocolError, Termination};
 
 fn auto(dialect: PlainDialect) -> Inbound {
-    let mut config = InboundConfig::default();
-    config.plain = Some(dialect);
+    let config = InboundConfig {
+        plain: Some(dialect),
+        ..InboundConfig::default()
+    };
     Inbound::new(config, Instant::ORIGIN)
 }
 
@@ -60,9 +62,11 @@ fn a_slow_first_item_is_waited_for_and_silence_is_a_timeout() {
 
 #[test]
 fn the_deadline_goes_along() {
-    let mut config = InboundConfig::default();
-    config.plain = Some(PlainDialect::Sentinel);
-    config.deadline = Some(Duration::from_secs(3));
+    let config = InboundConfig {
+        plain: Some(PlainDialect::Sentinel),
+        deadline: Some(Duration::from_secs(3)),
+        ..InboundConfig::default()
+    };
     let mut inbound = Inbound::new(config, Instant::ORIGIN);
     assert_eq!(inbound.handle(at(2000), &text("item")), ControlUse::Plain);
     let plain = inbound.into_plain(PlainDialect::Sentinel, at(2000));

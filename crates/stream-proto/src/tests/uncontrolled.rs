@@ -6,16 +6,20 @@ use crate::{Denied, LostCause, ProtocolError, PushError, Termination};
 const ANSWER: &str = "1;h=5000;c=0";
 
 fn caller() -> Inbound {
-    let mut config = InboundConfig::default();
-    config.control = false;
-    config.deadline = Some(Duration::from_secs(60));
+    let config = InboundConfig {
+        control: false,
+        deadline: Some(Duration::from_secs(60)),
+        ..InboundConfig::default()
+    };
     Inbound::new(config, Instant::ORIGIN)
 }
 
 fn responder(mapped: bool, retention: u64) -> Outbound {
-    let mut config = OutboundConfig::default();
-    config.mapped = mapped;
-    config.retention = retention;
+    let config = OutboundConfig {
+        mapped,
+        retention,
+        ..OutboundConfig::default()
+    };
     outbound(caller().open(), &config)
 }
 
@@ -131,8 +135,11 @@ fn a_connection_that_breaks_loses_the_stream() {
 
 #[test]
 fn a_reader_that_is_too_slow_loses_the_stream() {
-    let mut config = InboundConfig::default();
-    (config.control, config.max_buffered) = (false, 1000);
+    let config = InboundConfig {
+        control: false,
+        max_buffered: 1000,
+        ..InboundConfig::default()
+    };
     let mut inbound = Inbound::new(config, Instant::ORIGIN);
     let mut position = 0;
     while inbound.termination().is_none() {

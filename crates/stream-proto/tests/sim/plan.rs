@@ -293,7 +293,11 @@ impl CallPlan {
             is_uncontrolled,
             cancel: limit(rng, 150),
             // Nothing else would end such a call for certain.
-            deadline: deadline.or(is_uncontrolled.then_some(60 * S)),
+            deadline: if is_uncontrolled {
+                deadline.or(Some(60 * S))
+            } else {
+                deadline
+            },
             first_item: limit(rng, 60),
             idle: limit(rng, 60),
             reader,
