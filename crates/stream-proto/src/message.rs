@@ -1,5 +1,7 @@
 //! What the machines take in and hand out: messages without a transport.
 
+use alloc::string::ToString as _;
+
 use bytes::Bytes;
 
 use crate::frame::MARKER;
@@ -48,7 +50,12 @@ impl ServiceError<'_> {
         let code = self.code.parse().map_or(Code::Unknown, Code::from_u8);
         // A failure without a failure's number must not read as success.
         let code = if code == Code::Ok { Code::Unknown } else { code };
-        Status::new(code, self.text)
+        // Ours begin with the name of the code (rule 15).
+        let text = self.text.strip_prefix(&*code.to_string()).map_or(self.text, |rest| {
+            let rest = rest.strip_prefix(": ").or(rest.is_empty().then_some(rest));
+            rest.unwrap_or(self.text)
+        });
+        Status::new(code, text)
     }
 }
 
@@ -112,6 +119,20 @@ impl Transmit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_the_code_is_no_part_of_the_message() {
+        for (code, text, message) in [
+            ("5", "NOT_FOUND: no such file", "no such file"),
+            ("5", "NOT_FOUND", ""),
+            ("5", "NOT_FOUNDATION", "NOT_FOUNDATION"),
+            ("5", "INTERNAL: x", "INTERNAL: x"),
+            ("404", "not here", "not here"),
+        ] {
+            assert_eq!(ServiceError { code, text }.status().message, message);
+        }
+        assert_eq!(ServiceError { code: "0", text: "" }.status().code, Code::Unknown);
+    }
 
     #[test]
     fn classes_are_checked_in_the_order_of_rule_7() {
