@@ -170,6 +170,10 @@ impl Request {
             call,
             is_in_grace: reconnected.is_some_and(|at| now.saturating_duration_since(at) < GRACE),
         };
+        if attempt.call.is_denied() {
+            // Nothing could be received: nobody is asked.
+            return Ok(Some(attempt));
+        }
         match host.driver.try_send(open) {
             Ok(()) => Ok(Some(attempt)),
             Err(TrySendError::Failed(error)) => Err(RequestError::connection(&self.subject, error)),

@@ -105,8 +105,17 @@ impl Call {
     /// Starts the clocks; messages for `route` are delivered here.
     pub(crate) fn set_route(self: &Arc<Self>, route: RouteGuard) {
         let mut state = self.state.lock();
-        state.route = Some(route);
-        self.settle(state);
+        if state.inbound.termination().is_none() {
+            state.route = Some(route);
+            self.settle(state);
+        }
+        // Otherwise it ended when its route was added: nothing arrives here. The route goes after the lock.
+    }
+
+    /// Did nats-server refuse something that it needs?
+    pub(crate) fn is_denied(&self) -> bool {
+        let state = self.state.lock();
+        matches!(state.inbound.termination(), Some(Termination::NotPermitted(_)))
     }
 
     /// What was asked.
