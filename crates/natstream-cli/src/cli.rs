@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::call::CallArgs;
+use crate::doctor::DoctorArgs;
 use crate::logging::LogFormat;
 use crate::options::ConnectionOptions;
 use crate::serve::ServeArgs;
@@ -63,6 +64,7 @@ pub(crate) struct DisplayOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Call(CallArgs),
+    Doctor(DoctorArgs),
     Serve(ServeArgs),
 }
 

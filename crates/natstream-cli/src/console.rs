@@ -16,6 +16,11 @@ impl Console {
         Self { quiet, json }
     }
 
+    /// Are listings, summaries and findings JSON?
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Progress, for people and for scripts that wait for a line.
     pub(crate) fn progress(self, text: &str) {
         if !self.quiet {

@@ -27,6 +27,7 @@ mod call;
 mod cli;
 mod clock;
 mod console;
+mod doctor;
 mod duration;
 mod exit;
 mod interrupt;

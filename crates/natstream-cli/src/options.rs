@@ -133,6 +133,11 @@ impl ConnectionOptions {
         Ok(config)
     }
 
+    /// Do these options alone demand TLS?
+    pub(crate) fn demands_tls(&self) -> bool {
+        self.tls_ca.is_some() || self.tls_cert.is_some()
+    }
+
     /// What to say when the identity is not right: some of it may be unseen.
     pub(crate) fn environment_hint(&self) -> Option<String> {
         let names = &self.from_environment;

@@ -8,7 +8,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
 use crate::options::ConnectionOptions;
-use crate::{call, logging, serve};
+use crate::{call, doctor, logging, serve};
 
 /// What every command works with.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
     };
     match cli.command {
         Command::Call(args) => call::run(context, args).await,
+        Command::Doctor(args) => doctor::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
     }
 }

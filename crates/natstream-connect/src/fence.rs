@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
 use crate::connection::Inner;
 use crate::error::{FenceError, FenceErrorKind};
-use crate::server_error::ServerErrorEvent;
 use crate::state::{ConnectionState, ConnectionStatus};
 use crate::supervisor::now;
 
@@ -76,7 +75,7 @@ async fn round_trip(inner: &Inner) -> Result<Duration, FenceError> {
     let closed = || FenceError::new(FenceErrorKind::Closed);
     let client = inner.client();
     let subject = client.new_inbox();
-    let mut refusals = inner.signals().server_errors.subscribe();
+    let refused = inner.signals().expect_refusal(subject.as_str());
     let sent = now();
     let mut echo = client.subscribe(subject.clone()).await.map_err(|_| closed())?;
     client
@@ -86,22 +85,12 @@ async fn round_trip(inner: &Inner) -> Result<Duration, FenceError> {
     tokio::select! {
         message = echo.next() => message.map(drop).ok_or_else(closed)?,
         // The server works off commands in turn: having refused this one, it has seen those before.
-        () = refused(&mut refusals, &subject) => {}
+        () = refused.notified() => {}
     }
     let round_trip = now() - sent;
     // Waits for room among the commands; a drop might have to start a task for it.
     let _ = echo.unsubscribe().await;
     Ok(round_trip)
-}
-
-async fn refused(errors: &mut broadcast::Receiver<ServerErrorEvent>, own: &str) {
-    loop {
-        match errors.recv().await {
-            Ok(ServerErrorEvent::PermissionViolation { subject, .. }) if subject == own => return,
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
-        }
-    }
 }
 
 /// Returns when the connection is not the one of `epoch` any more.

@@ -1,6 +1,7 @@
 //! The ear at async-nats: its events wake the supervisor, and carry what cannot be read anywhere
 //! else.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Ready, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::{ClientError, Event, ServerError, Statistics};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
 use crate::server_error::ServerErrorEvent;
@@ -83,11 +85,16 @@ pub(crate) fn callback(
 /// further behind is told so.
 const SERVER_ERRORS: usize = 256;
 
+/// Round trips whose refusal is not told to others: the latest ones.
+const FENCES: usize = 256;
+
 /// What the event callback and the supervisor share. It holds no client, so it keeps none alive.
 pub(crate) struct Signals {
     /// Wakes the supervisor: something happened, look again.
     pub(crate) wake: Notify,
     pub(crate) server_errors: broadcast::Sender<ServerErrorEvent>,
+    /// The subjects of the latest round trips, and who waits for them. A refusal of one is an answer, and no complaint.
+    fences: Mutex<VecDeque<(String, Arc<Notify>)>>,
     /// The counters of the client, once there is one.
     statistics: OnceLock<Arc<Statistics>>,
     /// The epoch whose server is in lame duck mode; 0 for none.
@@ -100,6 +107,7 @@ impl Default for Signals {
         Self {
             wake: Notify::new(),
             server_errors: broadcast::Sender::new(SERVER_ERRORS),
+            fences: Mutex::default(),
             statistics: OnceLock::new(),
             lame_duck_epoch: AtomicU64::new(0),
             closing: AtomicBool::new(false),
@@ -130,6 +138,25 @@ impl Signals {
         epoch != 0 && self.lame_duck_epoch.load(Ordering::Relaxed) == epoch
     }
 
+    /// A round trip begins; what comes back is notified when the server refuses it.
+    pub(crate) fn expect_refusal(&self, subject: &str) -> Arc<Notify> {
+        let refused = Arc::new(Notify::new());
+        let mut fences = self.fences.lock();
+        fences.truncate(FENCES - 1);
+        fences.push_front((subject.to_owned(), refused.clone()));
+        refused
+    }
+
+    /// Tells the round trip that this concerns, if it is one.
+    fn is_fence(&self, event: &ServerErrorEvent) -> bool {
+        let ServerErrorEvent::PermissionViolation { subject, .. } = event else {
+            return false;
+        };
+        let fences = self.fences.lock();
+        let fence = fences.iter().find(|(known, _)| known == subject);
+        fence.inspect(|(_, refused)| refused.notify_one()).is_some()
+    }
+
     /// The connection shall not come back.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -158,8 +185,10 @@ impl Signals {
                         text: other.to_string(),
                     },
                 };
-                // Nobody listens: nobody misses it.
-                let _ = self.server_errors.send(event);
+                if !self.is_fence(&event) {
+                    // Nobody listens: nobody misses it.
+                    let _ = self.server_errors.send(event);
+                }
                 return;
             }
             Event::ClientError(ClientError::MaxReconnects) => {

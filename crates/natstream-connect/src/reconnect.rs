@@ -179,7 +179,7 @@ mod tests {
     fn closing_ends_the_task_that_asks() {
         let signals = Arc::new(Signals::default());
         signals.close();
-        assert!(std::panic::catch_unwind(|| delay(&signals, 1)).is_err());
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| delay(&signals, 1))).is_err());
     }
 
     #[test]

@@ -235,6 +235,9 @@ impl RequestError {
                 "add `response_type: stream` to the export of the service, in the account that serves it: \
                  exports: [{service: \"...\", response_type: stream}]",
             ),
+            RequestErrorKind::Lost if self.lost_cause() == Some(LostCause::Forgotten) => Some(
+                "the responder has restarted, or may not send as much: its user needs allow_responses: {max: -1, expires: \"24h\"}",
+            ),
             RequestErrorKind::Lost if self.lost_cause() == Some(LostCause::Overflow) => {
                 Some("this dialect has no flow control: read faster, or allow more to wait")
             }

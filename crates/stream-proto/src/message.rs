@@ -52,7 +52,7 @@ impl ServiceError<'_> {
         let code = if code == Code::Ok { Code::Unknown } else { code };
         // Ours begin with the name of the code (rule 15).
         let text = self.text.strip_prefix(&*code.to_string()).map_or(self.text, |rest| {
-            let rest = rest.strip_prefix(": ").or(rest.is_empty().then_some(rest));
+            let rest = rest.strip_prefix(": ").or_else(|| rest.is_empty().then_some(rest));
             rest.unwrap_or(self.text)
         });
         Status::new(code, text)

@@ -65,6 +65,9 @@ async fn mistakes_in_the_command_line() {
         ),
         (&["serve", "a", "--size", "1", "--", "cat"], "cannot be used with"),
         (&["serve", "a", "--", "no-such-program"], "not a program"),
+        (&["doctor", "a.*"], "a wildcard"),
+        (&["doctor", "$JS.API.STREAM.DELETE.A"], "could do harm"),
+        (&["doctor", "a", "b"], "unexpected argument"),
         (&["nonsense"], "nonsense"),
         (&[], "subcommand"),
     ] {
@@ -213,7 +216,12 @@ async fn global_options_stand_before_or_after_the_command() {
 
 #[tokio::test]
 async fn help_tells_everything_but_secrets() {
-    for args in [&["--help"][..], &["call", "--help"], &["serve", "-h"]] {
+    for args in [
+        &["--help"][..],
+        &["call", "--help"],
+        &["serve", "-h"],
+        &["doctor", "-h"],
+    ] {
         let mut command = natstream(args);
         let help = finish(
             command

@@ -3,6 +3,7 @@
 mod call;
 mod command;
 mod deaths;
+mod doctor;
 mod exit;
 mod file;
 mod serve;
