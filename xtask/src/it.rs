@@ -8,7 +8,7 @@ use crate::{
     Task,
     flags::{Args, Usage},
     metadata::{self, SUITES},
-    process,
+    peers, process,
     provide::{Accept, provide},
     server::Server,
     sim::number,
@@ -35,7 +35,8 @@ for release, and shows what it prints:
   --minutes N  for how long (soak; default a few seconds): NATSTREAM_MINUTES
   --calls N    how many calls (leak; default 3000): NATSTREAM_CALLS
 
-Needs a nats-server, as `cargo xtask setup` provides it.
+Builds the program `natstream` first, which some suites run. Needs a nats-server, and the suite
+`interop` clients of others, as `cargo xtask setup` provides them.
 ",
     run,
 };
@@ -73,7 +74,14 @@ fn run(workspace: &Workspace, mut args: Args) -> Result<ExitCode> {
         None => command = command.arg("--tests"),
     }
 
+    if suite.as_deref().is_none_or(|suite| suite == peers::SUITE) {
+        command = peers::provide(workspace)?.serve(command);
+    }
     let program = provide(workspace, Accept::Pinned)?;
+    if env.is_empty() {
+        // Cargo builds programs for the tests of their own package only. No long form runs one.
+        process::run(workspace, workspace.cargo(["build", "--package", "natstream-cli"]))?;
+    }
     let server = Server::start(&program.path, None)?;
     if !filter.is_empty() {
         command = command.arg("--").args(filter);

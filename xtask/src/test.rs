@@ -9,6 +9,7 @@ use crate::{
     flags::Args,
     fmt, lint,
     metadata::{self, Package, SUITES},
+    peers::{self, Peers},
     process::{Interrupted, run as run_command},
     provide::{Accept, Provided, provide},
     report::Report,
@@ -27,8 +28,8 @@ Runs every check and every test: format, tidy, vectors, lints, documentation, un
 tests with the examples, suites in their short form, doc tests. Stops at the first step that
 fails; ends with a table of times.
 
-One nats-server serves all tests that need nothing special. It is the one that
-NATSTREAM_NATS_SERVER names, or the one of `cargo xtask setup`, which is done where needed.
+One nats-server serves all tests that need nothing special. It and the clients of others are
+those of `cargo xtask setup`, which is done where needed.
 ",
     run,
 };
@@ -42,9 +43,11 @@ struct Step {
 enum Action {
     /// Find or install nats-server, and start the one that the tests share.
     Server,
+    /// Find or install the clients of others.
+    Peers,
     /// `cargo` with these arguments.
     Cargo(Vec<String>),
-    /// The same, with the shared server.
+    /// The same, with the shared server and the peers.
     Tests(Vec<String>),
     Docs,
     Tidy,
@@ -55,7 +58,7 @@ enum Action {
 fn run(workspace: &Workspace, args: Args) -> Result<ExitCode> {
     args.finish()?;
     let packages = metadata::packages(workspace)?;
-    let mut server = None;
+    let mut shared = Shared::default();
     let mut report = Report::new();
     let mut result = Ok(());
     for step in steps(&packages) {
@@ -63,7 +66,7 @@ fn run(workspace: &Workspace, args: Args) -> Result<ExitCode> {
             report.not_run(step.name);
             continue;
         }
-        result = report.time(step.name, || step.action.run(workspace, &mut server));
+        result = report.time(step.name, || step.action.run(workspace, &mut shared));
     }
     // The table is the last thing to read, also below an error.
     match result {
@@ -98,6 +101,7 @@ fn steps(packages: &[Package]) -> Vec<Step> {
 
     let mut steps = vec![
         step("nats-server", Action::Server),
+        step("peers", Action::Peers),
         step("format", Action::Cargo(owned(fmt::CHECK))),
         step("tidy", Action::Tidy),
         step("vectors", Action::Vectors),
@@ -140,8 +144,12 @@ const BENCH: &str = "bench";
 /// Writes the test vectors of the protocol, or checks that they are what it would write.
 const VECTORS: &str = "docs/vectors/generate.py";
 
-/// The nats-server of the run.
-type Shared = Option<(Provided, Server)>;
+/// What the tests of a run share.
+#[derive(Default)]
+struct Shared {
+    server: Option<(Provided, Server)>,
+    peers: Option<Peers>,
+}
 
 impl Action {
     fn run(&self, workspace: &Workspace, shared: &mut Shared) -> Result<()> {
@@ -149,14 +157,21 @@ impl Action {
             Self::Server => {
                 let program = provide(workspace, Accept::Pinned)?;
                 let server = Server::start(&program.path, None)?;
-                *shared = Some((program, server));
+                shared.server = Some((program, server));
+                Ok(())
+            }
+            Self::Peers => {
+                shared.peers = Some(peers::provide(workspace)?);
                 Ok(())
             }
             Self::Cargo(args) => run_command(workspace, workspace.cargo(args.iter().map(String::as_str))),
             Self::Tests(args) => {
                 let mut command = workspace.cargo(args.iter().map(String::as_str));
-                if let Some((program, server)) = shared {
+                if let Some((program, server)) = &shared.server {
                     command = server.serve(command, &program.path);
+                }
+                if let Some(peers) = &shared.peers {
+                    command = peers.serve(command);
                 }
                 run_command(workspace, command)
             }

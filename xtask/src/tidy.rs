@@ -12,6 +12,7 @@ mod lock;
 mod machine;
 mod manifest;
 mod manifests;
+mod npm;
 mod rust;
 mod size;
 
@@ -23,7 +24,7 @@ Usage: cargo xtask tidy
 
 Checks rules that no compiler checks: which of our crates may depend on which, what manifests
 inherit, sorted dependencies, no paths of one machine, sizes of files, reasons for ignored
-tests and for sleeping ones. `cargo test -p xtask` checks the same.
+tests and for sleeping ones, no address of a registry in lock files of npm. `cargo test -p xtask` checks the same.
 
 Needs git, and looks at files that git tracks or would add.
 ",
@@ -38,6 +39,7 @@ const CHECKS: &[Check] = &[
     lock::check,
     machine::check,
     manifests::check,
+    npm::check,
     rust::check_ignored_tests,
     rust::check_leftovers,
     rust::check_sleeps,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_nats::{Auth, AuthError};
 use natstream_connect::{ConnectConfig, ConnectErrorKind, Credentials};
 use nkeys::KeyPair;
-use support::{LIMIT, Operator, SECRET, TIMEOUT, connected, creds, everything, refused, server, state_where};
-use testkit::within;
+use support::{LIMIT, SECRET, TIMEOUT, connected, everything, refused, server, state_where};
+use testkit::{Operator, within};
 
 /// Connects and talks.
 async fn accepted(config: ConnectConfig) {
@@ -72,36 +72,36 @@ async fn nkey() {
 #[tokio::test]
 async fn jwt_in_all_forms() {
     let operator = Operator::new();
-    let server = server(&operator.config).await;
+    let server = server(operator.config()).await;
     let config = || ConnectConfig::new(server.url());
 
     let user = operator.user(0);
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), creds(&user)).unwrap();
+    std::fs::write(file.path(), user.creds()).unwrap();
     accepted(config().credentials(Credentials::file(file.path()))).await;
-    accepted(config().credentials(Credentials::text(creds(&user)))).await;
-    accepted(config().credentials(Credentials::jwt(user.0.as_str(), user.1.as_str()))).await;
+    accepted(config().credentials(Credentials::text(user.creds()))).await;
+    accepted(config().credentials(Credentials::jwt(user.jwt.as_str(), user.seed.as_str()))).await;
 
     // Of another operator, expired, and with the seed of somebody else.
-    rejected(config().credentials(Credentials::text(creds(&Operator::new().user(0))))).await;
-    rejected(config().credentials(Credentials::text(creds(&operator.user(1_700_000_001))))).await;
-    rejected(config().credentials(Credentials::jwt(user.0, operator.user(0).1))).await;
+    rejected(config().credentials(Credentials::text(Operator::new().user(0).creds()))).await;
+    rejected(config().credentials(Credentials::text(operator.user(1_700_000_001).creds()))).await;
+    rejected(config().credentials(Credentials::jwt(user.jwt, operator.user(0).seed))).await;
 }
 
 #[tokio::test]
 async fn a_credentials_file_is_read_again_at_a_reconnect() {
     let operator = Operator::new();
-    let server = server(&operator.config).await;
+    let server = server(operator.config()).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), creds(&operator.user(0))).unwrap();
+    std::fs::write(file.path(), operator.user(0).creds()).unwrap();
     let connection = connected(ConnectConfig::new(server.url()).credentials(Credentials::file(file.path()))).await;
 
     // With a user of somebody else there is no way back in …
-    std::fs::write(file.path(), creds(&Operator::new().user(0))).unwrap();
+    std::fs::write(file.path(), Operator::new().user(0).creds()).unwrap();
     within(LIMIT, connection.nats().force_reconnect()).await.unwrap();
     state_where(&connection, |state| !state.is_connected()).await;
     // … until the file is right again.
-    std::fs::write(file.path(), creds(&operator.user(0))).unwrap();
+    std::fs::write(file.path(), operator.user(0).creds()).unwrap();
     let state = state_where(&connection, |state| state.is_connected()).await;
     assert_eq!(state.epoch, 2);
 }

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,66 +10,8 @@ use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::{ClientConfig, RootCertStore};
 use natstream_connect::{ConnectConfig, ConnectError, ConnectErrorKind, Tls};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use support::{LIMIT, TIMEOUT, connected, everything, refused, server};
-use tempfile::TempDir;
-use testkit::{NatsServer, within};
-
-/// An authority, and a directory for what it signs.
-struct Authority {
-    directory: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test authority");
-        std::fs::write(directory.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self {
-            directory,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
-    }
-
-    /// The files of a certificate for `name`, which serves servers and clients.
-    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (PathBuf, PathBuf) {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        self.write(&certificate, &key)
-    }
-
-    fn write(&self, certificate: &Certificate, key: &KeyPair) -> (PathBuf, PathBuf) {
-        let directory = tempfile::tempdir_in(self.directory.path()).unwrap().keep();
-        let files = (directory.join("certificate.pem"), directory.join("key.pem"));
-        std::fs::write(&files.0, certificate.pem()).unwrap();
-        std::fs::write(&files.1, key.serialize_pem()).unwrap();
-        files
-    }
-
-    /// A server with a certificate for 127.0.0.1; `more` goes into its `tls` section.
-    async fn server(&self, more: &str) -> NatsServer {
-        self.server_with(&self.issue("127.0.0.1", |_| ()), more).await
-    }
-
-    async fn server_with(&self, files: &(PathBuf, PathBuf), more: &str) -> NatsServer {
-        let quoted = |path: &Path| format!("\"{}\"", path.display());
-        let (certificate, key, root) = (quoted(&files.0), quoted(&files.1), quoted(&self.root()));
-        server(&format!(
-            "tls {{ cert_file: {certificate}, key_file: {key}, ca_file: {root}, {more} }}"
-        ))
-        .await
-    }
-}
+use testkit::{Authority, CertificateFiles, within};
 
 async fn accepted(config: ConnectConfig) {
     let connection = connected(config).await;
@@ -133,12 +74,12 @@ async fn mutual_tls() {
     let authority = Authority::new();
     let server = authority.server("verify: true").await;
     let trust = || Tls::new().root_certificates(authority.root());
-    let (certificate, key) = authority.issue("client", |_| ());
+    let CertificateFiles { certificate, key } = authority.issue("client");
     accepted(ConnectConfig::new(server.url()).tls(trust().client_certificate(certificate, key))).await;
 
     let strangers = Authority::new();
-    let (stranger, key) = strangers.issue("client", |_| ());
-    for tls in [trust(), trust().client_certificate(stranger, key)] {
+    let stranger = strangers.issue("client");
+    for tls in [trust(), trust().client_certificate(stranger.certificate, stranger.key)] {
         let error = refused(ConnectConfig::new(server.url()).tls(tls)).await;
         // The end of the connection may overtake the server's reason.
         let (tls, cut_off) = (ConnectErrorKind::Tls, ConnectErrorKind::Io);
@@ -163,10 +104,7 @@ async fn the_certificate_must_come_from_a_trusted_authority() {
 async fn the_certificate_must_be_valid_now() {
     let authority = Authority::new();
     for (from, until, words) in [(2001, 2002, "has expired"), (2199, 2200, "not valid yet")] {
-        let files = authority.issue("127.0.0.1", |params| {
-            params.not_before = date_time_ymd(from, 1, 1);
-            params.not_after = date_time_ymd(until, 1, 1);
-        });
+        let files = authority.issue_for_years("127.0.0.1", from, until);
         let server = authority.server_with(&files, "").await;
         let error =
             rejected(ConnectConfig::new(server.url()).tls(Tls::new().root_certificates(authority.root()))).await;
@@ -177,9 +115,7 @@ async fn the_certificate_must_be_valid_now() {
 #[tokio::test]
 async fn the_certificate_must_be_for_the_host() {
     let authority = Authority::new();
-    let server = authority
-        .server_with(&authority.issue("nats.example", |_| ()), "")
-        .await;
+    let server = authority.server_with(&authority.issue("nats.example"), "").await;
     let error = rejected(ConnectConfig::new(server.url()).tls(Tls::new().root_certificates(authority.root()))).await;
     assert!(error.to_string().contains("another host name"), "{error}");
 }

@@ -1,10 +1,8 @@
 //! Where the nats-server program is.
 
-use std::{
-    env,
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{env, ffi::OsString, path::PathBuf};
+
+use crate::target;
 
 /// The pinned version stands in one place only, the file that pip reads.
 const REQUIREMENTS: &str = include_str!("../../../xtask/nats-server.txt");
@@ -27,14 +25,8 @@ fn locate(server: Option<OsString>, target: Option<OsString>) -> Result<PathBuf,
         ));
     }
 
-    let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = manifest_dir
-        .ancestors()
-        .nth(2)
-        .expect("the crate lies in ROOT/crates/testkit");
-    // As xtask does: a relative target directory counts from the workspace.
-    let target = root.join(target.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "target".into()));
-    let path = target.join(format!("tools/nats-server-{}/bin/nats-server", pinned_version()));
+    let path = format!("tools/nats-server-{}/bin/nats-server", pinned_version());
+    let path = target::directory(target).join(path);
     if path.is_file() {
         return Ok(path);
     }

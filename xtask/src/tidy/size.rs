@@ -5,7 +5,7 @@ use super::{Finding, Source};
 const MOST_LINES: usize = 600;
 
 /// Kinds of files that people write. Data and lock files may be long.
-const KINDS: &[&str] = &["md", "py", "rs", "sh", "toml", "yaml", "yml"];
+const KINDS: &[&str] = &["cjs", "md", "py", "rs", "sh", "toml", "yaml", "yml"];
 
 /// Files that may be longer, each with the reason.
 const EXCEPTIONS: &[(&str, &str)] = &[("docs/protocol.md", "an implementer needs nothing but this page")];

@@ -7,7 +7,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use natstream_connect::{ConnectConfig, ConnectError, Connection, ConnectionState};
-use nkeys::KeyPair;
 use testkit::{NatsServer, within};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -82,73 +81,4 @@ pub(crate) async fn fake(greeting: &'static str) -> String {
         }
     });
     url
-}
-
-/// An operator with one account, and the configuration of a server that believes it.
-pub(crate) struct Operator {
-    account: KeyPair,
-    pub(crate) config: String,
-}
-
-impl Operator {
-    pub(crate) fn new() -> Self {
-        let operator = KeyPair::new_operator();
-        let account = KeyPair::new_account();
-        let operator_jwt = mint(&operator, &operator, r#""nats":{"type":"operator","version":2}"#);
-        let limits = r#"{"subs":-1,"data":-1,"payload":-1,"imports":-1,"exports":-1,
-            "wildcards":true,"conn":-1,"leaf":-1}"#;
-        let account_jwt = mint(
-            &operator,
-            &account,
-            &format!(r#""nats":{{"limits":{limits},"type":"account","version":2}}"#),
-        );
-        let config = format!(
-            "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {}: {account_jwt} }}\n",
-            account.public_key()
-        );
-        Self { account, config }
-    }
-
-    /// A user's JWT and seed. `expires` in seconds since 1970, 0 for never.
-    pub(crate) fn user(&self, expires: u64) -> (String, String) {
-        let user = KeyPair::new_user();
-        let claims = format!(
-            r#""exp":{expires},"nats":{{"pub":{{}},"sub":{{}},"subs":-1,"data":-1,
-                "payload":-1,"type":"user","version":2}}"#
-        );
-        (mint(&self.account, &user, &claims), user.seed().unwrap())
-    }
-}
-
-/// The text of a credentials file.
-pub(crate) fn creds((jwt, seed): &(String, String)) -> String {
-    format!(
-        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
-         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-    )
-}
-
-fn mint(issuer: &KeyPair, subject: &KeyPair, claims: &str) -> String {
-    let (issuer_key, subject_key) = (issuer.public_key(), subject.public_key());
-    let header = base64url(br#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
-    let body = format!(
-        r#"{{"jti":"{subject_key}","iat":1700000000,"iss":"{issuer_key}","name":"test",
-            "sub":"{subject_key}",{claims}}}"#
-    );
-    let body = base64url(body.as_bytes());
-    let signed = format!("{header}.{body}");
-    let signature = base64url(&issuer.sign(signed.as_bytes()).unwrap());
-    format!("{signed}.{signature}")
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0_u32, |group, &byte| group << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
-        for index in 0..=chunk.len() {
-            text.push(char::from(ALPHABET[(group >> (18 - 6 * index) & 63) as usize]));
-        }
-    }
-    text
 }
