@@ -25,7 +25,8 @@ pub(crate) fn start(verbose: u8, quiet: bool, format: LogFormat) {
         (false, 0) => "warn,async_nats=off",
         (false, 1) => "info",
         (false, 2) => "debug",
-        (false, _) => "trace",
+        // At its most, async-nats shows payloads and how it logs in.
+        (false, _) => "trace,async_nats=debug",
     };
     let builder = tracing_subscriber::fmt()
         .with_writer(stderr)

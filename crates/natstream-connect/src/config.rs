@@ -247,6 +247,7 @@ impl ConnectConfig {
             options: self.options(credentials, &addresses, signals, &selector),
             addresses,
             connect_timeout: self.connect_timeout,
+            subscription_capacity: self.subscription_capacity,
             inbox_prefix: self.inbox_prefix,
             selector,
         })
@@ -372,6 +373,7 @@ pub(crate) struct Prepared {
     pub(crate) addresses: Vec<ServerAddr>,
     pub(crate) connect_timeout: Duration,
     pub(crate) inbox_prefix: String,
+    pub(crate) subscription_capacity: usize,
     pub(crate) selector: Arc<Selector>,
 }
 

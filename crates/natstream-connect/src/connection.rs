@@ -91,6 +91,7 @@ impl Connection {
             addresses,
             connect_timeout,
             inbox_prefix,
+            subscription_capacity,
             selector,
         } = config.prepare(&signals).await?;
         // async-nats bounds each address of a server, but neither the resolution of its name nor
@@ -103,7 +104,8 @@ impl Connection {
             let (verdict, cause) = match timeout(limit, without_panic(attempt)).await {
                 Ok(Ok(Ok(client))) => {
                     signals.attach(client.statistics());
-                    return Ok(Self::new(client, signals, inbox_prefix, Some(selector)).0);
+                    let capacity = Some(subscription_capacity);
+                    return Ok(Self::new(client, signals, inbox_prefix, capacity, Some(selector)).0);
                 }
                 Ok(Ok(Err(error))) => (classify(&error, connect_timeout), Some(error)),
                 Ok(Err(Panicked)) => (Verdict::nonsense(), None),
@@ -166,13 +168,14 @@ impl Connection {
             .rsplit_once('.')
             .map_or(inbox.as_str(), |(prefix, _)| prefix)
             .to_owned();
-        Self::new(client, signals, prefix, None)
+        Self::new(client, signals, prefix, None, None)
     }
 
     fn new(
         client: Client,
         signals: Arc<Signals>,
         inbox_prefix: String,
+        subscription_capacity: Option<usize>,
         selector: Option<Arc<Selector>>,
     ) -> (Self, JoinHandle<()>) {
         let level = level(&client, &signals);
@@ -183,6 +186,7 @@ impl Connection {
             reconnected: Mutex::new(None),
             runtime: Handle::current(),
             inbox_prefix,
+            subscription_capacity,
             selector,
             signals,
             state: watch::Sender::new(level),
@@ -310,6 +314,15 @@ impl Connection {
         Router::subscribe(runtime, client, inbox_prefix, self.clone(), unrouted).await
     }
 
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.inner.signals
+    }
+
+    /// Messages that may wait in a subscription, where that is known.
+    pub(crate) fn subscription_capacity(&self) -> Option<usize> {
+        self.inner.subscription_capacity
+    }
+
     pub(crate) fn extras(&self) -> &Shared {
         &self.inner.shared
     }
@@ -386,6 +399,8 @@ pub(crate) struct Inner {
     /// Set by `close`: nothing that async-nats does afterwards counts.
     closed: AtomicBool,
     inbox_prefix: String,
+    /// Messages that may wait in a subscription, where that is known.
+    subscription_capacity: Option<usize>,
     /// `None` for a foreign client.
     selector: Option<Arc<Selector>>,
     signals: Arc<Signals>,

@@ -58,6 +58,7 @@ mod error;
 mod fence;
 mod header;
 mod observe;
+mod overflow;
 mod publisher;
 mod rate;
 mod reconnect;
@@ -82,7 +83,7 @@ pub use self::error::{ConnectError, ConnectErrorKind, FenceError, FenceErrorKind
 pub use self::header::{headers_len, user_header};
 pub use self::observe::{Observer, observe};
 pub use self::rate::RateLimit;
-pub use self::router::{Route, RouteGuard, Router, Unrouted};
+pub use self::router::{Arrival, Route, RouteGuard, Router, Unrouted};
 pub use self::server_error::{Operation, ServerErrorEvent};
 pub use self::servers::IntoServers;
 pub use self::shared::ServedGuard;

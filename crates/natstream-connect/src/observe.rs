@@ -13,6 +13,7 @@ use async_nats::{ClientError, Event, ServerError, Statistics};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
+use crate::overflow::Overflows;
 use crate::server_error::ServerErrorEvent;
 
 /// Listens to a client that somebody else connects.
@@ -95,6 +96,7 @@ pub(crate) struct Signals {
     pub(crate) server_errors: broadcast::Sender<ServerErrorEvent>,
     /// The subjects of the latest round trips, and who waits for them. A refusal of one is an answer, and no complaint.
     fences: Mutex<VecDeque<(String, Arc<Notify>)>>,
+    pub(crate) overflows: Overflows,
     /// The counters of the client, once there is one.
     statistics: OnceLock<Arc<Statistics>>,
     /// The epoch whose server is in lame duck mode; 0 for none.
@@ -108,6 +110,7 @@ impl Default for Signals {
             wake: Notify::new(),
             server_errors: broadcast::Sender::new(SERVER_ERRORS),
             fences: Mutex::default(),
+            overflows: Overflows::default(),
             statistics: OnceLock::new(),
             lame_duck_epoch: AtomicU64::new(0),
             closing: AtomicBool::new(false),
@@ -194,8 +197,10 @@ impl Signals {
             Event::ClientError(ClientError::MaxReconnects) => {
                 tracing::error!("no reconnect attempt is left, the connection is closed");
             }
-            // Slow consumers come in storms; none of the rest changes the state.
-            Event::SlowConsumer(_) | Event::ClientError(_) => return,
+            // They come in storms.
+            Event::SlowConsumer(subscription) => return self.overflows.note(*subscription),
+            // It does not change the state.
+            Event::ClientError(_) => return,
             Event::Draining | Event::Closed => {}
         }
         self.wake.notify_one();

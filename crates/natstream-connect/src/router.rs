@@ -8,24 +8,48 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subject, Subscriber};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, oneshot};
+use tokio::task::coop;
 use tokio::time::sleep;
 
 use crate::connection::Connection;
 use crate::denials::{Denials, INTERVAL};
+use crate::overflow::Overflow;
 use crate::server_error::ServerErrorEvent;
 use crate::state::ConnectionState;
 use crate::token::{TOKEN_LEN, letters, token};
 
+/// Messages that are dispatched before the router looks at anything else.
+const MESSAGES_PER_TURN: usize = 8;
+
+/// How many messages wait at most in a subscription of a client that somebody else has made: fewer than anybody sets.
+const UNKNOWN_CAPACITY: usize = 1024;
+
+/// A message of a route.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// What follows the route's subject, without the dot; empty for the subject itself.
+    pub rest: &'a str,
+    /// The message.
+    pub message: Message,
+    /// So many messages came in a row that async-nats may have dropped some before this one. Whether it has is told soon, by
+    /// [`Route::overflowed`].
+    pub may_follow_loss: bool,
+}
+
 /// Where the messages of one route go.
 pub trait Route: Send + Sync + 'static {
     /// Takes a message, in the router's task: it must not block, and must bound what it keeps.
+    fn deliver(self: Arc<Self>, arrival: Arrival<'_>);
+
+    /// async-nats has dropped messages of the router, since it had too many; they may have been this route's. It must not
+    /// block. For routes that number their messages this says nothing new.
     ///
-    /// `rest` is what follows the route's subject, without the dot; it is empty for the subject itself.
-    fn deliver(self: Arc<Self>, rest: &str, message: Message);
+    /// A foreign client without [`observe`](crate::observe) does not say so.
+    fn overflowed(self: Arc<Self>) {}
 
     /// The connection is down, or back. It must not block.
     fn connection_changed(self: Arc<Self>, is_up: bool);
@@ -93,6 +117,7 @@ impl Router {
         // First, so that the answer to the subscription is heard.
         let errors = connection.server_errors();
         let subscriber = client.subscribe(format!("{prefix}>")).await?;
+        let overflow = connection.signals().overflows.watch(&subscriber);
         let shared = Arc::new(Shared {
             prefix: prefix.clone(),
             is_denied: AtomicBool::new(false),
@@ -102,6 +127,7 @@ impl Router {
         runtime.spawn(run(
             Running(shared.clone()),
             subscriber,
+            overflow,
             connection,
             errors,
             unrouted,
@@ -185,6 +211,7 @@ impl Drop for Running {
 async fn run(
     running: Running,
     mut subscriber: Subscriber,
+    overflow: Arc<Overflow>,
     // Kept, so that the routes hear of reconnects though all other handles of the connection are gone.
     connection: Connection,
     mut errors: broadcast::Receiver<ServerErrorEvent>,
@@ -194,6 +221,9 @@ async fn run(
     let mut state = connection.state();
     let mut seen = *state.borrow_and_update();
     let wildcard = format!("{}>", running.0.prefix);
+    // Half of it, so that a queue that was full is certainly noticed.
+    let crowd = connection.subscription_capacity().unwrap_or(UNKNOWN_CAPACITY) / 2;
+    let mut in_a_row = 0;
     let mut denied = Denials::default();
     let mut pause = pin!(sleep(Duration::ZERO));
     loop {
@@ -218,12 +248,29 @@ async fn run(
                 pause.set(sleep(INTERVAL));
                 continue;
             }
+            () = overflow.happened() => {
+                running.0.overflowed();
+                continue;
+            }
             message = subscriber.next() => message,
             _ = &mut gone => return,
         };
-        match message {
-            Some(message) => running.0.dispatch(message, &*unrouted),
-            None => return,
+        let Some(message) = message else { return };
+        in_a_row += 1;
+        running.0.dispatch(message, in_a_row > crowd, &*unrouted);
+        for _ in 1..MESSAGES_PER_TURN {
+            // Without a budget: an empty queue must be seen as one.
+            match coop::unconstrained(subscriber.next()).now_or_never() {
+                Some(Some(message)) => {
+                    in_a_row += 1;
+                    running.0.dispatch(message, in_a_row > crowd, &*unrouted);
+                }
+                Some(None) => return,
+                None => {
+                    in_a_row = 0;
+                    break;
+                }
+            }
         }
     }
 }
@@ -260,7 +307,15 @@ impl Shared {
         }
     }
 
-    fn dispatch(&self, message: Message, unrouted: &dyn Unrouted) {
+    /// Tells every route that messages were dropped.
+    fn overflowed(&self) {
+        let routes: Vec<_> = self.routes.lock().iter().flat_map(HashMap::values).cloned().collect();
+        for route in routes {
+            route.overflowed();
+        }
+    }
+
+    fn dispatch(&self, message: Message, may_follow_loss: bool, unrouted: &dyn Unrouted) {
         let subject = message.subject.clone();
         let Some(after) = subject.strip_prefix(&*self.prefix) else {
             return;
@@ -269,7 +324,11 @@ impl Shared {
         let key = Key::try_from(token.as_bytes()).ok();
         let route = key.and_then(|key| self.routes.lock().as_ref()?.get(&key).cloned());
         match route {
-            Some(route) => route.deliver(rest, message),
+            Some(route) => route.deliver(Arrival {
+                rest,
+                message,
+                may_follow_loss,
+            }),
             None => unrouted.unrouted(message),
         }
     }

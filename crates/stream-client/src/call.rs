@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
-use natstream_connect::{DeadlineSlot, Denials, Driven, Route, RouteGuard};
+use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Route, RouteGuard};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
     ControlUse, Denied, HEADER, InboundEvent, InboundStats, Instant, Items, Message, ServiceError, Termination,
@@ -256,7 +256,8 @@ impl Call {
 }
 
 impl Route for Call {
-    fn deliver(self: Arc<Self>, _rest: &str, message: async_nats::Message) {
+    fn deliver(self: Arc<Self>, arrival: Arrival<'_>) {
+        let message = arrival.message;
         let now = self.host.now();
         let reply = message.reply.filter(|reply| self.host.is_safe(reply));
         let headers = message.headers.as_ref();
@@ -267,6 +268,7 @@ impl Route for Call {
             has_control: reply.is_some(),
             service_error: headers.and_then(service_error),
             is_mapped: reply.as_ref().is_some_and(|reply| stream_proto::is_mapped(reply)),
+            may_follow_loss: arrival.may_follow_loss,
             payload: compact(message.payload),
         };
         let mut state = self.state.lock();
@@ -296,6 +298,12 @@ impl Route for Call {
             // Skipped when the connection is busy; nothing worse follows than an entry in nats-server.
             let _ = self.host.driver.try_send(bare_empty(oldest.as_ref().into()));
         }
+        self.settle(state);
+    }
+
+    fn overflowed(self: Arc<Self>) {
+        let mut state = self.state.lock();
+        state.inbound.handle_overflow();
         self.settle(state);
     }
 

@@ -36,14 +36,14 @@ impl Machine {
     /// Takes a message; `dialect` is what a responder speaks that is not native, where that is allowed for.
     pub(crate) fn handle(&mut self, now: Instant, message: &Message<'_>, dialect: Option<PlainDialect>) -> ControlUse {
         match (&mut *self, dialect) {
-            (Self::Plain(plain), _) => plain.handle(message),
+            (Self::Plain(plain), _) => plain.handle(now, message),
             (Self::Native(inbound), dialect) => match (inbound.handle(now, message), dialect) {
                 (ControlUse::Plain, Some(dialect)) => {
                     // The old one has nothing that is missed: it has accepted nothing yet.
                     let spent = Self::plain(dialect, &InboundConfig::default(), now);
                     if let Self::Native(inbound) = mem::replace(self, spent) {
                         let mut plain = inbound.into_plain(dialect, now);
-                        plain.handle(message);
+                        plain.handle(now, message);
                         *self = Self::Plain(Box::new(plain));
                     }
                 }
@@ -51,6 +51,13 @@ impl Machine {
             },
         }
         ControlUse::Ignore
+    }
+
+    /// async-nats has dropped messages. The native dialect finds out by itself.
+    pub(crate) fn handle_overflow(&mut self) {
+        if let Self::Plain(plain) = self {
+            plain.handle_overflow();
+        }
     }
 
     pub(crate) fn handle_denied(&mut self, denied: Denied) {

@@ -25,6 +25,9 @@ pub struct Message<'a> {
     /// The two service-error headers, if it had them. Only a first message that this version cannot read needs them: they
     /// mean the same in all versions (rule 19).
     pub service_error: Option<ServiceError<'a>>,
+    /// May messages before this one have been dropped on this side of the transport, which tells soon whether they were
+    /// ([`PlainInbound::handle_overflow`](crate::PlainInbound::handle_overflow))? Only dialects without numbers need it.
+    pub may_follow_loss: bool,
     /// The payload.
     pub payload: Bytes,
 }

@@ -8,7 +8,7 @@ use std::thread::ThreadId;
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
-use natstream_connect::{DeadlineSlot, Denials, Driven, Driver, Route, RouteGuard, headers_len, user_header};
+use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Driver, Route, RouteGuard, headers_len, user_header};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
     CloseReason, Code, Frame, HEADER, Instant, Message, OutboundEvent, PushError, ServiceError, Status, Transmit,
@@ -487,7 +487,7 @@ pub(crate) fn insert_failure(headers: &mut HeaderMap, failure: &Status) {
 }
 
 impl Route for StreamShared {
-    fn deliver(self: Arc<Self>, _rest: &str, message: async_nats::Message) {
+    fn deliver(self: Arc<Self>, Arrival { message, .. }: Arrival<'_>) {
         let input = Message {
             status: message.status.map(|status| status.as_u16()),
             header: None,
@@ -495,6 +495,7 @@ impl Route for StreamShared {
             has_control: message.reply.is_some(),
             is_mapped: false,
             service_error: None,
+            may_follow_loss: false,
             payload: message.payload,
         };
         let now = self.now();

@@ -71,6 +71,7 @@ impl Attack {
             is_mapped: self.is_mapped,
             // A header that cannot be read is any text: so is this.
             service_error: self.header.as_deref().map(|text| ServiceError { code: text, text }),
+            may_follow_loss: false,
             payload: self.payload.clone(),
         }
     }

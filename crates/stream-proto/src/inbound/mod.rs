@@ -81,6 +81,8 @@ struct Mode {
     has_more: bool,
     /// The connection was down before the first message.
     was_down: bool,
+    /// Bare empty messages before the first one, where they may be items.
+    empties: u16,
 }
 
 #[derive(Debug)]
@@ -135,6 +137,7 @@ impl Inbound {
                 plain: config.plain,
                 has_more: false,
                 was_down: false,
+                empties: 0,
             },
             max_buffered: config.max_buffered,
             counters: Counters::default(),
@@ -167,6 +170,7 @@ impl Inbound {
             self.assembly.budget(),
             self.timers.into_plain(),
         );
+        plain.have_come(self.mode.empties.into());
         if self.mode.was_down {
             plain.handle_disconnected(now);
         }

@@ -30,6 +30,10 @@ impl Inbound {
             }
             // It names no stream: another one, of an Open that arrived twice, may have ended.
             _ if self.is_plain(message) => return ControlUse::Plain,
+            Class::BareEmpty if self.sid.is_none() && self.mode.plain.is_some() => {
+                // An item of the text dialect, if the first message is one of it.
+                self.mode.empties = self.mode.empties.saturating_add(1);
+            }
             Class::BareEmpty if self.sid.is_none() => self.counters.ignored = self.counters.ignored.saturating_add(1),
             Class::BareEmpty => self.timers.farewell(now, self.mapped),
             Class::Foreign if self.sid.is_none() => {

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -16,6 +17,9 @@ use crate::message::Message;
 use crate::status::{Code, MAX_DETAILS, Status};
 use crate::termination::{Clock, Denied, LostCause, Termination};
 use crate::time::{Instant, earliest};
+
+/// How long a success waits for the word that messages were dropped.
+const HOLD: Duration = Duration::from_millis(100);
 
 /// The caller's half of a call in a dialect of rule 65: takes messages, hands out items and one verdict.
 ///
@@ -42,6 +46,8 @@ pub struct PlainInbound {
     unanswered: Option<Instant>,
     patience: Patience,
     termination: Option<Box<Termination>>,
+    /// Success, unless something turns out to be missing by then.
+    held: Option<Instant>,
     is_readable: bool,
     is_terminated: bool,
 }
@@ -86,6 +92,7 @@ impl PlainInbound {
             unanswered: None,
             patience,
             termination: None,
+            held: None,
             // The user may be waiting already; asking again starts the clocks.
             is_readable: true,
             is_terminated: false,
@@ -102,8 +109,10 @@ impl PlainInbound {
     ///
     /// In the text dialect an empty message may be an item, and may be what nats-server ends an answer between accounts with.
     /// Nothing follows in the second case, so it is handed out once something does.
-    pub fn handle(&mut self, message: &Message<'_>) {
-        if self.termination.is_some() {
+    ///
+    /// An end that may follow a loss on this side counts after 100 ms in which none was told.
+    pub fn handle(&mut self, now: Instant, message: &Message<'_>) {
+        if self.termination.is_some() || self.held.is_some() {
             self.ignored += 1;
             return;
         }
@@ -131,7 +140,7 @@ impl PlainInbound {
         }
         let payload = &message.payload;
         match self.dialect {
-            PlainDialect::Sentinel if payload.is_empty() => self.complete(),
+            PlainDialect::Sentinel if payload.is_empty() => self.complete(now, message.may_follow_loss),
             PlainDialect::Text if payload.is_empty() => {
                 self.empties += 1;
                 if self.buffered.saturating_add(self.empties * ITEM_COST) > self.max_buffered {
@@ -140,7 +149,7 @@ impl PlainInbound {
             }
             PlainDialect::Text if **payload == *END => {
                 self.take_empties();
-                self.complete();
+                self.complete(now, message.may_follow_loss);
             }
             PlainDialect::Text if payload.starts_with(ERROR) => {
                 self.take_empties();
@@ -157,7 +166,15 @@ impl PlainInbound {
 
     /// The own connection is down: what is sent meanwhile is lost, and would not be missed.
     pub fn handle_disconnected(&mut self, _now: Instant) {
-        self.lose(LostCause::Disconnected);
+        if self.held.is_none() {
+            self.lose(LostCause::Disconnected);
+        }
+    }
+
+    /// This side has dropped messages of the call, or may have.
+    pub fn handle_overflow(&mut self) {
+        self.held = None;
+        self.lose(LostCause::Overflow);
     }
 
     /// The connection is closed for good.
@@ -234,7 +251,7 @@ impl PlainInbound {
             return None;
         }
         let patience = self.patience.ends().map(|(_, at)| at);
-        earliest(self.deadline, earliest(self.unanswered, patience))
+        earliest(self.held, earliest(self.deadline, earliest(self.unanswered, patience)))
     }
 
     /// Does what is due at `now`; too early a call does nothing.
@@ -243,12 +260,25 @@ impl PlainInbound {
         if self.termination.is_some() {
             return;
         }
-        if passed(self.deadline) {
+        if self.held.is_some() {
+            // The end has come: no clock matters any more.
+            if passed(self.held) {
+                self.end();
+            }
+        } else if passed(self.deadline) {
             self.terminate(Termination::TimedOut(Clock::Deadline));
         } else if let Some((clock, _)) = self.patience.ends().filter(|(_, at)| *at <= now) {
             self.terminate(Termination::TimedOut(clock));
         } else if passed(self.unanswered) {
             self.terminate(Termination::TimedOut(Clock::FirstItem));
+        }
+    }
+
+    /// So many empty messages came before it was known that they are of this dialect.
+    pub(crate) fn have_come(&mut self, empties: u64) {
+        self.empties = empties;
+        if empties * ITEM_COST > self.max_buffered || empties == u64::from(u16::MAX) {
+            self.lose(LostCause::Overflow);
         }
     }
 
@@ -289,7 +319,18 @@ impl PlainInbound {
         }
     }
 
-    fn complete(&mut self) {
+    fn complete(&mut self, now: Instant, may_follow_loss: bool) {
+        if self.termination.is_some() {
+            // The last items were too many, or too large.
+        } else if may_follow_loss {
+            self.held = Some(now + HOLD);
+        } else {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.held = None;
         self.terminate(Termination::Ended {
             items: self.items,
             trailers: Bytes::new(),

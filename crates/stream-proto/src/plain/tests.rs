@@ -69,12 +69,15 @@ fn deliver(responder: &mut PlainOutbound, caller: &mut PlainInbound) {
             .as_ref()
             .map(|status| status.message.clone())
             .unwrap_or_default();
-        caller.handle(&Message {
-            has_headers: failure.is_some(),
-            service_error: code.as_deref().map(|code| ServiceError { code, text: &text }),
-            payload,
-            ..Message::default()
-        });
+        caller.handle(
+            at(0),
+            &Message {
+                has_headers: failure.is_some(),
+                service_error: code.as_deref().map(|code| ServiceError { code, text: &text }),
+                payload,
+                ..Message::default()
+            },
+        );
     }
 }
 
@@ -122,13 +125,13 @@ fn both_forms_of_an_error_are_read_and_a_beginning_is_no_end() {
         (b"__STREAM_ERROR__::x", ":x"),
     ] {
         let mut caller = caller(PlainDialect::Text);
-        caller.handle(&message(payload));
+        caller.handle(at(0), &message(payload));
         let expected = Termination::Failed(Status::new(Code::Unknown, text));
         assert_eq!(caller.termination(), Some(&expected));
     }
     let mut caller = caller(PlainDialect::Text);
-    caller.handle(&message(b"__STREAM_END__ of line"));
-    caller.handle(&message(b"__STREAM_EN"));
+    caller.handle(at(0), &message(b"__STREAM_END__ of line"));
+    caller.handle(at(0), &message(b"__STREAM_EN"));
     assert_eq!(items(&mut caller), ["__STREAM_END__ of line", "__STREAM_EN"]);
     assert_eq!(caller.termination(), None);
 }
@@ -136,12 +139,12 @@ fn both_forms_of_an_error_are_read_and_a_beginning_is_no_end() {
 #[test]
 fn an_empty_text_message_is_an_item_once_something_follows() {
     let mut caller = caller(PlainDialect::Text);
-    caller.handle(&message(b""));
-    caller.handle(&message(b""));
+    caller.handle(at(0), &message(b""));
+    caller.handle(at(0), &message(b""));
     assert_eq!(items(&mut caller), [""; 0]);
-    caller.handle(&message(b"x"));
-    caller.handle(&message(b""));
-    caller.handle(&message(b"__STREAM_END__"));
+    caller.handle(at(0), &message(b"x"));
+    caller.handle(at(0), &message(b""));
+    caller.handle(at(0), &message(b"__STREAM_END__"));
     assert_eq!(items(&mut caller), ["", "", "x", ""]);
     assert!(caller.termination().is_some_and(Termination::is_ok));
 }
@@ -181,18 +184,21 @@ fn an_item_must_fit_into_a_message() {
 #[test]
 fn nobody_and_a_stranger_status_are_no_items() {
     let mut caller = caller(PlainDialect::Sentinel);
-    caller.handle(&no_responders());
+    caller.handle(at(0), &no_responders());
     assert_eq!(caller.termination(), Some(&Termination::NoResponders));
 
     let mut caller = self::caller(PlainDialect::Text);
-    caller.handle(&message(b"x"));
-    caller.handle(&no_responders());
+    caller.handle(at(0), &message(b"x"));
+    caller.handle(at(0), &no_responders());
     assert_eq!(caller.termination(), None);
-    caller.handle(&Message {
-        status: Some(408),
-        has_headers: true,
-        ..Message::default()
-    });
+    caller.handle(
+        at(0),
+        &Message {
+            status: Some(408),
+            has_headers: true,
+            ..Message::default()
+        },
+    );
     assert!(matches!(caller.termination(), Some(Termination::Failed(_))));
 }
 
@@ -205,7 +211,7 @@ fn silence_is_a_timeout_and_never_an_end() {
         assert_eq!(caller.termination(), Some(&Termination::TimedOut(Clock::FirstItem)));
 
         let mut caller = self::caller(dialect);
-        caller.handle(&message(b"x"));
+        caller.handle(at(0), &message(b"x"));
         assert_eq!(items(&mut caller), ["x"]);
         assert!(caller.poll_items(at(1000)).is_none());
         caller.handle_timeout(at(30_000));
@@ -223,7 +229,7 @@ fn silence_is_a_timeout_and_never_an_end() {
 #[test]
 fn a_broken_connection_of_the_caller_loses_the_call() {
     let mut caller = caller(PlainDialect::Text);
-    caller.handle(&message(b"x"));
+    caller.handle(at(0), &message(b"x"));
     caller.handle_disconnected(at(1));
     let (items, cause) = (1, LostCause::Disconnected);
     assert_eq!(caller.termination(), Some(&Termination::Lost { items, cause }));
@@ -304,6 +310,30 @@ fn a_caller_that_has_left_ends_the_stream_and_its_mapping() {
 }
 
 #[test]
+fn an_end_after_many_messages_waits_for_the_word_that_some_were_dropped() {
+    let crowded = |payload| Message {
+        may_follow_loss: true,
+        ..message(payload)
+    };
+    let ended = || {
+        let mut caller = caller(PlainDialect::Text);
+        caller.handle(at(0), &crowded(b"x"));
+        caller.handle(at(5), &crowded(b"__STREAM_END__"));
+        assert_eq!(caller.termination(), None);
+        assert_eq!(caller.poll_timeout(), Some(at(105)));
+        caller
+    };
+    let mut fine = ended();
+    fine.handle_disconnected(at(50));
+    fine.handle_timeout(at(105));
+    assert!(fine.termination().is_some_and(Termination::is_ok));
+    let mut dropped = ended();
+    dropped.handle_overflow();
+    let (items, cause) = (1, LostCause::Overflow);
+    assert_eq!(dropped.termination(), Some(&Termination::Lost { items, cause }));
+}
+
+#[test]
 fn a_slow_reader_loses_the_call_and_what_it_has_stays() {
     let config = InboundConfig {
         max_buffered: 1000,
@@ -311,7 +341,7 @@ fn a_slow_reader_loses_the_call_and_what_it_has_stays() {
     };
     let mut caller = PlainInbound::new(PlainDialect::Text, &config, at(0));
     for _ in 0..5 {
-        caller.handle(&message(b"0123456789"));
+        caller.handle(at(0), &message(b"0123456789"));
     }
     let (items, cause) = (3, LostCause::Overflow);
     assert_eq!(caller.termination(), Some(&Termination::Lost { items, cause }));
@@ -319,7 +349,7 @@ fn a_slow_reader_loses_the_call_and_what_it_has_stays() {
 
     let mut caller = PlainInbound::new(PlainDialect::Text, &config, at(0));
     for _ in 0..5 {
-        caller.handle(&message(b""));
+        caller.handle(at(0), &message(b""));
     }
     assert!(caller.termination().is_some(), "empty ones cost memory too");
 }
@@ -333,8 +363,8 @@ fn the_budget_gets_everything_back() {
     };
     for end in 0..3 {
         let mut caller = PlainInbound::new(PlainDialect::Sentinel, &config, at(0));
-        caller.handle(&message(b"one"));
-        caller.handle(&message(b"two"));
+        caller.handle(at(0), &message(b"one"));
+        caller.handle(at(0), &message(b"two"));
         assert_eq!(budget.used(), 2 * (3 + 256));
         match end {
             0 => caller.cancel(),
@@ -352,7 +382,7 @@ fn a_denied_request_is_a_verdict_until_something_has_come() {
     caller.handle_denied(Denied::Request);
     assert_eq!(caller.termination(), Some(&Termination::NotPermitted(Denied::Request)));
     let mut caller = self::caller(PlainDialect::Text);
-    caller.handle(&message(b"x"));
+    caller.handle(at(0), &message(b"x"));
     caller.handle_denied(Denied::Request);
     assert_eq!(caller.termination(), None);
 }
@@ -407,7 +437,7 @@ proptest! {
         let mut caller = caller(dialect);
         for (status, has_headers, payload) in messages {
             let status = status.filter(|status| status % 7 == 0);
-            caller.handle(&Message { status, has_headers, payload: payload.into(), ..Message::default() });
+            caller.handle(at(0), &Message { status, has_headers, payload: payload.into(), ..Message::default() });
         }
         let handed_out = items(&mut caller).len() as u64;
         if let Some(Termination::Ended { items, .. } | Termination::Lost { items, .. }) = caller.termination() {

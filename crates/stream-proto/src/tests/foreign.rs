@@ -20,7 +20,7 @@ fn the_first_message_decides() {
     let mut inbound = auto(PlainDialect::Text);
     assert_eq!(inbound.handle(at(0), &text("item")), ControlUse::Plain);
     let mut plain = inbound.into_plain(PlainDialect::Text, at(0));
-    plain.handle(&text("item"));
+    plain.handle(at(0), &text("item"));
     assert_eq!(plain.poll_items(at(0)).map(Iterator::count), Some(1));
 
     let mut inbound = auto(PlainDialect::Text);
@@ -32,7 +32,13 @@ fn the_first_message_decides() {
 
 #[test]
 fn an_empty_message_decides_for_the_sentinel_only() {
-    assert_eq!(auto(PlainDialect::Text).handle(at(0), &text("")), ControlUse::Ignore);
+    let mut inbound = auto(PlainDialect::Text);
+    assert_eq!(inbound.handle(at(0), &text("")), ControlUse::Ignore);
+    assert_eq!(inbound.handle(at(0), &text("two")), ControlUse::Plain);
+    let mut plain = inbound.into_plain(PlainDialect::Text, at(0));
+    plain.handle(at(0), &text("two"));
+    let items: Vec<_> = core::iter::from_fn(|| plain.poll_items(at(0))).flatten().collect();
+    assert_eq!(items, ["", "two"], "it was an item");
     assert_eq!(auto(PlainDialect::Sentinel).handle(at(0), &text("")), ControlUse::Plain);
 }
 

@@ -176,6 +176,7 @@ impl Caller {
             has_control: reply.is_some(),
             is_mapped: reply.as_ref().is_some_and(|reply| is_mapped(reply)),
             service_error: None,
+            may_follow_loss: false,
             payload: msg.payload.clone(),
         };
         let outcome = attempt.inbound.handle(instant(now), &message);

@@ -130,6 +130,7 @@ impl Responder {
             has_control: reply.is_some(),
             is_mapped: reply.is_some_and(|reply| is_mapped(reply)),
             service_error: None,
+            may_follow_loss: false,
             payload: msg.payload.clone(),
         };
         let rewinds = stream.outbound.stats().rewinds;
