@@ -314,6 +314,11 @@ impl Connection {
         Router::subscribe(runtime, client, inbox_prefix, self.clone(), unrouted).await
     }
 
+    /// Publishes what is seen of the connection now.
+    pub(crate) fn look(&self) -> ConnectionState {
+        self.inner.look()
+    }
+
     pub(crate) fn signals(&self) -> &Signals {
         &self.inner.signals
     }

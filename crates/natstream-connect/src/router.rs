@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_nats::{Client, Message, Subject, Subscriber};
+use async_nats::{Client, Message, Statistics, Subject, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -95,10 +95,19 @@ type Key = [u8; TOKEN_LEN];
 struct Shared {
     /// `<inbox prefix>.<random name>.`, the dot included.
     prefix: Arc<str>,
-    /// nats-server does not let this user subscribe.
-    is_denied: AtomicBool,
+    statistics: Arc<Statistics>,
+    /// The connection, counted from 1, on which nats-server did not let this user subscribe; 0 for none.
+    denied_on: AtomicU64,
+    /// The connection that the routes were told of last.
+    told: AtomicU64,
     /// `None` once the router has ended.
-    routes: Mutex<Option<HashMap<Key, Arc<dyn Route>>>>,
+    routes: Mutex<Option<HashMap<Key, Entry>>>,
+}
+
+/// A route, and the connection that it knows of: what happened before does not concern it.
+struct Entry {
+    route: Arc<dyn Route>,
+    knows: u64,
 }
 
 impl Router {
@@ -120,7 +129,9 @@ impl Router {
         let overflow = connection.signals().overflows.watch(&subscriber);
         let shared = Arc::new(Shared {
             prefix: prefix.clone(),
-            is_denied: AtomicBool::new(false),
+            statistics: client.statistics(),
+            denied_on: AtomicU64::new(0),
+            told: AtomicU64::new(connection.state().borrow().epoch),
             routes: Mutex::new(Some(HashMap::new())),
         });
         let (alive, gone) = oneshot::channel();
@@ -145,13 +156,14 @@ impl Router {
         let key = letters();
         let mut routes = self.shared.routes.lock();
         let denied = self.is_denied().then(|| route.clone());
+        let knows = self.shared.connects();
         let late = match &mut *routes {
-            Some(routes) => routes.insert(key, route),
-            None => Some(route),
+            Some(routes) => routes.insert(key, Entry { route, knows }),
+            None => Some(Entry { route, knows }),
         };
         drop(routes);
-        if let Some(route) = late {
-            route.ended();
+        if let Some(late) = late {
+            late.route.ended();
         } else if let Some(route) = denied {
             route.denied(&Denials::inbox_only());
         }
@@ -165,7 +177,8 @@ impl Router {
     /// Did nats-server refuse the subscription, as far as is known? Nothing arrives then.
     #[must_use]
     pub fn is_denied(&self) -> bool {
-        self.shared.is_denied.load(Ordering::Acquire)
+        let denied_on = self.shared.denied_on.load(Ordering::Acquire);
+        denied_on != 0 && denied_on == self.shared.connects()
     }
 
     /// Number of routes: for leak checks.
@@ -202,8 +215,8 @@ struct Running(Arc<Shared>);
 impl Drop for Running {
     fn drop(&mut self) {
         let left = self.0.routes.lock().take();
-        for route in left.into_iter().flat_map(HashMap::into_values) {
-            route.ended();
+        for entry in left.into_iter().flat_map(HashMap::into_values) {
+            entry.route.ended();
         }
     }
 }
@@ -252,10 +265,18 @@ async fn run(
                 running.0.overflowed();
                 continue;
             }
-            message = subscriber.next() => message,
+            // Before messages: there may be no end of them.
             _ = &mut gone => return,
+            message = subscriber.next() => message,
         };
         let Some(message) = message else { return };
+        if running.0.connects() != seen.epoch {
+            // The published state lags a little; what arrives on a new connection finds its stream told of it.
+            connection.look();
+            let now = *state.borrow_and_update();
+            running.0.connection_changed(seen, now);
+            seen = now;
+        }
         in_a_row += 1;
         running.0.dispatch(message, in_a_row > crowd, &*unrouted);
         for _ in 1..MESSAGES_PER_TURN {
@@ -283,11 +304,15 @@ impl Shared {
         if !went_down && !came_up {
             return;
         }
-        if came_up {
-            // Another server, or the same with other permissions: it says so again.
-            self.is_denied.store(false, Ordering::Release);
+        let mut routes = Vec::new();
+        for entry in self.routes.lock().iter_mut().flat_map(HashMap::values_mut) {
+            // Whoever came later has nothing to do with what was before.
+            if entry.knows < now.epoch || !now.is_connected() && entry.knows == now.epoch {
+                entry.knows = now.epoch;
+                routes.push(entry.route.clone());
+            }
         }
-        let routes: Vec<_> = self.routes.lock().iter().flat_map(HashMap::values).cloned().collect();
+        self.told.store(now.epoch, Ordering::Release);
         for route in routes {
             if went_down {
                 route.clone().connection_changed(false);
@@ -300,19 +325,30 @@ impl Shared {
 
     /// Tells every route what was refused.
     fn denied(&self, denied: &Denials) {
-        self.is_denied.fetch_or(denied.inbox(), Ordering::AcqRel);
-        let routes: Vec<_> = self.routes.lock().iter().flat_map(HashMap::values).cloned().collect();
-        for route in routes {
+        if denied.inbox() {
+            self.denied_on.store(self.connects(), Ordering::Release);
+        }
+        for route in self.all() {
             route.denied(denied);
         }
     }
 
     /// Tells every route that messages were dropped.
     fn overflowed(&self) {
-        let routes: Vec<_> = self.routes.lock().iter().flat_map(HashMap::values).cloned().collect();
-        for route in routes {
+        for route in self.all() {
             route.overflowed();
         }
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Route>> {
+        let routes = self.routes.lock();
+        let entries = routes.iter().flat_map(HashMap::values);
+        entries.map(|entry| entry.route.clone()).collect()
+    }
+
+    /// How often the client has connected, at this moment.
+    fn connects(&self) -> u64 {
+        self.statistics.connects.load(Ordering::Acquire)
     }
 
     fn dispatch(&self, message: Message, may_follow_loss: bool, unrouted: &dyn Unrouted) {
@@ -322,7 +358,7 @@ impl Shared {
         };
         let (token, rest) = after.split_once('.').unwrap_or((after, ""));
         let key = Key::try_from(token.as_bytes()).ok();
-        let route = key.and_then(|key| self.routes.lock().as_ref()?.get(&key).cloned());
+        let route = key.and_then(|key| Some(self.routes.lock().as_ref()?.get(&key)?.route.clone()));
         match route {
             Some(route) => route.deliver(Arrival {
                 rest,
@@ -343,6 +379,22 @@ pub struct RouteGuard {
 }
 
 impl RouteGuard {
+    /// Has the connection been lost and found again, and the route not been told of it yet? Says so once: what is told later
+    /// is something else.
+    #[must_use]
+    pub fn missed_reconnect(&self) -> bool {
+        let Some(shared) = self.shared.upgrade() else {
+            return false;
+        };
+        let connects = shared.connects();
+        if connects == shared.told.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut routes = shared.routes.lock();
+        let entry = routes.as_mut().and_then(|routes| routes.get_mut(&self.key));
+        entry.is_some_and(|entry| std::mem::replace(&mut entry.knows, connects) < connects)
+    }
+
     /// The subject to be answered to. It is put together each time: ten thousand idle streams keep none.
     #[must_use]
     pub fn subject(&self) -> Subject {

@@ -176,6 +176,11 @@ impl Request {
         }
         match host.driver.try_send(open) {
             Ok(()) => Ok(Some(attempt)),
+            Err(TrySendError::Busy) => {
+                // Nobody was asked, so nobody is told that this side leaves.
+                attempt.call.forget_client();
+                Ok(None)
+            }
             Err(TrySendError::Failed(error)) => Err(RequestError::connection(&self.subject, error)),
             Err(_) => Ok(None),
         }
@@ -190,6 +195,9 @@ impl Request {
         let invalid = |text: &str| Err(RequestError::invalid_text(&self.subject, text.to_owned()));
         if !self.config.control && self.dialect != Dialect::Native {
             return invalid("only a native call can be one without control");
+        }
+        if self.config.probe && !self.dialect.asks_natively() {
+            return invalid("a probe is native: another responder would take it for an ordinary request");
         }
         if !self.config.control && self.deadline.is_none() && self.attempt_limit.is_none() {
             return invalid("a call without control needs a deadline");

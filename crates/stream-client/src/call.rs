@@ -112,6 +112,11 @@ impl Call {
         // Otherwise it ended when its route was added: nothing arrives here. The route goes after the lock.
     }
 
+    /// Says nothing about this side when it is cancelled.
+    pub(crate) fn forget_client(&self) {
+        self.state.lock().client = None;
+    }
+
     /// Did nats-server refuse something that it needs?
     pub(crate) fn is_denied(&self) -> bool {
         let state = self.state.lock();
@@ -325,9 +330,10 @@ impl Route for Call {
         let now = self.host.now();
         let mut state = self.state.lock();
         if is_up {
-            state.reconnects += 1;
             state.inbound.handle_reconnected(now);
         } else {
+            // Counted here: not every call lives on until it is back.
+            state.reconnects += 1;
             state.inbound.handle_disconnected(now);
         }
         self.settle(state);

@@ -28,6 +28,9 @@ pub enum Dialect {
     AutoText,
     /// Asks natively, and reads an answer that is not native as [`Sentinel`](Self::Sentinel). Its first item must not begin
     /// with the byte 0xFE, which text never does.
+    ///
+    /// An empty first message is an answer without items. Across accounts it may also be the end of a native answer that was
+    /// lost as a whole.
     AutoSentinel,
 }
 

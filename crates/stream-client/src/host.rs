@@ -26,6 +26,11 @@ const PROCESS_WINDOWS: u64 = 256 << 20;
 /// that exceeds it fails.
 const ASSEMBLIES: u64 = 256 << 20;
 
+/// What may wait for readers in all calls of this process that have no flow control. A call that exceeds it is lost.
+const BUFFERS: u64 = 256 << 20;
+
+pub(crate) static BUFFERED: LazyLock<Budget> = LazyLock::new(|| Budget::new(BUFFERS));
+
 static ALL_WINDOWS: LazyLock<Budget> = LazyLock::new(|| Budget::new(PROCESS_WINDOWS));
 
 pub(crate) static ASSEMBLY: LazyLock<Budget> = LazyLock::new(|| Budget::new(ASSEMBLIES));
@@ -78,7 +83,7 @@ pub(crate) struct Host {
     stats: Mutex<PoolStats>,
     running: Mutex<Running>,
     /// Those that have a name of their own.
-    clients: Mutex<HashMap<String, Weak<Client>>>,
+    pub(crate) clients: Mutex<HashMap<String, Weak<Client>>>,
     idle: Notify,
 }
 

@@ -35,9 +35,11 @@ impl Client {
     }
 
     /// One of its calls was cancelled: when it was the last one that runs, responders are told that the client has left.
-    pub(crate) fn leave(self: &Arc<Self>, host: &Host) {
-        if Arc::strong_count(self) > 1 {
-            return;
+    pub(crate) fn leave(self: Arc<Self>, host: &Host) {
+        // Nobody joins meanwhile, and of two that leave at once one is the last.
+        let _clients = host.clients.lock();
+        if Arc::strong_count(&self) > 1 {
+            return drop(self);
         }
         let told = host.driver.try_send(OutboundMessage {
             subject: SUBJECT.into(),

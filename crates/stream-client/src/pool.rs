@@ -20,11 +20,13 @@ const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends requests whose answers are streams. Cloning gives another handle to the same pool.
 ///
-/// It keeps one subscription for all answers and no task or timer for a call.
+/// It keeps one subscription for all native answers and no task or timer for a native call; a call in another
+/// [`Dialect`](crate::Dialect) has a subscription and a task of its own.
 ///
 /// Memory: 16 MiB for all windows of a connection together (256 MiB in the process), and for each call its window of at
 /// least 8 KiB, one unit of at most 64 KiB, and an item that is being put together (256 MiB for all of these in the
-/// process). A call that may be made again keeps its request too, and one that can resume its last item.
+/// process). Calls without flow control (other dialects, and [without control](RequestBuilder::without_control)) have up to 16 MiB
+/// each, and 256 MiB in the process. A call that may be made again keeps its request too, and one that can resume its last item.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pub(crate) inner: Arc<Inner>,

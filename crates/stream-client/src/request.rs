@@ -12,7 +12,7 @@ use stream_proto::InboundConfig;
 use crate::attempt::Request;
 use crate::dialect::Dialect;
 use crate::error::RequestError;
-use crate::host::ASSEMBLY;
+use crate::host::{ASSEMBLY, BUFFERED};
 use crate::pool::Pool;
 use crate::recovery::{NextRequest, Recovery};
 use crate::responses::Responses;
@@ -53,6 +53,7 @@ impl RequestBuilder {
         let mut config = InboundConfig::default();
         config.budget = Some(pool.inner.host.windows.clone());
         config.assembly_budget = Some(ASSEMBLY.clone());
+        config.buffer_budget = Some(BUFFERED.clone());
         Self {
             request: Request {
                 pool,
@@ -91,7 +92,8 @@ impl RequestBuilder {
     /// What this side calls itself towards responders of the text dialect, in the header `Connect-ID`.
     ///
     /// When a call in a plain dialect is cancelled, and no other call of this pool with this name runs, the name is published
-    /// on `client.offline`: the responder stops then. It stops all calls of this name, those of other processes too.
+    /// on `client.offline`: the responder stops then. It stops all calls of this name, those of other processes too, and may stop
+    /// one that is made right after the cancel.
     pub fn connect_id(mut self, name: impl Into<String>) -> Self {
         self.request.client = Some(name.into());
         self
@@ -118,7 +120,7 @@ impl RequestBuilder {
 
     /// Bytes that may wait for the reader where there is no flow control: in the plain dialects, and
     /// [without control](Self::without_control). What exceeds it loses the call. Default 16 MiB; an item counts 256 more than
-    /// it has.
+    /// it has. All such calls of a process share 256 MiB.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
         self.request.config.max_buffered = bytes as u64;
         self
@@ -148,7 +150,8 @@ impl RequestBuilder {
         self
     }
 
-    /// Longest wait for the first item. It runs while the reader waits.
+    /// Longest wait for the first item. It runs while the reader waits; in the plain dialects also from the beginning until the
+    /// first message, and [`idle_timeout`](Self::idle_timeout) stands in for it.
     pub fn first_item_timeout(mut self, timeout: Duration) -> Self {
         self.request.config.first_item_timeout = Some(timeout);
         self
@@ -212,7 +215,7 @@ impl RequestBuilder {
     /// Sends the request; the same as awaiting the builder, without a box around the future.
     ///
     /// # Errors
-    /// `InvalidRequest` when the subject, a header or the size is wrong, `Timeout` when there was no connection in time,
+    /// `InvalidRequest` when the subject, a header, the size, the name of the client or the combination of settings is wrong, `Timeout` when there was no connection in time,
     /// `Connection` when it, or the pool, is closed.
     ///
     /// # Panics

@@ -31,7 +31,8 @@ pub enum Guarantee {
 
 /// The answer to a call: items in order, each once, then at most one error, then `None`.
 ///
-/// `None` without an error means that the answer is complete. Dropping it cancels the call: the handler is told.
+/// `None` without an error means that the answer is complete, as far as [`guarantee`](Self::guarantee) says. Dropping it cancels
+/// the call: the handler is told, if the dialect has a way.
 ///
 /// An item keeps up to 64 KiB alive, the buffer that it came in; copy items that are kept for long.
 ///
@@ -51,6 +52,8 @@ pub struct Responses {
     /// Of the attempts before.
     reconnects: u32,
     retransmitted: u64,
+    /// The least that the attempts before prove whose items were handed out and do not come again.
+    proven: Guarantee,
 }
 
 impl Responses {
@@ -66,6 +69,7 @@ impl Responses {
             attempts: 1,
             reconnects: 0,
             retransmitted: 0,
+            proven: Guarantee::Complete,
         }
     }
 
@@ -175,7 +179,7 @@ impl Responses {
     /// [`AutoSentinel`](crate::Dialect::AutoSentinel) it is the least until the responder has shown itself.
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
-        self.attempt.call.guarantee()
+        self.attempt.call.guarantee().min(self.proven)
     }
 
     /// Which attempt this is; 1 is the first.
@@ -188,7 +192,7 @@ impl Responses {
         self.attempts
     }
 
-    /// How often this side's connection was lost and came back during the call.
+    /// How often this side's connection was lost during the call. A call that goes on has seen it come back.
     #[must_use]
     pub fn reconnects(&self) -> u32 {
         self.reconnects + self.attempt.call.reconnects()
@@ -241,6 +245,11 @@ impl Responses {
                 self.reconnects += self.attempt.call.reconnects();
                 self.retransmitted += self.attempt.call.stats().retransmitted;
                 self.attempts += 1;
+                self.proven = if self.received > 0 {
+                    self.proven.min(self.attempt.call.guarantee())
+                } else {
+                    Guarantee::Complete
+                };
                 self.attempt = attempt;
                 Ok(())
             }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stream_proto::{Code, Status, Termination};
+use stream_proto::{Code, LostCause, Status, Termination};
 
 use crate::error::RequestError;
 
@@ -15,7 +15,7 @@ use crate::error::RequestError;
 /// | nobody serves the subject; refused as unavailable, or for want of room | always: it was certainly not processed |
 /// | unanswered; lost, failed or out of time before the first item | unless [`only_unprocessed`](Self::only_unprocessed) is set: the handler may run twice |
 /// | lost, failed or out of time after items | with [`restart`](Self::restart), or with [`resume`](crate::RequestBuilder::resume) |
-/// | the total deadline passed; cancelled; not a valid request; the responder broke the protocol | never |
+/// | the total deadline passed; cancelled; not valid or not permitted; the export allows for one response only; the responder broke the protocol | never |
 ///
 /// "Failed" is what the responder marks as retryable, and the codes `UNKNOWN`, `RESOURCE_EXHAUSTED`, `ABORTED`, `INTERNAL`,
 /// `UNAVAILABLE` and `DEADLINE_EXCEEDED`. The other codes would come back again; [`retry_if`](Self::retry_if) can say otherwise.
@@ -169,6 +169,11 @@ impl Ended<'_> {
                 | Termination::Ended { .. }
                 | Termination::NotPermitted(_)
                 | Termination::Protocol(_)
+                // Of an export that allows for one response only.
+                | Termination::Lost {
+                    cause: LostCause::SingleResponse,
+                    ..
+                }
         );
         is_final || self.is_out_of_time
     }
@@ -207,8 +212,6 @@ impl fmt::Debug for RetryPolicy {
 
 #[cfg(test)]
 mod tests {
-    use stream_proto::LostCause;
-
     use super::*;
 
     const D: Duration = Duration::from_millis(500);

@@ -75,6 +75,45 @@ impl Budget {
     }
 }
 
+/// What one owner has taken from a budget; dropping it gives everything back.
+#[derive(Debug, Default)]
+pub(crate) struct Loan {
+    budget: Option<Budget>,
+    taken: u64,
+}
+
+impl Loan {
+    /// Nothing is taken yet; without a budget there is always enough.
+    pub(crate) fn from(budget: Option<Budget>) -> Self {
+        Self { budget, taken: 0 }
+    }
+
+    /// What is taken from.
+    pub(crate) fn budget(&self) -> Option<Budget> {
+        self.budget.clone()
+    }
+
+    /// Takes or gives back what is missing to `bytes`. False, and nothing changed, when there is not enough.
+    pub(crate) fn set(&mut self, bytes: u64) -> bool {
+        if let Some(budget) = &self.budget {
+            if bytes > self.taken && !budget.take(bytes - self.taken) {
+                return false;
+            }
+            if bytes < self.taken {
+                budget.give(self.taken - bytes);
+            }
+        }
+        self.taken = bytes;
+        true
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

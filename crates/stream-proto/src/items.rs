@@ -165,11 +165,6 @@ impl Assembly {
         }
     }
 
-    /// What the memory is taken from.
-    pub(crate) fn budget(&self) -> Option<Budget> {
-        self.budget.clone()
-    }
-
     /// Makes room for what [`accept`](Self::accept) will copy of this chunk. False when the budget is used up.
     pub(crate) fn reserve(&mut self, chunk: &Chunk) -> bool {
         let Some(budget) = &self.budget else { return true };

@@ -22,8 +22,8 @@ pub struct Message<'a> {
     pub has_control: bool,
     /// Was that subject rewritten by an account import ([`is_mapped`](crate::is_mapped))?
     pub is_mapped: bool,
-    /// The two service-error headers, if it had them. Only a first message that this version cannot read needs them: they
-    /// mean the same in all versions (rule 19).
+    /// The two service-error headers, if it had one of them. A first message that this version cannot read needs them, since they
+    /// mean the same in all versions (rule 19), and the plain dialects do.
     pub service_error: Option<ServiceError<'a>>,
     /// May messages before this one have been dropped on this side of the transport, which tells soon whether they were
     /// ([`PlainInbound::handle_overflow`](crate::PlainInbound::handle_overflow))? Only dialects without numbers need it.

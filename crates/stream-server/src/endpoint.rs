@@ -30,7 +30,8 @@ const PAYLOAD_RESERVE: usize = 1024 + 384;
 
 /// The largest item of a plain dialect, which is a message with the handler's headers at most.
 pub(crate) fn max_message(max_payload: usize) -> usize {
-    max_payload.saturating_sub(PAYLOAD_RESERVE + MAX_METADATA)
+    let room = max_payload.saturating_sub(PAYLOAD_RESERVE);
+    room - MAX_METADATA.min(room / 2)
 }
 
 /// The largest unit where messages have at most `max_payload` bytes. Where that is little, the handler's own headers are
@@ -181,7 +182,7 @@ impl EndpointBuilder {
     }
 
     /// Most calls that wait for one of [`max_concurrent`](Self::max_concurrent) to end, first come, first served. Their callers
-    /// know that they were accepted, and get heartbeats. A call that is cancelled or out of time is never begun.
+    /// know that they were accepted, and get heartbeats (not those of other dialects). A call that is cancelled or out of time is never begun.
     ///
     /// Memory: about 2 KiB a call, and its request.
     pub fn max_queued(mut self, calls: usize) -> Self {
@@ -230,7 +231,7 @@ impl EndpointBuilder {
     /// When it returns, nats-server knows the subscription.
     ///
     /// # Errors
-    /// `InvalidConfig` for a subject or group that cannot be, or a `max_payload` that is too small for streams;
+    /// `NotPermitted` when nats-server does not let this user subscribe to the subject or to its inbox; `InvalidConfig` for a subject or group that cannot be, or a `max_payload` that is too small for streams;
     /// `Connection` when the connection is closed or did not answer in time, or the server was drained or dropped.
     ///
     /// # Panics
@@ -270,7 +271,10 @@ impl EndpointBuilder {
         // `subscribe` returns before nats-server has heard of it.
         let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
         fence.map_err(|error| failed(error.into()))?;
-        // Subscribing without permission looks like success: the server's word has come before the fence's answer.
+        // Subscribing without permission looks like success. The server's word has come before the fence's answer, and async-nats
+        // hands it on in a task of its own: another round trip gives it time.
+        let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
+        fence.map_err(|error| failed(error.into()))?;
         let inbox = format!("{}>", router.prefix());
         let mut refusal = refused(&mut refusals, &[&self.subject, &inbox]);
         if refusal.is_none() && router.is_denied() {
@@ -280,7 +284,10 @@ impl EndpointBuilder {
             return Err(ServeError::new(ServeErrorKind::NotPermitted, &self.subject, refusal));
         }
         if self.dialects.foreign == ForeignDialect::Text && self.dialects.client_offline {
-            self.server.listen_for_offline().await;
+            let listen = timeout(FENCE_TIMEOUT, self.server.listen_for_offline()).await;
+            if listen.is_err() {
+                tracing::warn!(subject = self.subject, "clients that say that they leave are not heard");
+            }
         }
 
         let shared = Arc::new(EndpointShared {
@@ -300,7 +307,7 @@ impl EndpointBuilder {
             return Err(ServeError::new(ServeErrorKind::Connection, &shared.subject, cause));
         }
         let intake = Intake::new(subscriber, shared.server.connection.clone(), connects);
-        let task = serve(shared.clone(), intake, self.handler);
+        let task = serve(shared.clone(), intake, refusals, self.handler);
         #[expect(clippy::disallowed_methods, reason = "one task for each endpoint")]
         tokio::spawn(task);
         Ok(Endpoint { shared })
@@ -370,17 +377,31 @@ impl fmt::Debug for Endpoint {
 fn refused(events: &mut broadcast::Receiver<ServerErrorEvent>, subjects: &[&str]) -> Option<String> {
     loop {
         match events.try_recv() {
-            Ok(event) => match &event {
-                ServerErrorEvent::PermissionViolation {
-                    operation: Operation::Subscribe,
-                    subject,
-                    ..
-                } if subjects.contains(&subject.as_str()) => return Some(event.to_string()),
-                _ => {}
-            },
+            Ok(event) if is_refusal(&event, subjects) => return Some(event.to_string()),
+            Ok(_) => {}
             Err(broadcast::error::TryRecvError::Lagged(_)) => {}
             Err(_) => return None,
         }
+    }
+}
+
+/// Completes when the server says, now or after a reconnect, that the subject may not be subscribed to.
+async fn refused_later(events: &mut broadcast::Receiver<ServerErrorEvent>, subject: &str) -> ServerErrorEvent {
+    loop {
+        match events.recv().await {
+            Ok(event) if is_refusal(&event, &[subject]) => return event,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+fn is_refusal(event: &ServerErrorEvent, subjects: &[&str]) -> bool {
+    match event {
+        ServerErrorEvent::PermissionViolation { operation, subject, .. } => {
+            *operation == Operation::Subscribe && subjects.contains(&subject.as_str())
+        }
+        _ => false,
     }
 }
 
@@ -427,13 +448,22 @@ impl EndpointShared {
 }
 
 /// The endpoint's task.
-async fn serve(endpoint: Arc<EndpointShared>, mut intake: Intake, handler: ErasedHandler) {
+async fn serve(
+    endpoint: Arc<EndpointShared>,
+    mut intake: Intake,
+    mut refusals: broadcast::Receiver<ServerErrorEvent>,
+    handler: ErasedHandler,
+) {
     let _serving = Serving(endpoint.clone());
     let mut phase = endpoint.phase.subscribe();
     loop {
         let message = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
+            refusal = refused_later(&mut refusals, &endpoint.subject) => {
+                tracing::error!(subject = endpoint.subject, %refusal, "the subject is not served any more");
+                break;
+            }
             message = intake.next() => message,
         };
         match message {

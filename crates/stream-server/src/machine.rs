@@ -1,8 +1,7 @@
 //! The responder's half of a stream, in whichever dialect.
 
-use bytes::Bytes;
 use stream_proto::{
-    CloseReason, Code, DecodeError, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, OutboundStats,
+    CloseReason, DecodeError, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, OutboundStats,
     PlainDialect, PlainOutbound, PushError, Status, Transmit,
 };
 
@@ -164,11 +163,22 @@ impl Machine {
         }
     }
 
-    /// What a plain stream says that cannot go on: the payload of its end.
-    pub(crate) fn cut_off(&mut self, text: &str) -> Bytes {
-        self.abort(Status::new(Code::Internal, text), CloseReason::Local);
-        let end = self.poll_transmit(Instant::ORIGIN);
-        end.map(|end| end.payload).unwrap_or_default()
+    /// A message could not be sent at all. True when the stream says so itself, by its end.
+    pub(crate) fn fail_unsent(&mut self, status: Status) -> bool {
+        match self {
+            Self::Native(outbound) if outbound.has_control() => false,
+            Self::Native(outbound) => {
+                let is_open = outbound.closed().is_none() && !outbound.is_forgotten();
+                outbound.abort(status, CloseReason::Local);
+                is_open
+            }
+            Self::Plain(plain) => plain.fail_unsent(status),
+        }
+    }
+
+    /// Would a caller not notice what is lost with the connection?
+    pub(crate) fn hides_losses(&self) -> bool {
+        matches!(self, Self::Plain(_))
     }
 
     pub(crate) fn stats(&self) -> OutboundStats {

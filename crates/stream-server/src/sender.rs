@@ -37,10 +37,11 @@ impl ResponseSender {
 
     /// Sends an item; waits while the caller has no room.
     ///
-    /// The item is copied into the message under construction. An empty item is an item.
+    /// The item is copied into the message under construction. An empty item is an item, but in the text and sentinel dialects.
     ///
     /// # Errors
     /// `Closed` once the stream has ended, `TooLarge` when the item exceeds `max_item`: it is skipped, the stream goes on.
+    /// `NotRepresentable` when the caller's dialect has no form for the item: the stream has failed.
     ///
     /// # Cancel safety
     /// When the future is dropped before it completes, the item was not sent.

@@ -131,6 +131,10 @@ impl StreamShared {
     /// Starts the clocks; messages for `control` are delivered here.
     pub(crate) fn set_control(self: &Arc<Self>, control: RouteGuard) {
         let mut state = self.state.lock();
+        if state.outbound.is_forgotten() {
+            // It ended when its route was there already. The route goes after the lock.
+            return;
+        }
         state.control = Some(control);
         self.settle(state);
     }
@@ -428,6 +432,10 @@ impl StreamShared {
             ..
         } = state;
         let now = self.now();
+        if outbound.hides_losses() && control.as_ref().is_some_and(RouteGuard::missed_reconnect) {
+            outbound.handle_disconnected(now);
+            outbound.handle_reconnected(now);
+        }
         let handed = self.driver.hand_over(self, waits_to_send, || {
             let transmit = outbound.poll_transmit(now)?;
             let control = control.as_ref().filter(|_| transmit.control);
@@ -441,17 +449,20 @@ impl StreamShared {
         if let Err(error) = handed {
             // The unit would be refused each time it is sent (rule 14).
             tracing::warn!(%error, subject = self.endpoint.subject, "a stream was given up");
-            let end = match &self.answer {
-                Some((sid, _)) => Frame::Reset { sid: *sid }.encode(),
-                None => outbound.cut_off("an item was larger than nats-server takes"),
-            };
+            let status = Status::new(Code::Internal, "an item was larger than nats-server takes now");
+            if outbound.fail_unsent(status) {
+                // Its end says so. Without control the caller sees that something is missing before it.
+                return self.transmit(state);
+            }
+            if let Some((sid, _)) = &self.answer {
+                let _ = self.driver.try_send(OutboundMessage {
+                    subject: self.reply.clone(),
+                    reply: None,
+                    headers: None,
+                    payload: Frame::Reset { sid: *sid }.encode(),
+                });
+            }
             outbound.give_up(CloseReason::Local);
-            let _ = self.driver.try_send(OutboundMessage {
-                subject: self.reply.clone(),
-                reply: None,
-                headers: None,
-                payload: end,
-            });
         }
     }
 

@@ -246,7 +246,8 @@ async fn watch(connection: &Connection, subject: &str, refusals: &mut Refusals, 
         let mut is_told = false;
         loop {
             let refusal = refusals.next().await;
-            if refusal.operation == Operation::Subscribe && refusal.subject == subject {
+            let is_needed = refusal.subject == subject || refusal.subject.starts_with(connection.inbox_prefix());
+            if refusal.operation == Operation::Subscribe && is_needed {
                 return refusal.into_failure();
             }
             // What else is subscribed to can be done without. Of messages, the first says it all.

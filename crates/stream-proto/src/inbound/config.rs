@@ -46,6 +46,8 @@ pub struct InboundConfig {
     /// Bytes that may wait for the user where there is no flow control; a stream that exceeds it is lost. Default 16 MiB. An
     /// item or message counts 256 more than it has.
     pub max_buffered: u64,
+    /// What the memory for such messages is taken from. Default: no common limit.
+    pub buffer_budget: Option<Budget>,
     /// Asks for a test answer, which needs no handler. Default false.
     pub probe: bool,
     /// The dialect of a responder that does not speak this protocol: see [`ControlUse::Plain`](super::ControlUse::Plain).
@@ -67,6 +69,7 @@ impl Default for InboundConfig {
             outage_limit: Duration::from_secs(30),
             control: true,
             max_buffered: 16 << 20,
+            buffer_budget: None,
             probe: false,
             plain: None,
         }

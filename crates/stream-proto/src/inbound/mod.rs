@@ -13,6 +13,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::budget::Loan;
 use crate::frame::{CloseCode, Frame};
 use crate::header::Open;
 use crate::items::{Assembly, Chunk, Items, Scanner};
@@ -66,8 +67,10 @@ pub struct Inbound {
     events: Events,
     deadline: Option<Duration>,
     mode: Mode,
-    /// Bytes that may wait for the user where there is no flow control.
+    /// Bytes that may wait for the user where there is no flow control, and what they are taken from.
     max_buffered: u64,
+    /// Boxed: few calls have one.
+    loan: Option<Box<Loan>>,
     counters: Counters,
 }
 
@@ -114,6 +117,7 @@ impl Inbound {
     #[must_use]
     pub fn new(config: InboundConfig, now: Instant) -> Self {
         let heartbeat = crate::header::clamp_heartbeat(config.heartbeat);
+        let is_weak = !config.control || config.plain.is_some();
         Self {
             sid: None,
             next: 0,
@@ -140,6 +144,7 @@ impl Inbound {
                 empties: 0,
             },
             max_buffered: config.max_buffered,
+            loan: is_weak.then(|| Box::new(Loan::from(config.buffer_budget))),
             counters: Counters::default(),
         }
     }
@@ -159,7 +164,7 @@ impl Inbound {
 
     /// Goes on as a call in a dialect of rule 65, whose responder has shown itself by a message that is not native.
     ///
-    /// What is left of the clocks goes along. Items that were lost while the connection was down would not be missed in such
+    /// What is left of the deadline goes along; the clocks of the user's wait begin anew. Items that were lost while the connection was down would not be missed in such
     /// a dialect: a call that was cut off before is lost.
     #[must_use]
     pub fn into_plain(self, dialect: PlainDialect, now: Instant) -> PlainInbound {
@@ -167,7 +172,7 @@ impl Inbound {
             dialect,
             self.scanner.max_item(),
             self.max_buffered,
-            self.assembly.budget(),
+            self.loan.and_then(|loan| loan.budget()),
             self.timers.into_plain(),
         );
         plain.have_come(self.mode.empties.into());
@@ -206,6 +211,7 @@ impl Inbound {
         self.assembly = Assembly::default();
         self.credit.take(self.next);
         self.credit.shrink(self.next);
+        self.note_buffered();
     }
 
     /// The user does something else: the clock of its wait, which [`poll_items`](Self::poll_items) started, stands still
@@ -234,6 +240,7 @@ impl Inbound {
     /// the user's wait; look at [`termination`](Self::termination) then.
     pub fn poll_items(&mut self, now: Instant) -> Option<Items> {
         self.credit.release();
+        self.note_buffered();
         if self.termination.is_some() {
             self.credit.shrink(self.next);
         }
@@ -392,6 +399,15 @@ impl Inbound {
             self.lose(self.diagnosed(cause));
         } else if let Some(clock) = due.clock {
             self.close_with(Termination::TimedOut(clock), CloseCode::Cancelled);
+        }
+    }
+
+    /// Takes memory for what waits, or gives it back. False when there is none, where there is no flow control.
+    fn note_buffered(&mut self) -> bool {
+        let buffered = self.buffered();
+        match self.loan.as_mut().filter(|_| !self.mode.control) {
+            Some(loan) => buffered <= self.max_buffered && loan.set(buffered),
+            None => true,
         }
     }
 

@@ -18,11 +18,26 @@ impl Inbound {
     /// The answer says what to do with the subject that came with it. A message that breaks the protocol ends the
     /// stream; none is an error here.
     pub fn handle(&mut self, now: Instant, message: &Message<'_>) -> ControlUse {
-        if self.termination.is_some() {
-            return self.handle_late(message);
+        let control = if self.termination.is_some() {
+            self.handle_late(message)
+        } else {
+            self.handle_in_time(now, message)
+        };
+        match control {
+            ControlUse::Plain => control,
+            // Without control nothing is sent to any subject (rule 66).
+            _ if !self.mode.control => ControlUse::Ignore,
+            _ => control,
         }
+    }
+
+    fn handle_in_time(&mut self, now: Instant, message: &Message<'_>) -> ControlUse {
         match message.class() {
             Class::NoResponders if self.sid.is_none() => self.terminate(Termination::NoResponders),
+            // Nothing was asked, and nothing would be told.
+            Class::NoResponders | Class::BareEmpty if !self.mode.control && self.sid.is_some() => {
+                self.counters.ignored = self.counters.ignored.saturating_add(1);
+            }
             // Nobody is subscribed at this moment, which is a suspicion and no verdict (rule 49).
             Class::NoResponders => {
                 let is_new = self.timers.no_responders(now);
@@ -195,7 +210,7 @@ impl Inbound {
         self.last_position = position;
         self.timers.progressed();
         self.events.readable = true;
-        if !self.mode.control && unit.fin.is_none() && self.buffered() > self.max_buffered {
+        if !self.note_buffered() && unit.fin.is_none() {
             self.lose(LostCause::Overflow);
         }
         if let Some((status, items)) = unit.fin {

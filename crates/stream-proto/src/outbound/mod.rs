@@ -143,6 +143,12 @@ impl Outbound {
         self.max_item
     }
 
+    /// May the caller publish to the control subject? Without, nothing comes from it, and nothing is kept (rule 66).
+    #[must_use]
+    pub fn has_control(&self) -> bool {
+        self.control
+    }
+
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> OutboundStats {

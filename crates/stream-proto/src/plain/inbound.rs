@@ -9,7 +9,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::{END, ERROR, ITEM_COST, PlainDialect};
-use crate::budget::Budget;
+use crate::budget::{Budget, Loan};
 use crate::error::{DecodeError, Malformed};
 use crate::inbound::{InboundConfig, InboundEvent, InboundStats, Patience};
 use crate::items::Items;
@@ -32,7 +32,8 @@ pub struct PlainInbound {
     dialect: PlainDialect,
     max_item: u64,
     max_buffered: u64,
-    budget: Option<Budget>,
+    /// For what waits in the queue.
+    loan: Loan,
     queue: VecDeque<Bytes>,
     /// What waits in the queue, with the cost of each item.
     buffered: u64,
@@ -63,7 +64,7 @@ impl PlainInbound {
             dialect,
             config.max_item,
             config.max_buffered,
-            config.assembly_budget.clone(),
+            config.buffer_budget.clone(),
             (deadline, patience),
         );
         plain.unanswered = unanswered;
@@ -81,7 +82,7 @@ impl PlainInbound {
             dialect,
             max_item,
             max_buffered,
-            budget,
+            loan: Loan::from(budget),
             queue: VecDeque::new(),
             buffered: 0,
             empties: 0,
@@ -112,7 +113,8 @@ impl PlainInbound {
     ///
     /// An end that may follow a loss on this side counts after 100 ms in which none was told.
     pub fn handle(&mut self, now: Instant, message: &Message<'_>) {
-        if self.termination.is_some() || self.held.is_some() {
+        // One with our header is of another dialect, whatever it says.
+        if self.termination.is_some() || self.held.is_some() || message.header.is_some() {
             self.ignored += 1;
             return;
         }
@@ -301,11 +303,11 @@ impl PlainInbound {
             return self.terminate(Termination::Protocol(error.into()));
         }
         let cost = item.len() as u64 + ITEM_COST;
-        let has_room = self.buffered + cost <= self.max_buffered;
-        if !has_room || self.budget.as_ref().is_some_and(|budget| !budget.take(cost)) {
+        let buffered = self.buffered + cost;
+        if buffered > self.max_buffered || !self.loan.set(buffered) {
             return self.lose(LostCause::Overflow);
         }
-        self.buffered += cost;
+        self.buffered = buffered;
         self.items += 1;
         self.queue.push_back(item);
         self.patience.stop();
@@ -314,9 +316,7 @@ impl PlainInbound {
 
     fn give_back(&mut self, cost: u64) {
         self.buffered -= cost;
-        if let Some(budget) = &self.budget {
-            budget.give(cost);
-        }
+        self.loan.set(self.buffered);
     }
 
     fn complete(&mut self, now: Instant, may_follow_loss: bool) {
@@ -352,11 +352,5 @@ impl PlainInbound {
             self.is_readable = true;
             self.is_terminated = true;
         }
-    }
-}
-
-impl Drop for PlainInbound {
-    fn drop(&mut self) {
-        self.give_back(self.buffered);
     }
 }

@@ -199,6 +199,16 @@ impl PlainOutbound {
         }
     }
 
+    /// A message could not be sent at all: the stream fails, also when its handler has said that all is well. False when the
+    /// end was handed out before.
+    pub fn fail_unsent(&mut self, status: Status) -> bool {
+        let is_open = self.left == Ending::Both && !self.forgotten;
+        if is_open {
+            self.replace(status, CloseReason::Local);
+        }
+        is_open
+    }
+
     /// Gives the stream up: nothing more is sent.
     pub fn give_up(&mut self, reason: CloseReason) {
         self.close(reason);
@@ -238,7 +248,10 @@ impl PlainOutbound {
     pub fn handle_disconnected(&mut self, now: Instant) {
         self.outage.get_or_insert(now + self.outage_limit);
         self.presence = Presence::default();
-        if self.has_begun && self.left == Ending::Both && !self.forgotten {
+        if self.left == Ending::Bare && self.end.as_ref().is_some_and(|end| !end.is_ok()) {
+            // The error may be lost; what follows it would read as success.
+            self.left = Ending::Both;
+        } else if self.has_begun && self.left == Ending::Both && !self.forgotten {
             let status = Status {
                 retryable: true,
                 ..Status::new(
@@ -274,11 +287,12 @@ impl PlainOutbound {
                 ..Transmit::plain(payload, !self.mapped && self.presence.probe(now))
             });
         }
-        self.has_begun = true;
+        let has_begun = core::mem::replace(&mut self.has_begun, true);
         let end = self.end.as_ref().filter(|_| self.left == Ending::Both);
-        let transmit = end.map_or_else(bare_empty, |status| self.dialect.end(status));
+        let mut transmit = end.map_or_else(bare_empty, |status| self.dialect.end(status));
         // In the sentinel dialect success is the bare empty message itself.
         let is_bare = transmit.payload.is_empty() && transmit.failure.is_none();
+        transmit.metadata = !is_bare && !has_begun;
         let needs_bare = self.mapped || self.dialect == PlainDialect::Sentinel;
         if is_bare || !needs_bare {
             self.left = Ending::Nothing;

@@ -253,6 +253,46 @@ fn a_broken_connection_of_the_responder_fails_the_stream_once_something_was_sent
 }
 
 #[test]
+fn an_error_whose_last_message_is_lost_with_the_connection_is_said_again() {
+    let mut responder = responder(PlainDialect::Sentinel, false);
+    responder.push(b"x").expect("taken");
+    responder.finish(Status::new(Code::NotFound, "no"));
+    for _ in 0..2 {
+        responder.poll_transmit(at(0)).expect("the item, and the error");
+    }
+    responder.handle_disconnected(at(1));
+    responder.handle_reconnected();
+    let failures: Vec<_> = sent(&mut responder, 2)
+        .into_iter()
+        .map(|(_, _, failure)| failure.is_some())
+        .collect();
+    assert_eq!(
+        failures,
+        [true, false],
+        "a bare empty message alone would read as success"
+    );
+}
+
+#[test]
+fn a_stream_whose_last_item_cannot_be_sent_fails() {
+    for dialect in BOTH {
+        let mut responder = responder(dialect, true);
+        let mut caller = caller(dialect);
+        responder.push(b"too large by now").expect("taken");
+        responder.finish(Status::ok());
+        responder.poll_transmit(at(0)).expect("what the connection refuses");
+        assert!(responder.fail_unsent(Status::new(Code::Internal, "too large")));
+        deliver(&mut responder, &mut caller);
+        assert!(
+            matches!(caller.termination(), Some(Termination::Failed(_))),
+            "{dialect:?}"
+        );
+        assert!(responder.is_forgotten());
+        assert!(!responder.fail_unsent(Status::ok()), "once");
+    }
+}
+
+#[test]
 fn one_item_a_second_asks_whether_anybody_is_there() {
     let mut responder = responder(PlainDialect::Text, false);
     let mut probes = Vec::new();
@@ -358,7 +398,7 @@ fn a_slow_reader_loses_the_call_and_what_it_has_stays() {
 fn the_budget_gets_everything_back() {
     let budget = crate::Budget::new(10_000);
     let config = InboundConfig {
-        assembly_budget: Some(budget.clone()),
+        buffer_budget: Some(budget.clone()),
         ..InboundConfig::default()
     };
     for end in 0..3 {
