@@ -71,25 +71,6 @@ async fn a_wildcard_endpoint_knows_what_was_asked() {
 }
 
 #[tokio::test]
-async fn a_caller_that_is_not_ours_gets_the_service_error_headers() {
-    let Peers { pool, server } = Peers::connect().await;
-    let subject = unique_subject("foreign");
-    within(LIMIT, server.on(&subject, |_, _| async { Ok(()) }))
-        .await
-        .expect("served");
-    let nats = pool.connection().nats();
-    let answer = within(LIMIT, nats.request(subject.clone(), "".into()))
-        .await
-        .expect("an answer");
-    let headers = answer.headers.expect("headers");
-    assert_eq!(
-        headers.get("Nats-Service-Error-Code").map(|value| value.as_str()),
-        Some("12")
-    );
-    assert!(headers.get("Nats-Service-Error").is_some());
-}
-
-#[tokio::test]
 async fn unsubscribing_leaves_nobody_to_answer() {
     let Peers { pool, server } = Peers::connect().await;
     let subject = unique_subject("leave");

@@ -135,7 +135,7 @@ pub(crate) async fn accepted(identity: &Identity) {
         assert_eq!(call.lines(), ["0", "1", "2"]);
         let serve = serving.stop().await;
         // Where little is said, little is found.
-        assert!(serve.stderr.contains(" TRACE async_nats"), "{serve:?}");
+        assert!(serve.stderr.contains(" DEBUG async_nats"), "{serve:?}");
         identity.without_logs(serve).exits_with(0);
     }
 }
