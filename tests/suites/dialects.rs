@@ -7,8 +7,8 @@ use integration::{LIMIT, Peers};
 use natstream::async_nats::{Client, HeaderMap, Message, Subscriber};
 use natstream::proto::CloseReason;
 use natstream::{
-    Clock, Code, Dialect, ForeignDialect, Guarantee, HandlerError, Request, RequestErrorKind, ResponseSender,
-    SendErrorKind, Termination,
+    Clock, Code, Connection, Dialect, ForeignDialect, Guarantee, HandlerError, Request, RequestErrorKind,
+    ResponseSender, SendErrorKind, Termination,
 };
 use testkit::{unique_name, unique_subject, within};
 use tokio::sync::mpsc;
@@ -42,12 +42,15 @@ async fn payload(answers: &mut Subscriber) -> String {
 }
 
 /// A stranger that answers each request on `subject` with `messages`.
-async fn responder(nats: &Client, subject: &str, messages: &'static [&'static str]) {
+async fn responder(connection: &Connection, subject: &str, messages: &'static [&'static str]) {
+    let nats = connection.nats().clone();
     let mut requests = within(LIMIT, nats.subscribe(subject.to_owned()))
         .await
         .expect("subscribed");
-    within(LIMIT, nats.flush()).await.expect("flushed");
-    let nats = nats.clone();
+    // Others may ask now: a flush of async-nats would not say so.
+    within(LIMIT, connection.fence(LIMIT))
+        .await
+        .expect("nats-server has it");
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let reply = request.reply.expect("a reply subject");
@@ -146,7 +149,7 @@ async fn both_sides_of_ours_understand_each_other_in_every_dialect() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answer_of_a_stranger_is_read() {
     let peers = Peers::connect().await;
-    let stranger = peers.server.connection().nats().clone();
+    let stranger = peers.server.connection().clone();
     let answers: [(&[&str], &[&str]); 2] = [
         (&["a", "", "b", "__STREAM_END__", "late"], &["a", "", "b"]),
         (&["__STREAM_END__"], &[]),
@@ -174,7 +177,7 @@ async fn the_answer_of_a_stranger_is_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stranger_does_badly_is_an_error() {
     let peers = Peers::connect().await;
-    let stranger = peers.server.connection().nats().clone();
+    let stranger = peers.server.connection().clone();
     let cases: [(&[&str], RequestErrorKind, u64); 4] = [
         (&["a", "__STREAM_ERROR__:找不到文件"], RequestErrorKind::Failed, 1),
         (&["__STREAM_ERROR__"], RequestErrorKind::Failed, 0),

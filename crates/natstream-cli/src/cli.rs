@@ -7,8 +7,10 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use crate::call::CallArgs;
 use crate::doctor::DoctorArgs;
 use crate::logging::LogFormat;
+use crate::ls::LsArgs;
 use crate::options::ConnectionOptions;
 use crate::serve::ServeArgs;
+use crate::top::TopArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,7 +52,7 @@ pub(crate) struct DisplayOptions {
     /// Say nothing but errors on standard error.
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
-    /// Summaries as one JSON object per line.
+    /// Summaries and listings as one JSON object per line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Log more: -v info, -vv debug, -vvv trace.
@@ -65,7 +67,9 @@ pub(crate) struct DisplayOptions {
 pub(crate) enum Command {
     Call(CallArgs),
     Doctor(DoctorArgs),
+    Ls(LsArgs),
     Serve(ServeArgs),
+    Top(TopArgs),
 }
 
 impl Cli {

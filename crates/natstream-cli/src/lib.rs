@@ -32,11 +32,14 @@ mod duration;
 mod exit;
 mod interrupt;
 mod logging;
+mod ls;
 mod options;
 mod output;
 mod program;
 mod serve;
+mod services;
 mod session;
 mod size;
+mod top;
 
 pub use program::main;

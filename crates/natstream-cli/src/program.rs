@@ -1,6 +1,7 @@
 //! From the command line to the exit code.
 
 use std::ffi::OsString;
+use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
@@ -8,7 +9,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
 use crate::options::ConnectionOptions;
-use crate::{call, doctor, logging, serve};
+use crate::{call, doctor, logging, ls, serve, top};
 
 /// What every command works with.
 #[derive(Debug)]
@@ -36,7 +37,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let console = Console::new(cli.display.quiet, cli.display.json);
-    logging::start(cli.display.verbose, cli.display.quiet, cli.display.log_format);
+    // What is logged would stand in the middle of the screen.
+    let has_screen = matches!(cli.command, Command::Top(_)) && stderr().is_terminal();
+    logging::start(
+        cli.display.verbose,
+        cli.display.quiet || has_screen,
+        cli.display.log_format,
+    );
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -66,6 +73,8 @@ async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
     match cli.command {
         Command::Call(args) => call::run(context, args).await,
         Command::Doctor(args) => doctor::run(context, args).await,
+        Command::Ls(args) => ls::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Top(args) => top::run(context, args).await,
     }
 }

@@ -269,6 +269,7 @@ impl EndpointShared {
             not_processed: true,
             ..status
         };
+        self.counters.error(&status);
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, stream_proto::VERSION.to_string().as_str());
         insert_failure(&mut headers, &status);
@@ -279,6 +280,7 @@ impl EndpointShared {
     /// Says no in a dialect that has no more than an error for it.
     fn refuse_plain(&self, subject: Subject, dialect: PlainDialect, status: Status) {
         count(&self.counters.refused);
+        self.counters.error(&status);
         let mut machine = Machine::plain(dialect, &self.config_for(&subject), 0);
         machine.finish(status);
         let driver = self.server.connection.driver();
@@ -304,6 +306,7 @@ impl EndpointShared {
     fn refuse_foreign(&self, reply: Subject) {
         let mut headers = HeaderMap::new();
         let status = Status::new(Code::Unimplemented, "this endpoint speaks the natstream protocol only");
+        self.counters.error(&status);
         insert_failure(&mut headers, &status);
         self.send_refusal(reply, headers, Bytes::new());
     }

@@ -1,5 +1,6 @@
 //! One subject that is served.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -18,6 +19,7 @@ use crate::handler::Handler;
 use crate::intake::{self, Intake};
 use crate::limit::Limit;
 use crate::server::Inner;
+use crate::service::{EndpointIdentity, default_endpoint_name};
 use crate::stats::{Counters, EndpointStats};
 use crate::stream::MAX_METADATA;
 
@@ -55,6 +57,7 @@ type Cause = Box<dyn Error + Send + Sync>;
 /// | setting | default |
 /// |---|---|
 /// | [`queue_group`](Self::queue_group) | `q` |
+/// | [`name`](Self::name) | the subject, with `-` for what a name cannot have |
 /// | [`max_concurrent`](Self::max_concurrent) | no limit |
 /// | [`max_queued`](Self::max_queued) | 0: what is above the limit is refused |
 /// | [`retry_after`](Self::retry_after) | 100 ms |
@@ -77,6 +80,8 @@ pub struct EndpointBuilder {
     retry_after: Duration,
     config: OutboundConfig,
     dialects: Dialects,
+    pub(crate) name: Option<String>,
+    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 /// How requests are answered that do not speak the native dialect.
@@ -130,6 +135,8 @@ impl EndpointBuilder {
                 client_offline: true,
                 uncontrolled: false,
             },
+            name: None,
+            metadata: BTreeMap::new(),
         }
     }
 
@@ -231,7 +238,8 @@ impl EndpointBuilder {
     /// When it returns, nats-server knows the subscription.
     ///
     /// # Errors
-    /// `NotPermitted` when nats-server does not let this user subscribe to the subject or to its inbox; `InvalidConfig` for a subject or group that cannot be, or a `max_payload` that is too small for streams;
+    /// `NotPermitted` when nats-server does not let this user subscribe to the subject or to its inbox; `InvalidConfig` for a
+    /// subject, group, name or version that cannot be, or a `max_payload` that is too small for streams;
     /// `Connection` when the connection is closed or did not answer in time, or the server was drained or dropped.
     ///
     /// # Panics
@@ -245,6 +253,13 @@ impl EndpointBuilder {
         if let Some(group) = &self.queue_group {
             check_queue_group(group).map_err(|error| invalid(error.into()))?;
         }
+        let identity = EndpointIdentity {
+            name: self.name.unwrap_or_else(|| default_endpoint_name(&self.subject)),
+            queue_group: self.queue_group.clone().unwrap_or_default(),
+            metadata: self.metadata,
+        };
+        let checked = self.server.identity.check().and_then(|()| identity.check());
+        checked.map_err(|error| invalid(error.into()))?;
         let max_payload = self.server.connection.max_payload();
         if max_unit(max_payload) < stream_proto::MIN_UNIT {
             return Err(invalid(
@@ -268,6 +283,8 @@ impl EndpointBuilder {
         let subscriber = timeout(FENCE_TIMEOUT, subscribe).await;
         let subscriber = subscriber.map_err(|error| failed(error.into()))?;
         let subscriber = subscriber.map_err(|error| failed(error.into()))?;
+        // After the endpoint's own subscription, which comes first where their number is limited.
+        let _ = timeout(FENCE_TIMEOUT, self.server.announce()).await;
         // `subscribe` returns before nats-server has heard of it.
         let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
         fence.map_err(|error| failed(error.into()))?;
@@ -296,6 +313,7 @@ impl EndpointBuilder {
             router,
             _served: self.server.connection.serve(self.subject.clone()),
             subject: self.subject,
+            identity,
             config: self.config,
             dialects: self.dialects,
             counters: Counters::default(),
@@ -346,10 +364,11 @@ impl Endpoint {
         &self.shared.subject
     }
 
-    /// Counters.
+    /// Counters, those of running calls included.
     #[must_use]
     pub fn stats(&self) -> EndpointStats {
-        self.shared.counters.snapshot()
+        let snapshots = self.shared.server.snapshots(std::slice::from_ref(&self.shared));
+        snapshots.into_iter().next().unwrap_or_default()
     }
 
     /// Takes no more requests; running calls go on. When it returns, nats-server has heard of it, or 5 s have passed.
@@ -368,7 +387,7 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("subject", &self.subject())
-            .field("stats", &self.stats())
+            .field("stats", &self.shared.counters.snapshot())
             .finish()
     }
 }
@@ -421,6 +440,7 @@ pub(crate) struct EndpointShared {
     /// Of the control subjects.
     pub(crate) router: Router,
     pub(crate) subject: String,
+    pub(crate) identity: EndpointIdentity,
     pub(crate) counters: Counters,
     pub(crate) config: OutboundConfig,
     pub(crate) limit: Limit,

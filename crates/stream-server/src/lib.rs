@@ -54,6 +54,7 @@ mod request;
 mod run;
 mod sender;
 mod server;
+mod service;
 mod stats;
 mod stream;
 

@@ -22,6 +22,7 @@ use crate::limit::Limit;
 use crate::offline::Callers;
 use crate::request::Request;
 use crate::sender::ResponseSender;
+use crate::service::Identity;
 use crate::stats::{ServerCounters, ServerStats, count};
 use crate::stream::StreamShared;
 
@@ -45,7 +46,7 @@ const RESETS_PER_SECOND: u32 = 100;
 /// at most.
 #[derive(Clone)]
 pub struct Server {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     // Dropping the last handle stops the endpoints.
     _alive: Arc<Alive>,
 }
@@ -58,6 +59,7 @@ pub struct ServerBuilder {
     max_concurrent: Option<usize>,
     max_queued: usize,
     reply_prefixes: Vec<String>,
+    pub(crate) identity: Identity,
 }
 
 impl ServerBuilder {
@@ -91,6 +93,9 @@ impl ServerBuilder {
         let inner = Arc::new(Inner {
             connection: self.connection,
             reply_prefixes: self.reply_prefixes,
+            identity: self.identity,
+            announced: OnceCell::new(),
+            stopped: watch::Sender::new(false),
             limit: Limit::new(self.max_concurrent, self.max_queued),
             callers: Callers::default(),
             is_shut_down: AtomicBool::new(false),
@@ -124,6 +129,7 @@ impl Server {
             max_concurrent: None,
             max_queued: 0,
             reply_prefixes: Vec::new(),
+            identity: Identity::default(),
         }
     }
 
@@ -156,7 +162,7 @@ impl Server {
         EndpointBuilder::new(self.inner.clone(), subject.into(), handler)
     }
 
-    /// Counters of messages for streams that are over.
+    /// Counters beside those of the endpoints.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.inner.counters.snapshot()
@@ -187,7 +193,7 @@ impl Server {
         let mut drained = Drained { aborted: 0 };
         if timeout(deadline, ended).await.is_err() {
             self.inner.is_shut_down.store(true, Ordering::Release);
-            let left: Vec<_> = self.inner.running.lock().values().filter_map(Weak::upgrade).collect();
+            let left = self.inner.running_streams();
             drained.aborted = left.len();
             for stream in left {
                 stream.abort(Status {
@@ -245,6 +251,11 @@ pub(crate) struct Inner {
     pub(crate) connection: Connection,
     /// What a caller's reply subjects may begin with, beside `_INBOX` and `_R_.` (rule 6).
     reply_prefixes: Vec<String>,
+    /// Who this is to those who ask.
+    pub(crate) identity: Identity,
+    pub(crate) announced: OnceCell<()>,
+    /// True once the server was drained or dropped.
+    pub(crate) stopped: watch::Sender<bool>,
     pub(crate) limit: Limit,
     pub(crate) callers: Callers,
     /// What is asked now is refused.
@@ -296,8 +307,19 @@ impl Inner {
         }
     }
 
+    /// The endpoints; `None` once the server was drained or dropped.
+    pub(crate) fn endpoints(&self) -> Option<Vec<Arc<EndpointShared>>> {
+        self.endpoints.lock().clone()
+    }
+
+    /// Calls that have not ended.
+    pub(crate) fn running_streams(&self) -> Vec<Arc<StreamShared>> {
+        self.running.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Tells all endpoints to leave their groups; no more are taken.
     fn stop(&self) -> Vec<Arc<EndpointShared>> {
+        self.stopped.send_replace(true);
         let endpoints = self.endpoints.lock().take().unwrap_or_default();
         for endpoint in &endpoints {
             endpoint.leave();

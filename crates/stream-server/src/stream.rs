@@ -21,6 +21,9 @@ use crate::finished::FINISHED;
 use crate::limit::Permit;
 use crate::machine::Machine;
 use crate::stats::count;
+use meter::Meter;
+
+mod meter;
 
 /// A stream, shared by its handler's task, its sender, the router and the driver.
 pub(crate) struct StreamShared {
@@ -59,6 +62,7 @@ struct State {
     awaits_close: bool,
     is_counted: bool,
     is_kept: bool,
+    meter: Meter,
 }
 
 /// The call's share of the limits of its endpoint and its server.
@@ -123,6 +127,7 @@ impl StreamShared {
                 awaits_close: false,
                 is_counted: false,
                 is_kept: false,
+                meter: Meter::default(),
             }),
             closed: Notify::new(),
         })
@@ -146,6 +151,8 @@ impl StreamShared {
             return false;
         }
         state.permits = Some(permits);
+        state.meter.begin(self.now());
+        count(&self.endpoint.counters.begun);
         count(&self.endpoint.counters.active);
         true
     }
@@ -194,13 +201,16 @@ impl StreamShared {
                 Poll::Ready(Ok(is_full))
             }
             Err(PushError::Blocked) => {
+                let now = self.now();
+                if state.waker.is_none() {
+                    state.meter.stall(now);
+                }
                 let is_same = |waker: &Waker| waker.will_wake(cx.waker());
                 // Dropped after the lock is released: a waker may own more than it seems.
                 let mut stale = None;
                 if !state.waker.as_ref().is_some_and(is_same) {
                     stale = state.waker.replace(cx.waker().clone());
                 }
-                let now = self.now();
                 state.outbound.wait_for_room(now);
                 self.settle(state);
                 drop(stale);
@@ -354,7 +364,7 @@ impl StreamShared {
                 OutboundEvent::Ready => is_ready = true,
                 OutboundEvent::Forgotten => {
                     forgotten = state.control.take();
-                    self.endpoint.counters.add_protocol(&state.outbound.stats());
+                    self.count_protocol(&mut state);
                 }
                 _ => {}
             }
@@ -365,8 +375,14 @@ impl StreamShared {
         } else {
             None
         };
+        if wake.is_some() {
+            state.meter.go_on(self.now());
+        }
         let is_over = state.is_over() && !std::mem::replace(&mut state.is_done, true);
         let permits = if is_over { state.permits.take() } else { None };
+        if permits.is_some() {
+            self.endpoint.counters.add_lasted(state.meter.lasted(self.now()));
+        }
         let awaits_close = state.outbound.awaits_close();
         let awaited_close = std::mem::replace(&mut state.awaits_close, awaits_close);
         if awaits_close != awaited_close {
@@ -399,24 +415,6 @@ impl StreamShared {
         if is_gone {
             FINISHED.gone();
         }
-    }
-
-    /// Counts the stream once when it has ended.
-    fn count_end(&self, state: &mut State) {
-        let (end, closed) = (state.outbound.end(), state.outbound.closed());
-        if state.is_counted || (end.is_none() && closed.is_none()) {
-            return;
-        }
-        let counters = &self.endpoint.counters;
-        count(match (closed, end) {
-            (None, Some(status)) if status.is_ok() => &counters.finished,
-            (None | Some(CloseReason::Local | CloseReason::NotPermitted), _) => &counters.failed,
-            (Some(_), _) => &counters.cancelled,
-        });
-        let stats = state.outbound.stats();
-        counters.items.fetch_add(stats.items, Ordering::Relaxed);
-        counters.bytes.fetch_add(stats.bytes, Ordering::Relaxed);
-        state.is_counted = true;
     }
 
     /// Hands over what the machine wants to send, as far as the connection takes it.

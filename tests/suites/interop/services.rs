@@ -12,7 +12,6 @@ async fn discover(name: &str) -> Value {
 }
 
 #[tokio::test]
-#[ignore = "`natstream serve` has no --name yet; run it with `cargo xtask it interop -- --ignored`"]
 async fn natstream_serve_is_discovered() {
     let (subject, name) = (unique_subject("interop.services"), unique_name("service"));
     let _serving = Serving::start(&subject, ["--count", "3", "--name", &name]).await;

@@ -74,6 +74,9 @@ pub(crate) struct ServeArgs {
     /// Queue group: each request reaches one of its members.
     #[arg(long, value_name = "GROUP", default_value = "q")]
     queue: String,
+    /// Name of the service, for natstream ls and other tools: letters, digits, - and _.
+    #[arg(long, value_name = "NAME", default_value = "natstream-serve")]
+    name: String,
     /// Most calls that run at a time; more are refused [default: no limit].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_concurrent: Option<u64>,
@@ -204,7 +207,7 @@ async fn serve(
     } = context;
     let console = *console;
     let mut refusals = Refusals::of(connection);
-    let server = Server::new(connection.clone());
+    let server = Server::builder(connection.clone()).name(&args.name).build();
     let endpoint = tokio::select! {
         endpoint = args.start(&server, source) => endpoint?,
         signal = interrupts.next() => return Err(session::interrupted(signal)),

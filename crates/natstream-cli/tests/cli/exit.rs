@@ -68,6 +68,8 @@ async fn mistakes_in_the_command_line() {
         (&["doctor", "a.*"], "a wildcard"),
         (&["doctor", "$JS.API.STREAM.DELETE.A"], "could do harm"),
         (&["doctor", "a", "b"], "unexpected argument"),
+        (&["top"], "`natstream ls --json`"),
+        (&["top", "--interval", "1ms"], "100ms"),
         (&["nonsense"], "nonsense"),
         (&[], "subcommand"),
     ] {
@@ -101,7 +103,7 @@ async fn nobody_serves() {
 
 #[tokio::test]
 async fn no_connection() {
-    for args in [&["call", "a"][..], &["serve", "a", "--count", "1"]] {
+    for args in [&["call", "a"][..], &["serve", "a", "--count", "1"], &["ls"]] {
         let mut command = natstream(args);
         let run = finish(command.args(["--server", NOWHERE])).await.exits_with(6);
         says(&run, "caused by: ");

@@ -6,5 +6,6 @@ mod deaths;
 mod doctor;
 mod exit;
 mod file;
+mod ls;
 mod serve;
 mod support;
