@@ -3,128 +3,8 @@
 The steps are written by hand from the rules; only positions and bytes are computed.
 """
 
+from exchange import *
 from wire import *
-
-SID = 0x5EED0001
-OTHER = 0x0BADCAFE
-OPEN = "1;w=65536;m=16777216;h=5000"
-ANSWER = "1;r=2097152;h=5000"
-W = 65536
-
-
-class Exchange:
-    def __init__(self, name, about, rules, open=OPEN, roles=("caller", "responder"), mapped=False, **settings):
-        self.head = {
-            "name": name,
-            "about": about,
-            "rules": list(rules),
-            "roles": list(roles),
-            "mapped": mapped,
-            "sid": SID,
-            "settings": {"max_window": W, **settings},
-        }
-        self.steps = []
-        self.position = 0
-        self.message(0, "caller", "service", b"go", headers={"Natstream": open}, control=True)
-
-    def add(self, at, **step):
-        self.steps.append({"at": at, **step})
-        return self
-
-    def message(self, at, sender, to, payload, headers=None, control=False, lost=False, alias=None, about=None):
-        step = {"from": sender, "to": to, "control": control, "headers": headers, "hex": text(payload)}
-        if alias is not None:
-            step["alias"] = alias
-        if lost:
-            step["lost"] = True
-        if about:
-            step["about"] = about
-        return self.add(at, **step)
-
-    # The responder's side.
-
-    def sends(self, at, *contents):
-        return self.add(at, handler={"sends": [text(content) for content in contents]})
-
-    def ends(self, at, *contents, how="ends", **end):
-        flags = end.get("flags", 0)
-        fields = {
-            "code": end.get("code", 0),
-            "not_processed": bool(flags & NOT_PROCESSED),
-            "retryable": bool(flags & RETRYABLE),
-            "retry_after_ms": str(end.get("retry_after", 0)),
-            "message": end.get("message", ""),
-            "details": text(end.get("details", b"")),
-        }
-        return self.add(at, handler={"sends": [text(content) for content in contents], how: fields})
-
-    def unit(self, at, data=b"", fin=None, first=False, **more):
-        """The next unit; `first`: the stream is not confirmed, so header and control subject go along."""
-        payload = unit(SID, self.position, data, fin)
-        self.position = after(self.position, data)
-        return self.responder(at, payload, first, **more)
-
-    def responder(self, at, payload, first=False, control=None, failure=None, **more):
-        headers = {"Natstream": ANSWER} if first else None
-        if failure is not None:
-            code, message = failure
-            headers = {**(headers or {}), **service_error(code, message)}
-        return self.message(at, "responder", "caller", payload, headers, first if control is None else control, **more)
-
-    # The caller's side.
-
-    def state(self, at, next, limit, rewind=False, **more):
-        control = not self.head["mapped"]
-        return self.message(at, "caller", "responder", state(SID, next, limit, rewind), control=control, **more)
-
-    def close(self, at, code, **more):
-        return self.message(at, "caller", "responder", close(SID, code), **more)
-
-    def done(self, verdict, contents=(), handler=None, at=None):
-        """`handler`: what the responder's handler learns; `at`: when the verdict falls, if no message brings it."""
-        expect = {"items": [text(content) for content in contents], "verdict": verdict}
-        if at is not None:
-            expect["at"] = at
-        if handler:
-            expect["handler"] = handler
-        return {**self.head, "steps": self.steps, "expect": expect}
-
-
-def service_error(code, message=""):
-    name = CODES[code] + (": " + message if message else "")
-    return {"Nats-Service-Error": name, "Nats-Service-Error-Code": str(code)}
-
-
-def ended(count, trailers=b""):
-    return {"kind": "ended", "items": str(count), "trailers": text(trailers)}
-
-
-def failed(code, message="", flags=0, kind="failed", details=b"", retry_after=0):
-    return {
-        "kind": kind,
-        "code": code,
-        "message": message,
-        "details": text(details),
-        "not_processed": bool(flags & NOT_PROCESSED),
-        "retryable": bool(flags & RETRYABLE),
-        "retry_after_ms": str(retry_after),
-    }
-
-
-def lost(count, cause):
-    return {"kind": "lost", "items": str(count), "cause": cause}
-
-
-def protocol(what):
-    return {"kind": "protocol", "what": what}
-
-
-def begun(name, about, rules, **more):
-    """A stream whose first item was sent at 10 ms and whose confirmation arrived at 35 ms; both sides stand at 260."""
-    exchange = Exchange(name, about, rules, **more)
-    data = items(b"one")
-    exchange.sends(10, b"one").unit(10, data, first=True)
-    return exchange.state(35, 260, 260 + W)
 
 
 def ordinary():
@@ -167,7 +47,7 @@ def ordinary():
     x = Exchange("long-item", "An item of 70,000 bytes spans two units; the second waits for credit.", [12, 13, 31, 35])
     content = b"L" * 70000
     data = items(content)
-    x.ends(10, content)
+    x.sends(10, content)
     x.unit(10, data[:65528], first=True)
     x.state(10, 65784, 65784 + W)
     x.unit(10, data[65528:])
@@ -204,6 +84,23 @@ def credit():
     x.sends(2000, block).unit(2000, data)
     x.ends(2010, block).unit(2010, data, status(items=5)).close(2010, DONE)
     out.append(x.done(ended(5), [block] * 5))
+
+    x = Exchange(
+        "stalled",
+        "A caller that is alive, and gives no credit for longer than the stall limit, here 2 s.",
+        [36, 46, 47, 58],
+        **{**small, "roles": ["caller", "responder"]},
+        stall_ms=2000,
+    )
+    block = b"y" * 8000
+    x.add(0, user="stops")
+    x.sends(10, block).unit(10, items(block), first=True).state(10, 8258, 8192)
+    x.add(30, handler={"waits": True})
+    x.responder(530, beat(SID, 0, 8258), control=True).state(555, 8258, 8192)
+    x.responder(1530, beat(SID, 0, 8258), control=True).state(1555, 8258, 8192)
+    why = "the caller did not read for longer than the stall limit"
+    x.unit(2030, fin=status(code=10, items=1, message=why), failure=(10, why), own_text=True).close(2030, DONE)
+    out.append(x.done(failed(10, why), [block], handler="stalled"))
 
     x = Exchange("beyond-the-limit", "A unit at the limit or above it breaks the protocol.", [30, 33], **small)
     x.add(0, user="stops")
@@ -273,6 +170,43 @@ def loss():
     x.unit(80, fin=status(items=2)).close(80, DONE)
     out.append(x.done(ended(2), [b"one", b"two"]))
 
+    x = begun("asked-again-by-the-clock", "What is missing is asked for again without a further sign of it.", [39, 48], roles=["caller"])
+    x.responder(50, third)
+    for at in (50, 1050, 3050, 7050, 12050):
+        x.state(at, 260, 260 + W, rewind=True)
+    out.append(x.done(lost(1, "silent"), [b"one"], at=15050))
+
+    x = begun("beat-while-something-is-missing", "It is answered, though what is missing was asked for just now.", [38, 39, 47], roles=["caller"])
+    x.responder(100, beat(SID, 0, 520), control=True).state(100, 260, 260 + W, rewind=True)
+    x.responder(500, beat(SID, 0, 520), control=True).state(525, 260, 260 + W)
+    x.responder(600, second)
+    x.position = 520
+    x.unit(700, fin=status(items=2)).close(700, DONE)
+    out.append(x.done(ended(2), [b"one", b"two"]))
+
+    x = begun("rewinds-that-are-not-followed", "They are stale, or the same as one that was followed less than 500 ms ago.", [40], roles=["responder"])
+    x.sends(40, b"two").responder(40, second)
+    for next, about in ((0, "below what was acknowledged"), (100, "inside a unit"), (780, "above what was sent")):
+        x.state(50, next, 260 + W, rewind=True, about=about)
+    x.state(60, 260, 260 + W, rewind=True).responder(60, second)
+    x.state(300, 260, 260 + W, rewind=True, about="240 ms after the same")
+    x.state(560, 260, 260 + W, rewind=True).responder(560, second)
+    x.position = 520
+    x.ends(600).unit(600, fin=status(items=2)).close(600, DONE)
+    out.append(x.done(None))
+
+    x = Exchange("rewind-of-a-single-message", "An end in unit 0 is sent again when it is asked for.", [22, 40, 54], roles=["responder"])
+    whole = unit(SID, 0, items(b"one"), status(items=1))
+    x.ends(5, b"one").responder(5, whole, first=True, about="arrives late")
+    x.state(100, 0, W, rewind=True).responder(100, whole, first=True)
+    out.append(x.done(None))
+
+    x = begun("late-state-without-the-end", "A STATE that says nothing of an end that was last sent 2 s ago asks for it.", [40, 47, 54])
+    fin = unit(SID, 260, fin=status(items=1))
+    x.ends(100).responder(100, fin, lost=True).responder(1100, fin, control=True, lost=True)
+    x.state(5035, 260, 260 + W).responder(5035, fin, control=True).close(5035, DONE)
+    out.append(x.done(ended(1), [b"one"]))
+
     x = begun("responder-reconnects", "What the responder's connection lost is sent again when it is back.", [41, 44, 45])
     x.sends(90, b"two").responder(90, second, lost=True)
     x.add(100, connection="responder", **{"is": "down"})
@@ -301,7 +235,7 @@ def loss():
 def endings():
     out = []
     x = Exchange("nobody-listens", "The server answers for the subject.", [26], roles=["caller"])
-    x.add(1, **{"from": "server", "to": "caller", "status": 503, "control": False, "headers": {}, "hex": ""})
+    x.add(1, **{**NOBODY, "to": "caller"})
     out.append(x.done({"kind": "no_responders"}))
 
     x = Exchange("unanswered", "No message of the stream for 5 s.", [27], roles=["caller"])
@@ -334,12 +268,28 @@ def endings():
     out.append(x.done(lost(1, "forgotten"), [b"one"]))
 
     x = begun("suspicion-that-passes", "A 503 after the lock is a suspicion; the caller asks every 250 ms.", [49], roles=["caller"])
-    nobody = {"from": "server", "to": "caller", "status": 503, "control": False, "headers": {}, "hex": ""}
+    nobody = {**NOBODY, "to": "caller"}
     x.state(5035, 260, 260 + W).add(5035, **nobody)
     x.state(5285, 260, 260 + W).add(5285, **nobody)
     x.responder(5300, beat(SID, 0, 260), control=True).state(5325, 260, 260 + W)
     x.unit(5400, fin=status(items=1)).close(5400, DONE)
     out.append(x.done(ended(1), [b"one"]))
+
+    x = begun("suspicion-of-5-s", "A 503 to each probe for 5 s: the responder is gone.", [49], roles=["caller"])
+    for at in range(5035, 10035, 250):
+        x.state(at, 260, 260 + W).add(at, **nobody)
+    out.append(x.done(lost(1, "unreachable"), [b"one"], at=10035))
+
+    x = begun("suspicion-of-5-s-at-the-responder", "A 503 to each probe for 5 s: the caller is gone.", [46, 49], roles=["responder"])
+    for at in range(5010, 10010, 250):
+        x.responder(at, beat(SID, 0, 260), control=True).add(at, **{**NOBODY, "to": "responder"})
+    out.append(x.done(None, handler="gone", at=10010))
+
+    x = begun("deadline-at-the-responder", "It ends the stream by itself; the word of the caller is lost.", [57, 58], roles=["responder"], open=OPEN + ";d=1000")
+    why = "the deadline of the call passed"
+    x.close(1000, DEADLINE, lost=True)
+    x.unit(1000, fin=status(code=4, items=1, message=why), failure=(4, why), own_text=True)
+    out.append(x.done(None, handler="deadline"))
 
     x = begun("bare-empty-not-mapped", "No mapping can have ended: what is missing is asked for, and the stream goes on.", [7, 39, 52], roles=["caller"])
     x.message(50, "somebody", "caller", b"", about="the end of another answer to an Open that arrived twice")
@@ -392,6 +342,49 @@ def hostile():
     x.message(1, "responder", "caller", unit(SID, 0, items(b"one")), {"Natstream": "2;r=1"}, True)
     x.close(1, UNWANTED)
     out.append(x.done(protocol("Header")))
+
+    for name, code, words, number, message in (
+        ("refused-by-another-version", "12", "UNIMPLEMENTED: only version 2", 12, "only version 2"),
+        ("refused-with-a-code-of-another-kind", "500", "too many requests", 2, "too many requests"),
+    ):
+        x = Exchange(name, "Only what is the same in all versions is read: the two service-error headers.", [8, 19], roles=["caller"])
+        other = head(UNIT, OTHER) + b"\xff\xff"
+        x.message(1, "responder", "caller", other, {"Natstream": "2", "Nats-Service-Error": words, "Nats-Service-Error-Code": code})
+        out.append(x.done(failed(number, message, NOT_PROCESSED, "refused")))
+
+    x = Exchange("another-format", "A message of a version that was not offered, whose unit cannot be read: the stream id stands in its place.", [8, 16], roles=["caller"])
+    x.message(1, "responder", "caller", head(UNIT, SID) + b"\xff\xff", {"Natstream": "2;r=1"}, True).close(1, UNWANTED)
+    out.append(x.done(protocol("Header")))
+
+    x = Exchange("answer-without-control", "Nobody asked for that.", [8, 16, 66], roles=["caller"])
+    x.message(1, "responder", "caller", unit(SID, 0, items(b"one")), {"Natstream": "1;h=5000;c=0"}, True).close(1, UNWANTED)
+    out.append(x.done(protocol("Header")))
+
+    x = Exchange("whole-answer-without-control", "Nobody asked for that, and it does not matter.", [16, 66], roles=["caller"])
+    x.message(1, "responder", "caller", unit(SID, 0, items(b"one"), status(items=1)), {"Natstream": "1;h=5000;c=0"})
+    out.append(x.done(ended(1), [b"one"]))
+
+    x = Exchange("not-processed-with-an-item", "It contradicts itself, and is no refusal.", [25, 52], roles=["caller"])
+    fin = {"code": 14, "flags": NOT_PROCESSED | RETRYABLE, "message": "draining"}
+    x.unit(1, items(b"one"), status(items=1, **fin), first=True, failure=(14, "draining"))
+    out.append(x.done(failed(14, "draining", 3), [b"one"]))
+
+    x = Exchange("strays-of-each-kind", "After the verdict, who still sends is told so; nothing else is answered.", [9, 56], roles=["caller"])
+    x.add(5, user="cancels")
+    x.responder(10, unit(SID, 0, items(b"one")), first=True).close(10, UNWANTED)
+    x.responder(11, beat(SID, 0, 260), first=True).close(11, UNWANTED)
+    for at, stray in ((12, reset(SID)), (13, head(0x2A, SID)), (14, close(SID, CANCELLED)), (15, unit(SID, 0)[:7])):
+        x.message(at, "somebody", "caller", stray, None, True)
+    x.responder(16, unit(SID, 260, items(b"two")), about="no subject to answer to")
+    out.append(x.done({"kind": "cancelled"}))
+
+    x = begun("another-stream-of-each-kind", "After the lock, each message of another stream is answered that can be read.", [8], roles=["caller"])
+    for at, stray in ((40, beat(OTHER, 0, 0)), (41, reset(OTHER)), (42, head(0x2A, OTHER))):
+        x.message(at, "other responder", "caller", stray, None, True)
+        x.message(at, "caller", "other responder", close(OTHER, UNWANTED))
+    x.message(43, "other responder", "caller", unit(OTHER, 0)[:7], None, True, about="cut")
+    x.unit(50, fin=status(items=1)).close(50, DONE)
+    out.append(x.done(ended(1), [b"one"]))
 
     x = begun("foreign-after-the-lock", "Foreign messages are ignored and counted.", [8], roles=["caller"])
     x.message(40, "somebody", "caller", b"plain text")
@@ -467,6 +460,13 @@ def mapped():
     x.close(5050, CANCELLED)
     x.message(5050, "caller", "responder", b"", about=sees)
     out.append(x.done(lost(1, "mapping_ended"), [b"one"], at=5050))
+
+    x = begun("across-accounts-caller-reconnects", "The mapping of the reply subject has ended with the caller's subscription.", [61, 62], roles=["caller"], mapped=True)
+    x.add(100, connection="caller", **{"is": "down"})
+    x.add(2000, connection="caller", **{"is": "up"})
+    x.close(2000, CANCELLED)
+    x.message(2000, "caller", "responder", b"", about=sees)
+    out.append(x.done(lost(1, "mapping_ended"), [b"one"], at=2000))
 
     x = begun("across-accounts-cancel", "The responder learns of a cancel by CLOSE, or by the bare empty message if CLOSE is lost.", [56, 60, 61], mapped=True)
     x.add(100, user="cancels").close(100, CANCELLED, lost=True)

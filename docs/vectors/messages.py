@@ -269,6 +269,10 @@ def headers():
                 opening("1;w=1;future=", 1),
                 opening("1;w=1;future=a=b,c", 1),
                 opening("1;w=007", 7),
+                opening("01;w=1", 1),
+                opening("99999999999999999999999,1;w=9", 9),
+                opening("1;w=1;d=0", 1, d="0"),
+                opening("1;w=1;c=007;d=5", 1, d=5, c="7"),
                 opening("1;w=1;h=1", 1, h=1),
                 opening("1;w=1;h=3600000", 1, h=3600000),
                 opening("1;w=1;w=2", 2),
@@ -278,7 +282,16 @@ def headers():
                 opening("1;w=65536;p=1", 65536, p="1", canonical=True),
                 opening(fill, 1),
             ],
-            "unsupported": ["2", "2,3", "2;w=1", "2,3;anything at all", "10;w=1", "11,12;w=0"],
+            "unsupported": [
+                "2",
+                "2,3",
+                "2;w=1",
+                "2,3;anything at all",
+                "10;w=1",
+                "11,12;w=0",
+                "0;w=1",
+                "99999999999999999999999;w=9",
+            ],
             "invalid": [
                 {"value": value, "why": why}
                 for value, why in (
@@ -310,6 +323,9 @@ def headers():
                     ("1;w=1;h=", "a number that is known is checked"),
                     ("1;w=1;d=-5", "a number that is known is checked"),
                     ("1;w=1;m=99999999999999999999", "more than 64 bits"),
+                    ("1;w=1;c=x", "a number that is known is checked"),
+                    ("1;w=9;c=99999999999999999999999", "more than 64 bits"),
+                    ("1;w=1;p=", "a number that is known is checked"),
                     ("1;w=\u0661", "ASCII digits only"),
                     (fill + "9", "257 bytes"),
                 )
@@ -327,6 +343,10 @@ def headers():
                 answer("1;r=1;h=60001", 1, 60001),
                 answer("1;r=4611686018427387903;h=1000", 4611686018427387903, 1000, canonical=True),
                 answer("1;h=5000;r=8192;future=x", 8192, 5000),
+                answer("01;r=8192", 8192),
+                answer("1;h=5000;c=0", h=5000, c="0", canonical=True),
+                answer("1;c=2;r=8192", 8192, c="2"),
+                answer("1;r=8192;w=x", 8192),
             ],
             "invalid": [
                 {"value": value, "why": why}
@@ -341,6 +361,9 @@ def headers():
                     ("1;r", "a field has a ="),
                     ("1;r=1;", "a field has a ="),
                     ("1;r=99999999999999999999", "more than 64 bits"),
+                    ("1;c=x", "a number that is known is checked"),
+                    ("1;r=1;c=99999999999999999999999", "more than 64 bits"),
+                    ("99999999999999999999999", "a version that was not offered"),
                     ("1;r=1;x=" + "9" * 249, "257 bytes"),
                 )
             ],

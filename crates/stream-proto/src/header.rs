@@ -113,7 +113,7 @@ impl Open {
         let versions = fields.next().ok_or(HeaderError)?;
         let mut supported = false;
         for version in versions.split(',') {
-            supported |= number(version)? == u64::from(VERSION);
+            supported |= is_ours(version)?;
         }
         if !supported {
             return Ok(Offer::Unsupported);
@@ -161,7 +161,7 @@ impl Answer {
     /// [`HeaderError`] when it is too long, of another version, or a number is not decimal.
     pub fn parse(value: &str) -> Result<Self, HeaderError> {
         let mut fields = fields(value)?;
-        if number(fields.next().ok_or(HeaderError)?)? != u64::from(VERSION) {
+        if !is_ours(fields.next().ok_or(HeaderError)?)? {
             return Err(HeaderError);
         }
         let mut answer = Self {
@@ -205,12 +205,21 @@ fn pair(field: &str) -> Result<(&str, &str), HeaderError> {
     Ok((key, value))
 }
 
-/// Decimal digits only: `str::parse` alone would take a `+`.
+/// Is this the number of our version? One that exceeds 64 bits is a version too, which nobody speaks.
+fn is_ours(version: &str) -> Result<bool, HeaderError> {
+    Ok(digits(version)?.parse() == Ok(VERSION))
+}
+
 fn number(text: &str) -> Result<u64, HeaderError> {
+    digits(text)?.parse().map_err(|_| HeaderError)
+}
+
+/// Decimal digits only: `str::parse` alone would take a `+`.
+fn digits(text: &str) -> Result<&str, HeaderError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(HeaderError);
     }
-    text.parse().map_err(|_| HeaderError)
+    Ok(text)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -248,6 +257,21 @@ mod tests {
             Ok(Offer::Supported(Open { limit: 1, .. }))
         ));
         assert_eq!(Open::parse("2,3;anything at all"), Ok(Offer::Unsupported));
+    }
+
+    #[test]
+    fn a_version_may_have_any_number_of_digits() {
+        let large = "99999999999999999999999";
+        assert_eq!(Open::parse(large), Ok(Offer::Unsupported));
+        assert!(matches!(
+            Open::parse(&alloc::format!("{large},0000000000000000000000001;w=1")),
+            Ok(Offer::Supported(_))
+        ));
+        assert_eq!(Answer::parse(large), Err(HeaderError));
+        assert!(Answer::parse("01;r=1").is_ok());
+        for garbage in ["9x", "1,", ",1;w=1", "+1;w=1"] {
+            assert_eq!(Open::parse(garbage), Err(HeaderError), "{garbage}");
+        }
     }
 
     #[test]

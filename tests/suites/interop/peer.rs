@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use integration::LIMIT;
 use serde_json::Value;
+use testkit::program::{Signal, signal};
 use testkit::{peers_node_modules, peers_python, shared_url, within};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -22,7 +23,7 @@ pub(crate) const LANGUAGES: [Language; 2] = [Language::JavaScript, Language::Pyt
 
 /// A running script; dropping it kills it.
 pub(crate) struct Peer {
-    _child: Child,
+    child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -38,34 +39,51 @@ impl Language {
                     .arg(directory.join("js").join(format!("{script}.cjs")));
             }
             Self::Python => {
-                command = Command::new(peers_python());
-                command
-                    // Nothing of it into the source tree.
-                    .env("PYTHONDONTWRITEBYTECODE", "1")
-                    .arg(directory.join("peers").join(format!("{script}.py")));
+                command = python();
+                command.arg(directory.join("peers").join(format!("{script}.py")));
             }
         }
         command
     }
 }
 
+/// The Python that has nats-py.
+pub(crate) fn python() -> Command {
+    let mut command = Command::new(peers_python());
+    // Nothing of it into the source tree.
+    command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null());
+    command
+}
+
 impl Peer {
     /// Starts a script on the shared server.
     pub(crate) fn start(language: Language, script: &str, args: &[&str]) -> Self {
-        let mut child = language
-            .command(script)
-            .arg(shared_url())
-            .args(args)
-            .stdin(Stdio::null())
+        Self::spawn(
+            language
+                .command(script)
+                .arg(shared_url())
+                .args(args)
+                .stdin(Stdio::null()),
+        )
+    }
+
+    /// Starts another program that talks so.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("{language:?} cannot be run: {error}"));
+            .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
         let stdout = child.stdout.take().expect("standard output is a pipe");
         Self {
-            _child: child,
+            child,
             lines: BufReader::new(stdout).lines(),
         }
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        signal(&self.child, Signal::TERM);
     }
 
     /// A script that answers, once it can be reached.

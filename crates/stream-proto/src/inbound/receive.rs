@@ -81,7 +81,7 @@ impl Inbound {
                 }),
                 None => Termination::Protocol(ProtocolError::Header),
             });
-            return refuse_stream_of(message);
+            return sid_of(&message.payload).map_or(ControlUse::Ignore, |sid| refuse(sid, message));
         }
         let frame = match Frame::decode(&message.payload) {
             Ok(frame) => frame,
@@ -104,7 +104,7 @@ impl Inbound {
                 let is_whole = matches!(&frame, Frame::Unit(unit) if unit.fin.is_some());
                 if answer.control != self.mode.control && !is_whole {
                     self.terminate(Termination::Protocol(ProtocolError::Header));
-                    return refuse_stream_of(message);
+                    return refuse(sid, message);
                 }
                 self.lock(now, sid, answer);
             }
@@ -132,7 +132,9 @@ impl Inbound {
             Frame::Beat { announce, position, .. } => {
                 if position > self.next {
                     self.gap(now);
-                } else if message.has_control || self.credit.holds_up(position) {
+                }
+                // Also when that was asked for before. A STATE that asks now is the answer.
+                if message.has_control || self.credit.holds_up(position) {
                     self.timers.state_soon(now);
                 }
                 announce
@@ -252,12 +254,7 @@ impl Inbound {
     }
 
     fn handle_malformed(&mut self, payload: &Bytes, error: DecodeError) {
-        // The sid stands before everything that can be wrong, if the payload is long enough to have one.
-        let sid = payload
-            .get(2..6)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(u32::from_be_bytes);
-        if self.sid.is_some() && self.sid == sid {
+        if self.sid.is_some() && self.sid == sid_of(payload) {
             self.counters.malformed = self.counters.malformed.saturating_add(1);
             self.close_with(Termination::Protocol(error.into()), CloseCode::Protocol);
         } else {
@@ -265,19 +262,21 @@ impl Inbound {
         }
     }
 
-    /// After the verdict: a stream that others still send is told so.
+    /// After the verdict: who still sends a stream is told so (rule 9).
     fn handle_late(&mut self, message: &Message<'_>) -> ControlUse {
         self.counters.ignored = self.counters.ignored.saturating_add(1);
-        refuse_stream_of(message)
+        match (message.class(), Frame::decode(&message.payload)) {
+            (Class::Native, Ok(frame @ (Frame::Unit(_) | Frame::Beat { .. }))) => refuse(frame.sid(), message),
+            _ => ControlUse::Ignore,
+        }
     }
 }
 
-/// [`refuse`] for the stream that `message` names, if it can be read.
-fn refuse_stream_of(message: &Message<'_>) -> ControlUse {
-    match (message.class(), Frame::decode(&message.payload)) {
-        (Class::Native, Ok(frame)) => refuse(frame.sid(), message),
-        _ => ControlUse::Ignore,
-    }
+/// The stream that a native message names, if it is long enough for that. It stands before everything that can be wrong, and
+/// in the same place in all versions.
+fn sid_of(payload: &[u8]) -> Option<u32> {
+    let bytes = payload.get(2..6)?;
+    bytes.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// What to do with the subject that came with a message of a stream that nobody here waits for.

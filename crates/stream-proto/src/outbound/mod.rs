@@ -535,12 +535,13 @@ impl Outbound {
         self.beat_due = false;
         self.announce_due = false;
         self.beat_first = false;
-        if self.mapped && control {
+        let announces = self.mapped && control;
+        if announces {
             self.announce += 1;
         }
         let payload = Frame::Beat {
             sid: self.sid,
-            announce: self.announce,
+            announce: if announces { self.announce } else { 0 },
             position: self.units.cursor_position(),
         }
         .encode();

@@ -126,6 +126,23 @@ fn messages_after_the_verdict_are_refused_where_they_can_be() {
 }
 
 #[test]
+fn after_the_verdict_only_who_still_sends_is_told() {
+    let (mut inbound, next) = locked(InboundConfig::default(), &[b"a"]);
+    inbound.cancel();
+    for frame in [unit(next, &[b"b"]), beat(0, next)] {
+        assert_eq!(inbound.handle(at(31), &announced(&frame)), ControlUse::Refuse(SID));
+    }
+    let unknown = Frame::Unknown { sid: SID, kind: 0x2a };
+    for frame in [Frame::Reset { sid: SID }, state(next, 1), unknown] {
+        assert_eq!(
+            inbound.handle(at(31), &announced(&frame)),
+            ControlUse::Ignore,
+            "{frame:?}"
+        );
+    }
+}
+
+#[test]
 fn a_message_that_is_not_native_is_never_refused() {
     let (mut inbound, next) = locked(InboundConfig::default(), &[b"a"]);
     inbound.handle(at(30), &plain(&fin(next, &[], Status::ok(), 1)));

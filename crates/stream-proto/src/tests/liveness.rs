@@ -235,6 +235,28 @@ fn a_beat_with_a_reply_is_answered_within_25_ms() {
 }
 
 #[test]
+fn a_beat_is_answered_also_while_something_is_missing() {
+    let (mut inbound, next) = locked(InboundConfig::default(), &[b"a"]);
+    let beat = Message {
+        has_control: true,
+        ..plain(&beat(0, next + 300))
+    };
+    inbound.handle(at(100), &beat);
+    // Asking for what is missing is the answer.
+    assert_eq!(
+        drain_inbound(&mut inbound, at(100)),
+        [rewind(next, crate::INITIAL_WINDOW)]
+    );
+    assert!(run_inbound(&mut inbound, at(500)).is_empty());
+    // That has been asked for just now.
+    inbound.handle(at(500), &beat);
+    assert_eq!(
+        run_inbound(&mut inbound, at(900)),
+        [(at(525), state(next, crate::INITIAL_WINDOW))]
+    );
+}
+
+#[test]
 fn a_caller_that_hears_nothing_for_3_heartbeats_has_lost_the_stream() {
     let (mut inbound, _) = locked(InboundConfig::default(), &[b"a"]);
     run_inbound(&mut inbound, at(14_999));

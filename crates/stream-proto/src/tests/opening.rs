@@ -127,15 +127,21 @@ fn a_mapped_control_subject_travels_only_with_the_first_unit_and_numbered_beats(
     let log = run(&mut outbound, at(14_000));
     let announced = times(&log, |sent| sent.transmit.control);
     assert_eq!(announced, [500, 1500, 3500, 7500, 12_500]);
-    let announces: Vec<u64> = log
-        .iter()
-        .filter(|(_, sent)| sent.transmit.control)
-        .filter_map(|(_, sent)| match sent.frame {
-            Frame::Beat { announce, .. } => Some(announce),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(announces, [1, 2, 3, 4, 5]);
+    let announces = |control: bool| -> Vec<u64> {
+        log.iter()
+            .filter(|(_, sent)| sent.transmit.control == control)
+            .filter_map(|(_, sent)| match sent.frame {
+                Frame::Beat { announce, .. } => Some(announce),
+                _ => None,
+            })
+            .collect()
+    };
+    assert_eq!(announces(true), [1, 2, 3, 4, 5]);
+    let others = announces(false);
+    assert!(
+        !others.is_empty() && others.iter().all(|announce| *announce == 0),
+        "{others:?}"
+    );
 }
 
 #[test]
@@ -368,6 +374,22 @@ fn an_unreadable_header_ends_the_call_and_refuses_the_responder() {
     let expected = Termination::Protocol(ProtocolError::Header);
     assert_eq!(inbound.termination(), Some(&expected));
     assert!(drain_inbound(&mut inbound, at(1)).is_empty());
+
+    // Another version may have another format behind the stream id.
+    for (payload, outcome) in [
+        (&b"\xfe\x01\x5e\xed\x00\x01"[..], ControlUse::Refuse(SID)),
+        (b"\xfe\x01\x5e\xed\x00\x01\xff\xff", ControlUse::Refuse(SID)),
+        (b"\xfe\x01\x5e\xed\x00", ControlUse::Ignore),
+    ] {
+        let mut inbound = Inbound::new(InboundConfig::default(), at(0));
+        let message = Message {
+            header: Some("2;r=1"),
+            payload: Bytes::from_static(payload),
+            ..announced(&unit(0, &[]))
+        };
+        assert_eq!(inbound.handle(at(1), &message), outcome);
+        assert_eq!(inbound.termination(), Some(&expected));
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use stream_proto::{
-    CloseCode, CloseReason, ControlUse, Frame, HEADER, Inbound, InboundConfig, Instant, Message, Offer, Open, Outbound,
-    OutboundConfig, ProtocolError, PushError, Status, Termination, Transmit,
+    CloseCode, CloseReason, ControlUse, Frame, HEADER, Inbound, InboundConfig, Instant, LostCause, Message, Offer,
+    Open, Outbound, OutboundConfig, ProtocolError, PushError, Status, Termination, Transmit,
 };
 
 use crate::reading::*;
@@ -183,9 +183,12 @@ fn verdict_fields(termination: &Termination) -> Value {
         }
         Termination::Failed(status) => failed("failed", status),
         Termination::Lost { items, cause } => {
-            let cause = format!("{cause:?}")
-                .replace("MappingEnded", "mapping_ended")
-                .to_lowercase();
+            // The page has names of its own for some.
+            let cause = match cause {
+                LostCause::Gone => "unreachable".to_owned(),
+                LostCause::MappingEnded => "mapping_ended".to_owned(),
+                other => format!("{other:?}").to_lowercase(),
+            };
             json!({"kind": "lost", "items": items.to_string(), "cause": cause})
         }
         Termination::NoResponders => json!({"kind": "no_responders"}),
@@ -349,6 +352,9 @@ fn a_responder_plays_its_part_of_the_exchanges() {
         };
         let mut config = OutboundConfig::default();
         config.mapped = flag(&exchange["mapped"]);
+        if let Some(limit) = exchange["settings"]["stall_ms"].as_u64() {
+            config.stall_limit = Duration::from_millis(limit);
+        }
         let sid = u32::try_from(int(&exchange["sid"])).expect("a stream id");
         let outbound = Outbound::new(sid, &open, &config, Instant::ORIGIN);
         let mut responder = Responder {

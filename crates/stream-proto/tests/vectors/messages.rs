@@ -159,6 +159,7 @@ fn answer_headers_are_read_and_written() {
         let retention = fields["r"].as_str().map_or(u64::MAX, |_| number(&fields["r"]));
         assert_eq!(answer.retention, retention, "{value}");
         assert_eq!(ms(answer.heartbeat), int(&fields["heartbeat_ms"]), "{value}");
+        assert_eq!(answer.control, fields["c"].as_str() != Some("0"), "{value}");
         if vector.get("canonical").is_some() {
             assert_eq!(answer.encode(), value);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use stream_proto::{Code, HEADER, Message, Status};
+use stream_proto::{Code, HEADER, Message, ServiceError, Status};
 
 pub(crate) fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/vectors")
@@ -109,6 +109,9 @@ pub(crate) fn status(fields: &Value) -> Status {
 
 /// A message of a vector, as the transport would hand it over.
 pub(crate) fn received(vector: &Value) -> Message<'_> {
+    let headers = &vector["headers"];
+    let code = headers[ServiceError::CODE].as_str();
+    let words = headers[ServiceError::TEXT].as_str();
     Message {
         status: vector["status"]
             .as_u64()
@@ -116,6 +119,10 @@ pub(crate) fn received(vector: &Value) -> Message<'_> {
         header: vector["headers"][HEADER].as_str(),
         has_headers: vector["headers"].is_object(),
         has_control: vector["control"].as_bool().unwrap_or_default(),
+        service_error: code.or(words).map(|_| ServiceError {
+            code: code.unwrap_or_default(),
+            text: words.unwrap_or_default(),
+        }),
         payload: bytes(&vector["hex"]),
         ..Message::default()
     }
