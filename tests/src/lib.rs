@@ -5,6 +5,7 @@ use std::time::Duration;
 use natstream::{ConnectConfig, Connection, Pool, Server};
 
 pub mod load;
+pub mod numbers;
 pub mod world;
 
 /// More than any single step of a suite takes; a hang fails there instead of at the end of CI.
@@ -57,4 +58,21 @@ pub fn variable(name: &str) -> Option<u64> {
             .parse()
             .unwrap_or_else(|_| panic!("{name} must be a number, not `{value}`")),
     )
+}
+
+/// The number behind `name` in what a value shows of itself; there is no other way to see it from outside.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn number(value: &impl std::fmt::Debug, name: &str) -> u64 {
+    let text = format!("{value:?}");
+    let behind = text
+        .split(name)
+        .nth(1)
+        .unwrap_or_else(|| panic!("no `{name}` in {text}"));
+    let digits = behind.split(|c: char| !c.is_ascii_digit()).next();
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or_else(|| panic!("no number behind `{name}` in {text}"))
 }

@@ -437,3 +437,43 @@ async fn a_probe_is_answered_without_the_handler() {
     let items = within(LIMIT, responses.collect_all(1000)).await.expect("complete");
     assert_eq!(items, ["0", "1", "2"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_not_lost_in_a_flood_of_items() {
+    let peers = Peers::connect().await;
+    let (flood, full) = (unique_subject("flood"), unique_subject("full"));
+    // Nothing but the connection holds up what is sent in a plain dialect, so it takes no message most of the time.
+    let endless = |_: Request, mut out: ResponseSender| async move {
+        while out.send([7; 100]).await.is_ok() {}
+        Ok(())
+    };
+    within(LIMIT, peers.server.on(&flood, endless)).await.expect("served");
+    within(LIMIT, peers.server.on(&full, count).max_concurrent(0))
+        .await
+        .expect("served");
+    let stranger = integration::connection(testkit::shared_url()).await;
+    let mut floods = Vec::new();
+    for _ in 0..16 {
+        let mut answers = ask(stranger.nats(), &flood, None).await;
+        payload(&mut answers).await;
+        floods.push(tokio::spawn(async move { while answers.next().await.is_some() {} }));
+    }
+    for dialect in [Dialect::Native, Dialect::Text] {
+        let refused = (0..1000).map(|_| async {
+            let request = peers.pool.request_stream(&full, "").dialect(dialect);
+            let mut responses = within(LIMIT, request).await.expect("sent");
+            within(LIMIT, responses.try_next()).await.expect_err("refused").kind()
+        });
+        let expected = if dialect == Dialect::Native {
+            RequestErrorKind::Refused
+        } else {
+            RequestErrorKind::Failed
+        };
+        let mut kinds = futures_util::future::join_all(refused).await;
+        kinds.retain(|kind| *kind != expected);
+        assert_eq!(kinds, [], "{dialect}");
+    }
+    for flood in floods {
+        flood.abort();
+    }
+}

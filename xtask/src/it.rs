@@ -27,13 +27,13 @@ Runs one suite of the package `integration`, or all of them, against a nats-serv
 started for it. What follows `--` goes to the test program: part of a test's name, or
 options such as --nocapture.
 
-The suites `chaos`, `soak` and `leak` have long forms. With one of these options a suite is built
+The suites `chaos`, `soak`, `leak` and `accounts` have long forms. With one of these options a suite is built
 for release, and shows what it prints:
 
   --seeds N    how many seeds (chaos; default 4): NATSTREAM_SEEDS
   --seed S     one seed only, with more to read (chaos), or another than 0 (soak): NATSTREAM_SEED
   --minutes N  for how long (soak; default a few seconds): NATSTREAM_MINUTES
-  --calls N    how many calls (leak; default 3000): NATSTREAM_CALLS
+  --calls N    how many calls (leak; default 3000; accounts; default 10000): NATSTREAM_CALLS
 
 Builds the program `natstream` first, which some suites run. Needs a nats-server, and the suite
 `interop` clients of others, as `cargo xtask setup` provides them.

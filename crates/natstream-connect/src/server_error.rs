@@ -69,7 +69,7 @@ impl fmt::Display for ServerErrorEvent {
 
 /// nats-server 2.15 says `Permissions Violation for Publish to "x"`, `… for Publish with Reply of
 /// "x"`, `… for Subscription to "x"` and `… for Subscription to "x" using queue "q"`, quoting as
-/// Go's `%q` does.
+/// Go's `%q` does. When it takes a subscription back, ` (sid "1")` follows.
 fn permission_violation(text: &str) -> Option<ServerErrorEvent> {
     let rest = strip(text, "permissions violation for ")?;
     let (operation, rest) = [
@@ -80,9 +80,10 @@ fn permission_violation(text: &str) -> Option<ServerErrorEvent> {
     .into_iter()
     .find_map(|(words, operation)| Some((operation, strip(rest, words)?)))?;
     let (subject, rest) = unquote(rest)?;
-    let queue_group = match rest {
-        "" => None,
-        _ => Some(unquote(strip(rest, " using queue ")?)?.0),
+    let queue_group = match strip(rest, " using queue ") {
+        Some(queue) => Some(unquote(queue)?.0),
+        None if rest.is_empty() || strip(rest, " (sid ").is_some() => None,
+        None => return None,
     };
     Some(ServerErrorEvent::PermissionViolation {
         operation,
@@ -171,6 +172,14 @@ mod tests {
             ),
             (
                 r#"Permissions Violation for Subscription to "svc.>" using queue "q""#,
+                violation(Operation::Subscribe, "svc.>", Some("q")),
+            ),
+            (
+                r#"Permissions Violation for Subscription to "svc.>" (sid "12")"#,
+                violation(Operation::Subscribe, "svc.>", None),
+            ),
+            (
+                r#"Permissions Violation for Subscription to "svc.>" using queue "q" (sid "12")"#,
                 violation(Operation::Subscribe, "svc.>", Some("q")),
             ),
             (

@@ -119,7 +119,7 @@ impl Request {
     /// sign to such a responder, and to nats-server, that nobody reads any more (docs/decisions/007).
     async fn router(&self) -> Result<Router, RequestError> {
         if self.dialect == Dialect::Native {
-            return self.pool.inner.router(&self.subject).await.cloned();
+            return self.pool.inner.router(&self.subject).await;
         }
         let router = self.pool.connection().router(self.pool.inner.strays()).await;
         router.map_err(|error| RequestError::connection(&self.subject, error))

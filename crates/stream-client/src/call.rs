@@ -10,7 +10,8 @@ use bytes::Bytes;
 use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Route, RouteGuard};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
-    ControlUse, Denied, HEADER, InboundEvent, InboundStats, Instant, Items, Message, ServiceError, Termination,
+    CloseCode, ControlUse, Denied, HEADER, InboundEvent, InboundStats, Instant, Items, Message, ServiceError,
+    Termination,
 };
 
 use crate::dialect::Dialect;
@@ -277,6 +278,7 @@ impl Route for Call {
             payload: compact(message.payload),
         };
         let mut state = self.state.lock();
+        let was_over = state.inbound.termination().is_some();
         let had_begun = state.inbound.has_begun();
         let outcome = state.inbound.handle(now, &input, self.asked.dialect.plain());
         if !had_begun && state.inbound.has_begun() {
@@ -294,14 +296,17 @@ impl Route for Call {
             }
             (ControlUse::Keep, Some(reply)) => state.keep_mapped(&reply),
             (ControlUse::Refuse(sid), Some(reply)) => {
-                self.host.refuse(reply, sid);
+                if was_over {
+                    self.host.refuse_stray(reply, sid);
+                } else {
+                    self.host.refuse(reply, sid, CloseCode::Unwanted);
+                }
                 None
             }
             _ => None,
         };
         if let Some(oldest) = oldest {
-            // Skipped when the connection is busy; nothing worse follows than an entry in nats-server.
-            let _ = self.host.driver.try_send(bare_empty(oldest.as_ref().into()));
+            self.host.end_mapping(oldest.as_ref().into());
         }
         self.settle(state);
     }

@@ -233,7 +233,8 @@ impl RequestError {
             RequestErrorKind::Protocol => Some("the responder may not be a natstream server: another dialect may read it"),
             RequestErrorKind::Lost if self.lost_cause() == Some(LostCause::SingleResponse) => Some(
                 "add `response_type: stream` to the export of the service, in the account that serves it: \
-                 exports: [{service: \"...\", response_type: stream}]",
+                 exports: [{service: \"...\", response_type: stream}]; if it is there, let the user that serves answer more \
+                 than once: allow_responses: {max: -1, expires: \"24h\"}",
             ),
             RequestErrorKind::Lost if self.lost_cause() == Some(LostCause::Forgotten) => Some(
                 "the responder has restarted, or may not send as much: its user needs allow_responses: {max: -1, expires: \"24h\"}",

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Weak};
 
 use async_nats::Subject;
 use async_nats::message::OutboundMessage;
-use natstream_connect::{Connection, Driver, RateLimit};
+use natstream_connect::{Connection, Driver, Outbox, RateLimit};
 use parking_lot::Mutex;
 use stream_proto::{Budget, CloseCode, Frame, InboundStats, Instant};
 use tokio::sync::Notify;
@@ -38,11 +38,16 @@ pub(crate) static ASSEMBLY: LazyLock<Budget> = LazyLock::new(|| Budget::new(ASSE
 /// Answers a second to messages of streams that nobody waits for (rules 8 and 9).
 const REFUSALS_PER_SECOND: u32 = 100;
 
+/// Messages that end mappings and wait for a connection that is busy, of about 200 bytes.
+const ENDS: usize = 16_384;
+
 /// What all pools of one connection share.
 #[derive(Debug)]
 struct Shared {
     windows: Budget,
     refusals: RateLimit,
+    /// What ends mappings of calls that are over.
+    outbox: Arc<Outbox>,
 }
 
 /// Counters of a [`Pool`](crate::Pool), of calls that are over.
@@ -100,6 +105,7 @@ impl Host {
         let shared = connection.shared(|| Shared {
             windows: Budget::within(WINDOWS, &ALL_WINDOWS),
             refusals: RateLimit::new(REFUSALS_PER_SECOND, driver.now()),
+            outbox: Outbox::new(driver.clone(), ENDS),
         });
         Self {
             windows: shared.windows.clone(),
@@ -203,22 +209,45 @@ impl Host {
         stats.suspicions += attempt.suspicions;
     }
 
+    /// Tells a responder that its call is over, or never was (rule 9).
+    pub(crate) fn refuse_stray(&self, control: Subject, sid: u32) {
+        // Nothing lives on a mapped reply subject any more, so the responder is to end that mapping too.
+        let code = if stream_proto::is_mapped(&control) {
+            CloseCode::Cancelled
+        } else {
+            CloseCode::Unwanted
+        };
+        self.refuse(control, sid, code);
+    }
+
     /// Tells a responder that nobody here waits for its stream (rules 8 and 9). Skipped when the connection is busy, or when
     /// that was said often just now.
-    pub(crate) fn refuse(&self, control: Subject, sid: u32) {
-        if !self.shared.refusals.allow(self.driver.now()) {
-            return;
-        }
-        let code = CloseCode::Unwanted;
-        let told = self.driver.try_send(OutboundMessage {
+    ///
+    /// A mapped subject is always told, if need be later: nats-server keeps the mapping until then, and lets no client make
+    /// one up.
+    pub(crate) fn refuse(&self, control: Subject, sid: u32, code: CloseCode) {
+        let close = OutboundMessage {
             subject: control.clone(),
             reply: None,
             payload: Frame::Close { sid, code }.encode(),
             headers: None,
-        });
-        if told.is_ok() && stream_proto::is_mapped(&control) {
+        };
+        if stream_proto::is_mapped(&control) {
             // The mapping ends with it (rule 61).
-            let _ = self.driver.try_send(bare_empty(control));
+            self.send_later(vec![close, bare_empty(control)]);
+        } else if self.shared.refusals.allow(self.driver.now()) {
+            let _ = self.driver.try_send(close);
+        }
+    }
+
+    /// Ends the mapping of a control subject (rule 61).
+    pub(crate) fn end_mapping(&self, control: Subject) {
+        self.send_later(vec![bare_empty(control)]);
+    }
+
+    fn send_later(&self, messages: Vec<OutboundMessage>) {
+        if !self.shared.outbox.send(messages) {
+            tracing::warn!("a mapping was left to nats-server: too many wait to be ended");
         }
     }
 

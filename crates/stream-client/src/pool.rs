@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
-use natstream_connect::{Connection, Router, Unrouted};
+use natstream_connect::{Connection, KeptRouter, Router, Unrouted};
 use stream_proto::Frame;
-use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use crate::error::RequestError;
@@ -35,7 +34,7 @@ pub struct Pool {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) host: Arc<Host>,
-    router: OnceCell<Router>,
+    router: KeptRouter,
 }
 
 /// Settings of a [`Pool`].
@@ -72,7 +71,7 @@ impl PoolBuilder {
         Pool {
             inner: Arc::new(Inner {
                 host: Arc::new(Host::new(self.connection, self.prefixes, self.retries)),
-                router: OnceCell::new(),
+                router: KeptRouter::default(),
             }),
         }
     }
@@ -151,12 +150,9 @@ impl Pool {
 
 impl Inner {
     /// The reply subjects; subscribed when the first request is made.
-    pub(crate) async fn router(&self, subject: &str) -> Result<&Router, RequestError> {
-        let subscribe = async || self.host.connection.router(self.strays()).await;
-        self.router
-            .get_or_try_init(subscribe)
-            .await
-            .map_err(|error| RequestError::connection(subject, error))
+    pub(crate) async fn router(&self, subject: &str) -> Result<Router, RequestError> {
+        let router = self.router.get(&self.host.connection, || self.strays()).await;
+        router.map_err(|error| RequestError::connection(subject, error))
     }
 
     /// What takes the messages for calls that are over.
@@ -167,7 +163,7 @@ impl Inner {
     }
 }
 
-/// Messages for calls that are over: whoever still sends is told so, at most a hundred times a second (rule 9).
+/// Messages for calls that are over: whoever still sends is told so (rule 9).
 #[derive(Debug)]
 struct Strays {
     host: Arc<Host>,
@@ -181,7 +177,7 @@ impl Unrouted for Strays {
             return;
         };
         if let Ok(frame @ (Frame::Unit(_) | Frame::Beat { .. })) = Frame::decode(&message.payload) {
-            self.host.refuse(control, frame.sid());
+            self.host.refuse_stray(control, frame.sid());
         }
     }
 }

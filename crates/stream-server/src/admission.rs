@@ -274,32 +274,28 @@ impl EndpointShared {
         headers.insert(HEADER, stream_proto::VERSION.to_string().as_str());
         insert_failure(&mut headers, &status);
         let payload = Frame::refusal(natstream_connect::random_u32(), status).encode();
-        self.send_refusal(reply, headers, payload);
+        self.send_with_headers(reply, headers, payload);
     }
 
     /// Says no in a dialect that has no more than an error for it.
     fn refuse_plain(&self, subject: Subject, dialect: PlainDialect, status: Status) {
-        count(&self.counters.refused);
         self.counters.error(&status);
         let mut machine = Machine::plain(dialect, &self.config_for(&subject), 0);
         machine.finish(status);
-        let driver = self.server.connection.driver();
+        let mut messages = Vec::new();
         while let Some(transmit) = machine.poll_transmit(Instant::ORIGIN) {
             let mut headers = HeaderMap::new();
             if let Some(failure) = &transmit.failure {
                 insert_failure(&mut headers, failure);
             }
-            let message = OutboundMessage {
+            messages.push(OutboundMessage {
                 subject: subject.clone(),
                 reply: None,
                 headers: (!headers.is_empty()).then_some(headers),
                 payload: transmit.payload,
-            };
-            if let Err(error) = driver.try_send(message) {
-                tracing::debug!(%error, subject = self.subject, "a refusal was skipped");
-                return;
-            }
+            });
         }
+        self.send_refusal(messages);
     }
 
     /// Says no to a program that does not speak the native dialect, in the headers of ADR-32.
@@ -308,30 +304,31 @@ impl EndpointShared {
         let status = Status::new(Code::Unimplemented, "this endpoint speaks the natstream protocol only");
         self.counters.error(&status);
         insert_failure(&mut headers, &status);
-        self.send_refusal(reply, headers, Bytes::new());
+        self.send_with_headers(reply, headers, Bytes::new());
     }
 
-    fn send_refusal(&self, subject: Subject, headers: HeaderMap, payload: Bytes) {
-        count(&self.counters.refused);
-        let driver = self.server.connection.driver();
-        let is_mapped = stream_proto::is_mapped(&subject);
-        let message = OutboundMessage {
+    fn send_with_headers(&self, subject: Subject, headers: HeaderMap, payload: Bytes) {
+        let bare_empty = stream_proto::is_mapped(&subject).then(|| OutboundMessage {
             subject: subject.clone(),
+            reply: None,
+            headers: None,
+            payload: Bytes::new(),
+        });
+        let mut messages = vec![OutboundMessage {
+            subject,
             reply: None,
             headers: Some(headers),
             payload,
-        };
-        if let Err(error) = driver.try_send(message) {
-            // The caller hears nothing then, and knows after 5 s that its call was not answered.
-            tracing::debug!(%error, subject = self.subject, "a refusal was skipped");
-        } else if is_mapped {
-            // A refusal is the whole answer, so the mapping ends with it (rule 60).
-            let _ = driver.try_send(OutboundMessage {
-                subject,
-                reply: None,
-                headers: None,
-                payload: Bytes::new(),
-            });
+        }];
+        // A refusal is the whole answer, so the mapping ends with it (rule 60).
+        messages.extend(bare_empty);
+        self.send_refusal(messages);
+    }
+
+    fn send_refusal(&self, messages: Vec<OutboundMessage>) {
+        count(&self.counters.refused);
+        if !self.server.refusals.send(messages) {
+            tracing::debug!(subject = self.subject, "a refusal was skipped");
         }
     }
 }

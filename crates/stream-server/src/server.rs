@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_nats::Message;
 use async_nats::message::OutboundMessage;
-use natstream_connect::{Connection, RateLimit, Router, Unrouted};
+use natstream_connect::{Connection, KeptRouter, Outbox, RateLimit, Router, Unrouted};
 use parking_lot::Mutex;
 use stream_proto::{Code, Frame, Status};
 use tokio::sync::{Notify, OnceCell, watch};
@@ -35,6 +35,10 @@ const FENCE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long callers may take to confirm the ends of their streams (rule 58).
 const CONFIRMATION: Duration = Duration::from_secs(2);
 
+/// Messages of refusals that wait for a connection that is busy, of about 1 KiB. The callers of those above learn after 5 s
+/// that nobody answered.
+const REFUSALS: usize = 4096;
+
 /// Stray callers that are answered in a second.
 const RESETS_PER_SECOND: u32 = 100;
 
@@ -43,7 +47,7 @@ const RESETS_PER_SECOND: u32 = 100;
 ///
 /// Memory: for each running call its request, and at most `min(retention, granted) + one unit` and the rest of an item
 /// that exceeds the credit; streams that were sent and wait for their confirmation keep 16 MiB and 10,000 entries together
-/// at most.
+/// at most; refusals that wait for the connection, 4 MiB.
 #[derive(Clone)]
 pub struct Server {
     pub(crate) inner: Arc<Inner>,
@@ -91,6 +95,7 @@ impl ServerBuilder {
     pub fn build(mut self) -> Server {
         self.reply_prefixes.push(format!("{}.", self.connection.inbox_prefix()));
         let inner = Arc::new(Inner {
+            refusals: Outbox::new(self.connection.driver().clone(), REFUSALS),
             connection: self.connection,
             reply_prefixes: self.reply_prefixes,
             identity: self.identity,
@@ -101,7 +106,7 @@ impl ServerBuilder {
             is_shut_down: AtomicBool::new(false),
             unconfirmed: watch::Sender::new(0),
             counters: ServerCounters::default(),
-            router: OnceCell::new(),
+            router: KeptRouter::default(),
             endpoints: Mutex::new(Some(Vec::new())),
             running: Mutex::default(),
             idle: Notify::new(),
@@ -257,13 +262,14 @@ pub(crate) struct Inner {
     /// True once the server was drained or dropped.
     pub(crate) stopped: watch::Sender<bool>,
     pub(crate) limit: Limit,
+    pub(crate) refusals: Arc<Outbox>,
     pub(crate) callers: Callers,
     /// What is asked now is refused.
     is_shut_down: AtomicBool,
     /// Streams whose end was sent, and not confirmed by the caller.
     unconfirmed: watch::Sender<usize>,
     pub(crate) counters: ServerCounters,
-    router: OnceCell<Router>,
+    router: KeptRouter,
     /// `None` once the server was drained or dropped.
     endpoints: Mutex<Option<Vec<Arc<EndpointShared>>>>,
     /// Calls that count as active, by the address of their stream.
@@ -273,19 +279,18 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// The control subjects; subscribed when the first endpoint begins.
-    pub(crate) async fn router(self: &Arc<Self>) -> Result<&Router, async_nats::SubscribeError> {
-        let subscribe = async || {
+    pub(crate) async fn router(self: &Arc<Self>) -> Result<Router, async_nats::SubscribeError> {
+        let strays = || -> Arc<dyn Unrouted> {
             let now = self.connection.driver().now();
             let resets = self
                 .connection
                 .shared(|| Resets(RateLimit::new(RESETS_PER_SECOND, now)));
-            let strays = Strays {
+            Arc::new(Strays {
                 server: Arc::downgrade(self),
                 resets,
-            };
-            self.connection.router(Arc::new(strays)).await
+            })
         };
-        self.router.get_or_try_init(subscribe).await
+        self.router.get(&self.connection, strays).await
     }
 
     /// May a caller be answered at `reply`?

@@ -64,6 +64,26 @@ impl NatsServer {
         }
     }
 
+    /// How many mappings of reply subjects the server has in `account`, from `/accountz`.
+    ///
+    /// Each call across accounts makes one in the account that serves, and one in the account that calls when its
+    /// responder asks for messages of the caller. They are at the server that the caller is connected to.
+    ///
+    /// # Panics
+    ///
+    /// As [`page`](Self::page) does, and when there is no such account.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection of the request.
+    pub async fn mappings(&self, account: &str) -> usize {
+        let page = self.page(&format!("/accountz?acc={account}")).await;
+        let detail = &page["account_detail"];
+        assert!(detail.is_object(), "no account {account} in {page}");
+        // Left out when there are none.
+        detail["responses"].as_object().map_or(0, serde_json::Map::len)
+    }
+
     /// [`page`](Self::page) of a server that may be down.
     pub(crate) async fn try_page(&self, path: &str) -> io::Result<Value> {
         let url = self.monitoring_url();

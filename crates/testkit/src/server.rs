@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often we look whether it has.
 const POLL: Duration = Duration::from_millis(5);
 
+/// The name of the configuration in the server's directory.
+const CONFIG: &str = "nats-server.conf";
+
 /// How often a start tries other ports.
 const ATTEMPTS: usize = 3;
 
@@ -157,6 +160,40 @@ impl NatsServer {
     /// `lame_duck_grace_period: "100ms"`, few clients are gone in a moment. See [`ended`](Self::ended).
     pub fn lame_duck(&mut self) {
         self.signal("USR2");
+    }
+
+    /// Replaces the [configuration](NatsServerBuilder::config) and has the running server read it (SIGHUP).
+    ///
+    /// Returns when it has. Clients stay connected unless their user has gone; what they may do changes.
+    ///
+    /// # Panics
+    ///
+    /// When the server was started without a configuration, or refuses the new one, with its log.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only stops waiting.
+    pub async fn reload(&mut self, config: impl Into<String>) {
+        assert!(
+            self.options.config.is_some(),
+            "a server without a configuration has none to reload"
+        );
+        let config = config.into();
+        let path = self.dir.path().join(CONFIG);
+        fs::write(&path, &config).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+        self.options.config = Some(config);
+        let reloaded = |log: &str| log.matches("Reloaded server configuration").count();
+        let before = reloaded(&self.log());
+        self.signal("HUP");
+        let deadline = Instant::now() + PATIENCE;
+        while reloaded(&self.log()) == before {
+            assert!(
+                Instant::now() < deadline,
+                "nats-server did not reload within {PATIENCE:?}; its log:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Freezes the process (SIGSTOP): its connections stay open and nothing answers.
@@ -301,7 +338,7 @@ impl NatsServer {
             command.args(member.arguments());
         }
         if let Some(config) = &self.options.config {
-            let path = dir.join("nats-server.conf");
+            let path = dir.join(CONFIG);
             fs::write(&path, config)?;
             command.arg("--config").arg(path);
         }

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt as _;
 use testkit::{NatsServer, shared_url, within};
 
 const START: Duration = Duration::from_secs(15);
@@ -202,4 +203,50 @@ fn a_killed_test_leaves_nothing_behind() {
     helper.wait().unwrap();
     eventually("its server has gone", || !listens(url));
     eventually("its directory has gone", || !Path::new(server_dir).exists());
+}
+
+#[tokio::test]
+async fn a_reload_changes_what_a_running_server_does() {
+    let config = |user: &str| format!("authorization {{ users = [{{user: {user}, password: p}}] }}");
+    let server = NatsServer::builder().config(config("old"));
+    let mut server = within(START, server.start()).await;
+    let (pid, url) = (server.pid(), server.url());
+    let connect = async |user: &str| {
+        let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), "p".to_owned());
+        options.connect(&url).await.is_ok()
+    };
+    assert!(connect("old").await && !connect("new").await);
+    within(START, server.reload(config("new"))).await;
+    assert!(connect("new").await && !connect("old").await);
+    assert_eq!(server.pid(), pid);
+    // A restart keeps it.
+    within(START, server.restart()).await;
+    assert!(connect("new").await && !connect("old").await);
+}
+
+#[tokio::test]
+async fn mappings_are_counted_for_each_account() {
+    let config = r#"accounts {
+        A { users = [{user: a, password: p}], exports = [{service: "s", response_type: stream}] }
+        B { users = [{user: b, password: p}], imports = [{service: {account: A, subject: "s"}}] }
+    }"#;
+    let server = NatsServer::builder().monitoring(true).config(config);
+    let server = within(START, server.start()).await;
+    let connect = async |user: &str| {
+        let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), "p".to_owned());
+        options.connect(server.url()).await.expect("connected")
+    };
+    let (serves, asks) = (connect("a").await, connect("b").await);
+    let mut requests = serves.subscribe("s").await.expect("subscribed");
+    serves.flush().await.expect("flushed");
+    let inbox = asks.new_inbox();
+    let mut answers = asks.subscribe(inbox.clone()).await.expect("subscribed");
+    asks.publish_with_reply("s", inbox, "".into()).await.expect("sent");
+    let request = within(START, requests.next()).await.expect("a request");
+    assert_eq!((server.mappings("A").await, server.mappings("B").await), (1, 0));
+    // An empty message is the end.
+    let reply = request.reply.expect("a reply subject");
+    serves.publish(reply, "".into()).await.expect("sent");
+    within(START, answers.next()).await.expect("the end");
+    assert_eq!((server.mappings("A").await, server.mappings("B").await), (0, 0));
 }

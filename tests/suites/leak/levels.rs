@@ -26,8 +26,8 @@ impl Level {
         let load = |connection: &Connection| connection.driver().load();
         Self {
             tasks: alive_tasks(),
-            routes: number(&format!("{pool:?}"), "routes: "),
-            running: number(&format!("{server:?}"), "running: "),
+            routes: integration::number(pool, "routes: "),
+            running: integration::number(server, "running: "),
             caller: load(pool.connection()),
             responder: load(server.connection()),
             nats: nats.levels().await,
@@ -49,18 +49,6 @@ impl Level {
             && self.nats.connections <= before.nats.connections
             && self.nats.subscriptions <= before.nats.subscriptions
     }
-}
-
-/// The number behind `name` in what a value shows of itself; there is no other way to see it from outside.
-fn number(text: &str, name: &str) -> u64 {
-    let behind = text
-        .split(name)
-        .nth(1)
-        .unwrap_or_else(|| panic!("no `{name}` in {text}"));
-    let digits = behind.split(|c: char| !c.is_ascii_digit()).next();
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or_else(|| panic!("no number behind `{name}` in {text}"))
 }
 
 /// Bytes on the heap, and of the process.

@@ -316,7 +316,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         edits: &[
             Edit {
                 file: CALLER,
-                from: "if is_mapped(&control) && self.mutation != Some(Mutation::NoBareEmpty) {",
+                from: "if is_mapped && self.mutation != Some(Mutation::NoBareEmpty) {",
                 to: "if false {",
             },
             Edit {

@@ -166,7 +166,7 @@ impl Caller {
             let (Some(frame), Some(reply)) = (frame, reply) else {
                 return Ok(());
             };
-            return self.refuse(now, reply, frame.sid(), shared);
+            return self.refuse(now, reply, frame.sid(), false, shared);
         };
         attempt.note(now, msg);
         let message = Message {
@@ -179,6 +179,7 @@ impl Caller {
             may_follow_loss: false,
             payload: msg.payload.clone(),
         };
+        let is_live = attempt.inbound.termination().is_none();
         let outcome = attempt.inbound.handle(instant(now), &message);
         if self.mutation == Some(Mutation::NoRespondersIsVerdict) && msg.status == Some(503) {
             attempt.inbound.handle_closed();
@@ -189,7 +190,9 @@ impl Caller {
                 attempt.control = Some(reply);
             }
             (ControlUse::Keep, Some(reply)) => attempt.keep(&reply),
-            (ControlUse::Refuse(sid), Some(reply)) => self.refuse(now, reply, sid, shared)?,
+            (ControlUse::Refuse(sid), Some(reply)) => {
+                self.refuse(now, reply, sid, is_live, shared)?;
+            }
             _ => {}
         }
         self.settle(now, &token, plan, shared)
@@ -269,22 +272,32 @@ impl Caller {
         Ok(())
     }
 
-    /// Nobody here waits for that stream (rules 8, 9 and 61).
-    fn refuse(&mut self, now: Nanos, control: Rc<str>, sid: u32, shared: &mut Shared) -> Result<(), String> {
-        if !shared.nats.sockets.conns[self.conn].is_known_up || !self.refusals.allows(now) {
+    /// Nobody here waits for that stream (rules 8, 9 and 61); another one may live on the same reply subject.
+    fn refuse(
+        &mut self,
+        now: Nanos,
+        control: Rc<str>,
+        sid: u32,
+        is_live: bool,
+        shared: &mut Shared,
+    ) -> Result<(), String> {
+        let is_up = shared.nats.sockets.conns[self.conn].is_known_up;
+        let is_mapped = is_mapped(&control);
+        if !is_up || !(is_mapped || self.refusals.allows(now)) {
             // It leaks if it is mapped. Only what arrives on a dead socket gets here.
             if let Some(alias) = shared.nats.aliases.get_mut(&control) {
                 alias.was_seen = false;
             }
             return Ok(());
         }
-        let close = Frame::Close {
-            sid,
-            code: CloseCode::Unwanted,
-        }
-        .encode();
+        let code = if is_mapped && !is_live {
+            CloseCode::Cancelled
+        } else {
+            CloseCode::Unwanted
+        };
+        let close = Frame::Close { sid, code }.encode();
         shared.nats.publish(now, self.conn, Msg::new(control.clone(), close))?;
-        if is_mapped(&control) && self.mutation != Some(Mutation::NoBareEmpty) {
+        if is_mapped && self.mutation != Some(Mutation::NoBareEmpty) {
             shared.nats.publish(now, self.conn, Msg::new(control, Bytes::new()))?;
         }
         Ok(())
