@@ -433,6 +433,10 @@ impl Inner {
             // Under the lock of the watch: of two who look, the later one sees the later state, and
             // the epoch never falls.
             seen = level(&self.client, &self.signals);
+            if !seen.is_connected() {
+                // async-nats counts a connection a moment before it says that it is up: until it was seen up, it is none.
+                seen.epoch = seen.epoch.min(state.epoch);
+            }
             if seen.epoch > state.epoch && state.epoch > 0 {
                 *self.reconnected.lock() = Some(supervisor::now());
             }

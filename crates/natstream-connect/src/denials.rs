@@ -39,6 +39,11 @@ impl Denials {
         self.inbox
     }
 
+    /// The subscription is made anew on each connection.
+    pub(crate) fn forget_inbox(&mut self) {
+        self.inbox = false;
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.publish.is_empty() && !self.inbox
     }

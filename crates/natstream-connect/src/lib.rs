@@ -58,6 +58,7 @@ mod error;
 mod fence;
 mod header;
 mod kept_router;
+mod knows;
 mod observe;
 mod outbox;
 mod overflow;

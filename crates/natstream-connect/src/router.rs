@@ -11,12 +11,13 @@ use async_nats::{Client, Message, Statistics, Subject, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::coop;
 use tokio::time::sleep;
 
 use crate::connection::Connection;
 use crate::denials::{Denials, INTERVAL};
+use crate::knows::Knows;
 use crate::overflow::Overflow;
 use crate::server_error::ServerErrorEvent;
 use crate::state::ConnectionState;
@@ -98,16 +99,13 @@ struct Shared {
     statistics: Arc<Statistics>,
     /// The connection, counted from 1, on which nats-server did not let this user subscribe; 0 for none.
     denied_on: AtomicU64,
-    /// The connection that the routes were told of last.
-    told: AtomicU64,
     /// `None` once the router has ended.
     routes: Mutex<Option<HashMap<Key, Entry>>>,
 }
 
-/// A route, and the connection that it knows of: what happened before does not concern it.
 struct Entry {
     route: Arc<dyn Route>,
-    knows: u64,
+    knows: Knows,
 }
 
 impl Router {
@@ -131,15 +129,16 @@ impl Router {
             prefix: prefix.clone(),
             statistics: client.statistics(),
             denied_on: AtomicU64::new(0),
-            told: AtomicU64::new(connection.state().borrow().epoch),
             routes: Mutex::new(Some(HashMap::new())),
         });
         let (alive, gone) = oneshot::channel();
+        let state = connection.state();
         runtime.spawn(run(
             Running(shared.clone()),
             subscriber,
             overflow,
             connection,
+            state,
             errors,
             unrouted,
             gone,
@@ -156,7 +155,7 @@ impl Router {
         let key = letters();
         let mut routes = self.shared.routes.lock();
         let denied = self.is_denied().then(|| route.clone());
-        let knows = self.shared.connects();
+        let knows = Knows::new(self.shared.connects());
         let late = match &mut *routes {
             Some(routes) => routes.insert(key, Entry { route, knows }),
             None => Some(Entry { route, knows }),
@@ -227,11 +226,12 @@ async fn run(
     overflow: Arc<Overflow>,
     // Kept, so that the routes hear of reconnects though all other handles of the connection are gone.
     connection: Connection,
+    // Made before the first route is added.
+    mut state: watch::Receiver<ConnectionState>,
     mut errors: broadcast::Receiver<ServerErrorEvent>,
     unrouted: Arc<dyn Unrouted>,
     mut gone: oneshot::Receiver<()>,
 ) {
-    let mut state = connection.state();
     let mut seen = *state.borrow_and_update();
     let wildcard = format!("{}>", running.0.prefix);
     // Half of it, so that a queue that was full is certainly noticed.
@@ -244,9 +244,9 @@ async fn run(
             biased;
             // First: what arrives after a reconnect finds its stream told of it.
             Ok(()) = state.changed() => {
-                let now = *state.borrow_and_update();
-                running.0.connection_changed(seen, now);
-                seen = now;
+                running.0.change(&mut state, &mut seen);
+                // What was refused before may be allowed on this connection.
+                denied.forget_inbox();
                 continue;
             }
             // Each message may be refused, thousands in a second: then they are told together.
@@ -270,20 +270,15 @@ async fn run(
             message = subscriber.next() => message,
         };
         let Some(message) = message else { return };
-        if running.0.connects() != seen.epoch {
-            // The published state lags a little; what arrives on a new connection finds its stream told of it.
-            connection.look();
-            let now = *state.borrow_and_update();
-            running.0.connection_changed(seen, now);
-            seen = now;
-        }
         in_a_row += 1;
+        running.0.catch_up(&connection, &mut state, &mut seen);
         running.0.dispatch(message, in_a_row > crowd, &*unrouted);
         for _ in 1..MESSAGES_PER_TURN {
             // Without a budget: an empty queue must be seen as one.
             match coop::unconstrained(subscriber.next()).now_or_never() {
                 Some(Some(message)) => {
                     in_a_row += 1;
+                    running.0.catch_up(&connection, &mut state, &mut seen);
                     running.0.dispatch(message, in_a_row > crowd, &*unrouted);
                 }
                 Some(None) => return,
@@ -297,28 +292,48 @@ async fn run(
 }
 
 impl Shared {
-    /// Tells every route what has changed. The state is a level, so a short outage shows as a higher epoch only.
-    fn connection_changed(&self, before: ConnectionState, now: ConnectionState) {
-        let went_down = before.is_connected() && (!now.is_connected() || now.epoch > before.epoch);
-        let came_up = now.is_connected() && (!before.is_connected() || now.epoch > before.epoch);
-        if !went_down && !came_up {
-            return;
+    /// The published state lags a little: what arrives on a new connection finds its stream told of it.
+    fn catch_up(
+        &self,
+        connection: &Connection,
+        state: &mut watch::Receiver<ConnectionState>,
+        seen: &mut ConnectionState,
+    ) {
+        if self.connects() != seen.epoch || !seen.is_connected() {
+            connection.look();
+            self.change(state, seen);
         }
-        let mut routes = Vec::new();
-        for entry in self.routes.lock().iter_mut().flat_map(HashMap::values_mut) {
-            // Whoever came later has nothing to do with what was before.
-            if entry.knows < now.epoch || !now.is_connected() && entry.knows == now.epoch {
-                entry.knows = now.epoch;
-                routes.push(entry.route.clone());
-            }
+    }
+
+    /// Takes up the published state.
+    fn change(&self, state: &mut watch::Receiver<ConnectionState>, seen: &mut ConnectionState) {
+        let now = *state.borrow_and_update();
+        if now.is_connected() != seen.is_connected() || now.epoch != seen.epoch {
+            *seen = now;
+            self.connection_changed(now);
         }
-        self.told.store(now.epoch, Ordering::Release);
-        for route in routes {
-            if went_down {
+    }
+
+    /// Tells every route what has changed for it.
+    fn connection_changed(&self, now: ConnectionState) {
+        let all: Vec<_> = {
+            let routes = self.routes.lock();
+            let entries = routes.iter().flat_map(HashMap::iter);
+            entries
+                .map(|(key, entry)| (*key, entry.route.clone(), entry.knows))
+                .collect()
+        };
+        for (key, route, knows) in all {
+            let (news, after) = knows.news(now);
+            if news.went_down {
                 route.clone().connection_changed(false);
             }
-            if came_up {
+            if news.came_up {
                 route.connection_changed(true);
+            }
+            // Afterwards: whoever asks meanwhile hears that it has missed something, and not that all is well.
+            if let Some(entry) = self.routes.lock().as_mut().and_then(|routes| routes.get_mut(&key)) {
+                entry.knows = entry.knows.max(after);
             }
         }
     }
@@ -386,13 +401,14 @@ impl RouteGuard {
         let Some(shared) = self.shared.upgrade() else {
             return false;
         };
-        let connects = shared.connects();
-        if connects == shared.told.load(Ordering::Acquire) {
-            return false;
-        }
+        let now = Knows::new(shared.connects());
         let mut routes = shared.routes.lock();
         let entry = routes.as_mut().and_then(|routes| routes.get_mut(&self.key));
-        entry.is_some_and(|entry| std::mem::replace(&mut entry.knows, connects) < connects)
+        entry.is_some_and(|entry| {
+            let before = entry.knows;
+            entry.knows = before.max(now);
+            before < now
+        })
     }
 
     /// The subject to be answered to. It is put together each time: ten thousand idle streams keep none.

@@ -289,8 +289,6 @@ impl EndpointBuilder {
         let subscriber = timeout(FENCE_TIMEOUT, subscribe).await;
         let subscriber = subscriber.map_err(|error| failed(error.into()))?;
         let subscriber = subscriber.map_err(|error| failed(error.into()))?;
-        // After the endpoint's own subscription, which comes first where their number is limited.
-        let _ = timeout(FENCE_TIMEOUT, self.server.announce()).await;
         // `subscribe` returns before nats-server has heard of it.
         let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
         fence.map_err(|error| failed(error.into()))?;
@@ -306,6 +304,8 @@ impl EndpointBuilder {
         if let Some(refusal) = refusal {
             return Err(ServeError::new(ServeErrorKind::NotPermitted, &self.subject, refusal));
         }
+        // After the endpoint's own subscription and its round trips, which come first where subscriptions are limited.
+        let _ = timeout(FENCE_TIMEOUT, self.server.announce()).await;
         if self.dialects.foreign == ForeignDialect::Text && self.dialects.client_offline {
             let listen = timeout(FENCE_TIMEOUT, self.server.listen_for_offline()).await;
             if listen.is_err() {

@@ -58,6 +58,7 @@ pub struct EndpointStats {
     pub ignored: u64,
     /// How long senders have waited for their callers to read, all calls together. In the text and sentinel dialects, where
     /// callers do not say what they have read, for the connection.
+    /// A `send` that is dropped while it waits counts until there is room again.
     pub stalled: Duration,
     /// How long calls have lasted, all together: from the beginning of the handler until it has returned and the end was
     /// sent. The time in a queue does not count.

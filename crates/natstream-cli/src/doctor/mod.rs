@@ -32,7 +32,7 @@ Examples:
 
 Each finding is a line on standard output: ok, info, warning or wrong, what was looked at, and what was found; below it stand \
 the lines of configuration that mend it. The exit code is 0 when nothing is wrong, and 1 otherwise; warnings are not wrong. \
-Each step takes --timeout at most.
+Each wait takes --timeout at most.
 
 With a subject, the program behind it is asked for a test answer, for which natstream runs no handler. A program that is not \
 natstream takes the test for a request with an empty body.";

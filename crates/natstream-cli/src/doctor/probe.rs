@@ -47,10 +47,7 @@ pub(super) async fn check(connection: &Connection, subject: &str, watch_credit: 
 async fn refuses_control(connection: &Connection, refusals: &mut Refusals) -> bool {
     let prefix = connection.inbox_prefix();
     let is_control = |refusal: &Refusal| {
-        // A round trip of the connection has a subject of its own, with one token behind the prefix.
-        let tokens = |subject: &str| subject.split('.').count();
-        refusal.operation == Operation::Publish
-            && (is_mapped(&refusal.subject) || tokens(&refusal.subject) > tokens(prefix) + 1)
+        refusal.operation == Operation::Publish && (is_mapped(&refusal.subject) || refusal.subject.starts_with(prefix))
     };
     timeout(REFUSAL, async { while !is_control(&refusals.next().await) {} })
         .await

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::finding::{Finding, Level};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::services::format::json_line;
 
 /// Standard output, and what was told there.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl Report {
         for finding in findings {
             self.counts[finding.level as usize] += 1;
             let text = match self.json {
-                true => finding.json().to_string(),
+                true => json_line(&finding.json()),
                 false => finding.lines().join("\n"),
             };
             let buffer = self.output.buffer();

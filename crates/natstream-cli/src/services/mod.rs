@@ -85,7 +85,7 @@ impl Row {
             // There are 256 codes.
             errors: errors
                 .into_iter()
-                .flat_map(|errors| errors.iter().take(256))
+                .flat_map(|errors| errors.iter().take(32))
                 .map(|(code, count)| (cut(code), as_number(count)))
                 .collect(),
             last_error: text(endpoint, "last_error"),

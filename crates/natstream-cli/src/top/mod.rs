@@ -78,6 +78,8 @@ async fn watch(context: &mut Context, connection: &Connection, interval: Duratio
                 Action::Draw => {}
             },
             gathered = round.as_mut() => {
+                // It may have gone while the answers were waited for: then there are none for that reason.
+                view.is_connected = connection.state().borrow().status == ConnectionStatus::Connected;
                 view.update(gathered?);
                 round.set(ask(connection, interval, interval));
             }

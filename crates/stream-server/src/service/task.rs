@@ -19,8 +19,8 @@ use crate::stats::count;
 /// An answer that the connection does not take for so long is of no use any more.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Statistics are given again for so many times as long as it took to gather them, so that no flood of questions costs more
-/// than a tenth of a processor.
+/// Statistics are given again for so many times as long as it took to gather them: a flood of questions costs at most a tenth
+/// of a processor for that, beside what it takes to send the answers.
 const REST: u32 = 10;
 
 type Questions = SelectAll<BoxStream<'static, (Verb, Message)>>;
@@ -86,6 +86,11 @@ impl Task {
             };
             match timeout(PATIENCE, connection.nats().publish(reply, answer)).await {
                 Ok(Ok(())) => {}
+                Ok(Err(error)) if !self.is_warned => {
+                    // It is larger than a message may be, and so will be the next.
+                    self.is_warned = true;
+                    tracing::warn!(%error, %verb, "service discovery may not find this server");
+                }
                 Ok(Err(error)) => tracing::debug!(%error, %verb, "an answer of service discovery was not sent"),
                 Err(_) => tracing::debug!(%verb, "an answer of service discovery was not sent in time"),
             }

@@ -111,7 +111,9 @@ impl StreamShared {
                     ),
                     _ => Status::new(Code::Aborted, "the stream was given up"),
                 };
-                counters.error(&status.cloned().unwrap_or_else(given_up));
+                // It may have been given up after its handler had said that all is well.
+                let failure = status.filter(|status| !status.is_ok()).cloned();
+                counters.error(&failure.unwrap_or_else(given_up));
                 &counters.failed
             }
             (Some(_), _) => &counters.cancelled,
