@@ -132,17 +132,13 @@ impl Router {
             routes: Mutex::new(Some(HashMap::new())),
         });
         let (alive, gone) = oneshot::channel();
-        let state = connection.state();
-        runtime.spawn(run(
-            Running(shared.clone()),
-            subscriber,
+        let signs = Signs {
             overflow,
-            connection,
-            state,
+            state: connection.state(),
             errors,
-            unrouted,
-            gone,
-        ));
+            connection,
+        };
+        runtime.spawn(run(Running(shared.clone()), subscriber, signs, unrouted, gone));
         Ok(Self {
             shared,
             alive: Arc::new(Alive { prefix, _gone: alive }),
@@ -220,18 +216,28 @@ impl Drop for Running {
     }
 }
 
+/// What tells of losses. Made before the first route is added, so that each route hears of all that concerns it.
+struct Signs {
+    overflow: Arc<Overflow>,
+    state: watch::Receiver<ConnectionState>,
+    errors: broadcast::Receiver<ServerErrorEvent>,
+    /// Kept, so that the routes hear of reconnects though all other handles of the connection are gone.
+    connection: Connection,
+}
+
 async fn run(
     running: Running,
     mut subscriber: Subscriber,
-    overflow: Arc<Overflow>,
-    // Kept, so that the routes hear of reconnects though all other handles of the connection are gone.
-    connection: Connection,
-    // Made before the first route is added.
-    mut state: watch::Receiver<ConnectionState>,
-    mut errors: broadcast::Receiver<ServerErrorEvent>,
+    signs: Signs,
     unrouted: Arc<dyn Unrouted>,
     mut gone: oneshot::Receiver<()>,
 ) {
+    let Signs {
+        overflow,
+        mut state,
+        mut errors,
+        connection,
+    } = signs;
     let mut seen = *state.borrow_and_update();
     let wildcard = format!("{}>", running.0.prefix);
     // Half of it, so that a queue that was full is certainly noticed.
