@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::call::CallArgs;
+use crate::config::ConfigArgs;
 use crate::doctor::DoctorArgs;
 use crate::logging::LogFormat;
 use crate::ls::LsArgs;
@@ -66,6 +67,7 @@ pub(crate) struct DisplayOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Call(CallArgs),
+    Config(ConfigArgs),
     Doctor(DoctorArgs),
     Ls(LsArgs),
     Serve(ServeArgs),
@@ -73,37 +75,16 @@ pub(crate) enum Command {
 }
 
 impl Cli {
-    /// Reads a command line, and the environment for the options that are not on it.
+    /// Reads a command line.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let mut command = without_empty_variables(Self::command());
-        let matches = command.try_get_matches_from_mut(args)?;
-        let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        cli.connection.settle(innermost(&matches));
-        Ok(cli)
+        Self::try_parse_from(args)
     }
-}
-
-/// An empty environment variable counts as one that is not set.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    command.mut_args(|arg| {
-        let is_empty = arg
-            .get_env()
-            .and_then(std::env::var_os)
-            .is_some_and(|value| value.is_empty());
-        if is_empty { arg.env(None::<&str>) } else { arg }
-    })
-}
-
-/// The matches of the command itself: those know where a global option came from.
-fn innermost(mut matches: &ArgMatches) -> &ArgMatches {
-    while let Some((_, inner)) = matches.subcommand() {
-        matches = inner;
-    }
-    matches
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use natstream::connect::settings::parse_duration;
+
 /// Longest time that is taken, ten years: more cannot be waited for in earnest, and would overflow clocks.
 const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Reads `500ms`, `5s`, `1m30s`, `2h`, `1day` (humantime's form) and `1.5s` (Go's).
+/// Reads `500ms`, `5s`, `1.5s`, `1m30s`, `2h` (Go's form) and `1day` (humantime's).
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let duration = match go_form(text) {
-        Some(duration) => duration,
-        None => humantime::parse_duration(text)
-            .map_err(|_| "a length of time is a number with a unit: 500ms, 5s, 1.5s, 1m30s, 2h".to_owned())?,
-    };
+    let duration = parse_duration(text)?;
     match duration <= MAX {
         true => Ok(duration),
         false => Err("the time is too long".to_owned()),
@@ -33,31 +31,6 @@ pub(crate) fn parse_heartbeat(text: &str) -> Result<Duration, String> {
         true => Ok(duration),
         false => Err("a heartbeat is between 1s and 60s".to_owned()),
     }
-}
-
-/// The form of Go's `time.ParseDuration`: decimal numbers, each with a unit.
-fn go_form(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
-        let (value, tail) = rest.split_at(number);
-        let unit = tail.len() - tail.trim_start_matches(|c: char| c.is_alphabetic()).len();
-        let (unit, tail) = tail.split_at(unit);
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        let value: f64 = value.parse().ok()?;
-        total = total.checked_add(Duration::try_from_secs_f64(value * seconds).ok()?)?;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(total)
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use natstream::connect::SubjectError;
+use natstream::connect::settings::{Origin, Problem, SettingsError, SettingsErrorKind};
 use natstream::{
     Clock, ConnectError, ConnectErrorKind, RequestError, RequestErrorKind, ServeError, ServeErrorKind, Status,
 };
 
+use crate::options::OPTIONS;
 use crate::session::PERMISSIONS;
 
 /// The exit codes; a stable interface.
@@ -122,6 +124,27 @@ impl From<ConnectError> for Failure {
     }
 }
 
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        let text: Vec<_> = error
+            .problems()
+            .map(|problem| with_options(problem, &problem.to_string()))
+            .collect();
+        // The `nats` CLI takes a user without a password for a token.
+        let is_half = error.kind() == SettingsErrorKind::Incomplete && error.key() == Some("username");
+        let source = error.problems().find_map(std::error::Error::source);
+        let error = match source {
+            Some(source) => anyhow::Error::msg(source.to_string()).context(text.join("; ")),
+            None => anyhow::Error::msg(text.join("; ")),
+        };
+        let hint = is_half.then(|| "a token is given with --token".to_owned());
+        Self {
+            hint,
+            ..Self::new(Exit::Usage, error)
+        }
+    }
+}
+
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
         let exit = match error.kind() {
@@ -173,6 +196,16 @@ fn retry_hint(status: &Status) -> Option<String> {
         (Some(after), _) => Some(format!("ask again in {}", humantime::format_duration(after))),
         (None, true) => Some("asking again may help".to_owned()),
         (None, false) => None,
+    }
+}
+
+/// What is wrong with a setting, with the options that set it, unless it stands in a file.
+pub(crate) fn with_options(problem: &Problem, text: &str) -> String {
+    match problem.origin() {
+        Some(Origin::Context { .. } | Origin::File { .. }) => text.to_owned(),
+        _ => OPTIONS.iter().fold(text.to_owned(), |text, (option, key)| {
+            text.replace(&format!("`{key}`"), option)
+        }),
     }
 }
 

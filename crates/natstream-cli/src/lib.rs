@@ -26,6 +26,7 @@
 mod call;
 mod cli;
 mod clock;
+mod config;
 mod console;
 mod doctor;
 mod duration;

@@ -1,222 +1,176 @@
-//! How to connect: the options that every command has.
+//! How to connect: the options that every command has, and what else is configured.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args};
-use natstream::{ConnectConfig, Credentials, Tls};
+use clap::Args;
+use natstream::ConnectConfig;
+use natstream::connect::settings::{Loader, Origin, Settings};
 
-use crate::duration;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 
-/// Options that say who we are, and their names in the environment.
-const IDENTITY: [(&str, &str); 5] = [
-    ("user", "NATS_USER"),
-    ("password", "NATS_PASSWORD"),
-    ("token", "NATS_TOKEN"),
-    ("creds", "NATS_CREDS"),
-    ("nkey", "NATS_NKEY"),
+/// Options, and the keys that they set.
+pub(crate) const OPTIONS: [(&str, &str); 11] = [
+    ("--server", "urls"),
+    ("--user", "username"),
+    ("--password", "password"),
+    ("--token", "token"),
+    ("--creds", "creds"),
+    ("--nkey", "nkey"),
+    ("--tls-ca", "tls_ca"),
+    ("--tls-cert", "tls_cert"),
+    ("--tls-key", "tls_key"),
+    ("--inbox-prefix", "inbox_prefix"),
+    ("--timeout", "timeout"),
 ];
 
-/// The connection.
+/// Keys that say who we are.
+const IDENTITY: [&str; 7] = ["username", "password", "token", "creds", "nkey", "jwt", "seed"];
+
+/// The connection. Each option stands for a key of the configuration, and is stronger than the environment (NATSTREAM_<KEY>,
+/// ISA_CLOUD_NATS_<KEY>, and what is named here), --config and --context.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionOptions {
-    /// Servers: nats://host:port or tls://host:port, several with commas between them.
-    #[arg(
-        short,
-        long,
-        value_name = "URL[,URL]",
-        env = "NATS_URL",
-        hide_env_values = true,
-        default_value = "nats://127.0.0.1:4222",
-        global = true
-    )]
-    server: String,
-    /// User name; needs --password.
-    #[arg(long, value_name = "NAME", env = "NATS_USER", hide_env_values = true, global = true)]
+    /// Servers: nats://host:port or tls://host:port, several with commas between them [env: NATSTREAM_URLS, NATS_URL]
+    /// [default: nats://127.0.0.1:4222].
+    #[arg(short, long, value_name = "URL[,URL]", global = true)]
+    server: Option<String>,
+    /// User name; needs --password [env: NATSTREAM_USERNAME, NATS_USER].
+    #[arg(long, value_name = "NAME", global = true)]
     user: Option<String>,
-    /// Password of the user. The environment is a better place for it: other users see command lines.
-    #[arg(
-        long,
-        value_name = "TEXT",
-        env = "NATS_PASSWORD",
-        hide_env_values = true,
-        global = true
-    )]
+    /// Password of the user. The environment is a better place for it: other users see command lines
+    /// [env: NATSTREAM_PASSWORD, NATS_PASSWORD; with _FILE behind it, a file that holds it].
+    #[arg(long, value_name = "TEXT", global = true)]
     password: Option<String>,
-    /// Token. The environment is a better place for it: other users see command lines.
-    #[arg(long, value_name = "TEXT", env = "NATS_TOKEN", hide_env_values = true, global = true)]
+    /// Token. The environment is a better place for it: other users see command lines
+    /// [env: NATSTREAM_TOKEN, NATS_TOKEN; with _FILE behind it, a file that holds it].
+    #[arg(long, value_name = "TEXT", global = true)]
     token: Option<String>,
-    /// Credentials file, as `nsc generate creds` writes it.
-    #[arg(long, value_name = "FILE", env = "NATS_CREDS", hide_env_values = true, global = true)]
-    creds: Option<PathBuf>,
-    /// File with the seed of a user nkey.
-    #[arg(long, value_name = "FILE", env = "NATS_NKEY", hide_env_values = true, global = true)]
-    nkey: Option<PathBuf>,
-    /// Certificate authorities to trust in place of the platform's, PEM. Requires TLS.
-    #[arg(long, value_name = "FILE", env = "NATS_CA", hide_env_values = true, global = true)]
-    tls_ca: Option<PathBuf>,
-    /// Client certificate, PEM; needs --tls-key. Requires TLS.
-    #[arg(long, value_name = "FILE", env = "NATS_CERT", hide_env_values = true, global = true)]
-    tls_cert: Option<PathBuf>,
-    /// Private key of the client certificate, PEM; needs --tls-cert.
-    #[arg(long, value_name = "FILE", env = "NATS_KEY", hide_env_values = true, global = true)]
-    tls_key: Option<PathBuf>,
-    /// First tokens of the subjects on which answers are received [default: _INBOX].
+    /// Credentials file, as `nsc generate creds` writes it [env: NATSTREAM_CREDS, NATS_CREDS].
+    #[arg(long, value_name = "FILE", global = true)]
+    creds: Option<String>,
+    /// File with the seed of a user nkey [env: NATSTREAM_NKEY, NATS_NKEY].
+    #[arg(long, value_name = "FILE", global = true)]
+    nkey: Option<String>,
+    /// Certificate authorities to trust in place of the platform's, PEM. Requires TLS [env: NATSTREAM_TLS_CA, NATS_CA].
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_ca: Option<String>,
+    /// Client certificate, PEM; needs --tls-key. Requires TLS [env: NATSTREAM_TLS_CERT, NATS_CERT].
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_cert: Option<String>,
+    /// Private key of the client certificate, PEM; needs --tls-cert [env: NATSTREAM_TLS_KEY, NATS_KEY].
+    #[arg(long, value_name = "FILE", global = true)]
+    tls_key: Option<String>,
+    /// First tokens of the subjects on which answers are received [env: NATSTREAM_INBOX_PREFIX] [default: _INBOX].
     #[arg(long, value_name = "SUBJECT", global = true)]
     inbox_prefix: Option<String>,
-    /// Longest wait for a connection.
-    #[arg(
-        long,
-        value_name = "DUR",
-        env = "NATS_TIMEOUT",
-        hide_env_values = true,
-        default_value = "5s",
-        value_parser = duration::parse_positive,
-        global = true
-    )]
-    pub(crate) timeout: Duration,
-    /// Options that say who we are and came from the environment, by the names that they have there.
-    #[arg(skip)]
-    from_environment: Vec<&'static str>,
+    /// Longest wait for a connection [env: NATSTREAM_TIMEOUT, NATS_TIMEOUT] [default: 5s].
+    #[arg(long, value_name = "DUR", global = true)]
+    timeout: Option<String>,
+    /// Configuration file, YAML [env: NATSTREAM_CONFIG].
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Context of the `nats` CLI, without --config [env: NATSTREAM_CONTEXT, NATS_CONTEXT].
+    #[arg(long, value_name = "NAME", global = true)]
+    context: Option<String>,
 }
 
 impl ConnectionOptions {
-    /// Decides between command line and environment: an identity on the command line takes the place of the one in the
-    /// environment as a whole, but for a password, which belongs to any user.
-    pub(crate) fn settle(&mut self, matches: &ArgMatches) {
-        let source = |id: &str| matches.value_source(id);
-        let is_given = |id: &str| source(id) == Some(ValueSource::CommandLine);
-        let in_url = self.server.contains('@');
-        let given = IDENTITY.iter().any(|(id, _)| is_given(id)) || (in_url && is_given("server"));
-        if in_url && source("server") == Some(ValueSource::EnvVariable) {
-            self.from_environment.push("NATS_URL");
-        }
-        for (id, variable) in IDENTITY {
-            if source(id) != Some(ValueSource::EnvVariable) {
-                continue;
-            }
-            let completes = match id {
-                "password" => is_given("user"),
-                "user" => is_given("password"),
-                _ => false,
-            };
-            if !given || completes {
-                self.from_environment.push(variable);
-                continue;
-            }
-            match id {
-                "user" => self.user = None,
-                "password" => self.password = None,
-                "token" => self.token = None,
-                "creds" => self.creds = None,
-                _ => self.nkey = None,
+    /// The configuration, with these options as its strongest part.
+    pub(crate) fn loader(&self) -> Loader {
+        let values = [
+            &self.server,
+            &self.user,
+            &self.password,
+            &self.token,
+            &self.creds,
+            &self.nkey,
+            &self.tls_ca,
+            &self.tls_cert,
+            &self.tls_key,
+            &self.inbox_prefix,
+            &self.timeout,
+        ];
+        let mut loader = Loader::new().environment(std::env::vars_os());
+        for ((option, key), value) in OPTIONS.into_iter().zip(values) {
+            if let Some(value) = value {
+                loader = loader.flag(option, key, value.as_str());
             }
         }
-    }
-
-    /// The configuration of a connection with this name.
-    pub(crate) fn config(&self, name: &str) -> Result<ConnectConfig, Failure> {
-        let mut config = ConnectConfig::new(&self.server)
-            .name(name)
-            .credentials(self.credentials()?)
-            .connect_timeout(self.timeout_of_one());
-        if let Some(tls) = self.tls()? {
-            config = config.tls(tls);
+        if let Some(path) = &self.config {
+            loader = loader.config_file(path);
         }
-        if let Some(prefix) = &self.inbox_prefix {
-            config = config.inbox_prefix(prefix);
+        if let Some(name) = &self.context {
+            loader = loader.context(name);
         }
-        Ok(config)
+        loader
     }
 
-    /// Do these options alone demand TLS?
-    pub(crate) fn demands_tls(&self) -> bool {
-        self.tls_ca.is_some() || self.tls_cert.is_some()
-    }
-
-    /// What to say when the identity is not right: some of it may be unseen.
-    pub(crate) fn environment_hint(&self) -> Option<String> {
-        let names = &self.from_environment;
-        (!names.is_empty()).then(|| format!("the environment sets {}", names.join(" and ")))
-    }
-
-    /// Servers are tried one after another; all of them have their turn within the timeout.
-    fn timeout_of_one(&self) -> Duration {
-        let servers = self
-            .server
-            .split(',')
-            .filter(|server| !server.trim().is_empty())
-            .count();
-        let servers = u32::try_from(servers).unwrap_or(u32::MAX).max(1);
-        (self.timeout / servers).max(Duration::from_millis(1))
-    }
-
-    fn credentials(&self) -> Result<Credentials, Failure> {
-        let user = self.user.is_some() || self.password.is_some();
-        let kinds: Vec<_> = [
-            ("--user", user),
-            ("--token", self.token.is_some()),
-            ("--creds", self.creds.is_some()),
-            ("--nkey", self.nkey.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(name, is_set)| is_set.then_some(name))
-        .collect();
-        if kinds.len() > 1 {
-            let failure = Failure::usage(format!("{} exclude each other", kinds.join(" and ")));
-            return Err(Failure {
-                hint: self.environment_hint(),
-                ..failure
-            });
+    /// Reads everything that says how to connect.
+    pub(crate) fn load(&self) -> Result<ConnectionSettings, Failure> {
+        let settings = self.loader().load()?;
+        for warning in settings.warnings() {
+            tracing::warn!("{warning}");
         }
-        Ok(
-            match (&self.user, &self.password, &self.token, &self.creds, &self.nkey) {
-                (Some(user), Some(password), ..) => Credentials::user_password(user.as_str(), password.as_str()),
-                (Some(_), None, ..) => {
-                    return Err(Failure::usage("--user needs --password").with_hint("a token is given with --token"));
-                }
-                (None, Some(_), ..) => return Err(Failure::usage("--password needs --user")),
-                (.., Some(token), _, _) => Credentials::token(token.as_str()),
-                (.., Some(file), _) => Credentials::file(file),
-                (.., Some(file)) => Credentials::nkey_seed(read_seed(file)?),
-                _ => Credentials::None,
-            },
-        )
-    }
-
-    fn tls(&self) -> Result<Option<Tls>, Failure> {
-        let mut tls = self.tls_ca.as_ref().map(|file| Tls::new().root_certificates(file));
-        match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => {
-                tls = Some(tls.unwrap_or_default().client_certificate(certificate, key));
-            }
-            (None, None) => {}
-            (Some(_), None) => return Err(Failure::usage("--tls-cert needs --tls-key")),
-            (None, Some(_)) => return Err(Failure::usage("--tls-key needs --tls-cert")),
-        }
-        Ok(tls)
+        Ok(ConnectionSettings {
+            timeout: settings.timeout(),
+            settings,
+        })
     }
 }
 
 impl fmt::Debug for ConnectionOptions {
     // No secret, and no URL, which may hold one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionOptions")
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
+        f.debug_struct("ConnectionOptions").finish_non_exhaustive()
     }
 }
 
-/// The seed in a file, alone or among other lines.
-fn read_seed(file: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let error = anyhow::Error::new(error).context(format!("cannot read the nkey file {}", file.display()));
-        Failure::new(Exit::Usage, error)
-    })?;
-    let seed = text.lines().map(str::trim).find(|line| line.starts_with("SU"));
-    Ok(seed.unwrap_or_else(|| text.trim()).to_owned())
+/// How to connect.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionSettings {
+    settings: Settings,
+    /// Longest wait for a connection.
+    pub(crate) timeout: Duration,
+}
+
+impl ConnectionSettings {
+    /// The configuration of a connection with this name, unless it is configured.
+    pub(crate) fn config(&self, name: &str) -> ConnectConfig {
+        self.settings
+            .connect_config()
+            .name(self.settings.name().unwrap_or(name))
+            .connect_timeout(self.timeout_of_one())
+    }
+
+    /// Do the settings alone demand TLS?
+    pub(crate) fn demands_tls(&self) -> bool {
+        self.settings.requires_tls()
+    }
+
+    /// What to say when the identity is not right: where it comes from may be unseen.
+    pub(crate) fn identity_hint(&self) -> Option<String> {
+        let mut variables: Vec<&str> = Vec::new();
+        let mut other = None;
+        for setting in self.settings.iter().filter(|setting| IDENTITY.contains(&setting.key())) {
+            match setting.origin() {
+                Origin::Variable(name) if variables.contains(&name.as_str()) => {}
+                Origin::Variable(name) => variables.push(name),
+                Origin::Flag(_) => {}
+                origin => other = Some(format!("`{}` comes from {origin}", setting.key())),
+            }
+        }
+        match variables.is_empty() {
+            true => other,
+            false => Some(format!("the environment sets {}", variables.join(" and "))),
+        }
+    }
+
+    /// Servers are tried one after another; all of them have their turn within the timeout.
+    fn timeout_of_one(&self) -> Duration {
+        let servers = u32::try_from(self.settings.servers()).unwrap_or(u32::MAX).max(1);
+        (self.timeout / servers).max(Duration::from_millis(1))
+    }
 }

@@ -8,13 +8,13 @@ use crate::cli::{Cli, Command};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
-use crate::options::ConnectionOptions;
-use crate::{call, doctor, logging, ls, serve, top};
+use crate::options::ConnectionSettings;
+use crate::{call, config, doctor, logging, ls, serve, top};
 
 /// What every command works with.
 #[derive(Debug)]
 pub(crate) struct Context {
-    pub(crate) connection: ConnectionOptions,
+    pub(crate) connection: ConnectionSettings,
     pub(crate) console: Console,
     pub(crate) interrupts: Interrupts,
 }
@@ -65,16 +65,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
-    let context = Context {
-        connection: cli.connection,
-        console,
-        interrupts: Interrupts::new()?,
+    // Not before a command needs it: a configuration that is wrong is what `config` is for.
+    let context = || {
+        Ok::<_, Failure>(Context {
+            connection: cli.connection.load()?,
+            console,
+            interrupts: Interrupts::new()?,
+        })
     };
     match cli.command {
-        Command::Call(args) => call::run(context, args).await,
-        Command::Doctor(args) => doctor::run(context, args).await,
-        Command::Ls(args) => ls::run(context, args).await,
-        Command::Serve(args) => serve::run(context, args).await,
-        Command::Top(args) => top::run(context, args).await,
+        Command::Call(args) => call::run(context()?, args).await,
+        Command::Config(args) => config::run(&cli.connection, args, console).await,
+        Command::Doctor(args) => doctor::run(context()?, args).await,
+        Command::Ls(args) => ls::run(context()?, args).await,
+        Command::Serve(args) => serve::run(context()?, args).await,
+        Command::Top(args) => top::run(context()?, args).await,
     }
 }

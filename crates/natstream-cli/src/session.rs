@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use natstream::connect::{Operation, ServerErrorEvent};
-use natstream::{Connection, ConnectionStatus};
+use natstream::{Connection, ConnectionStatus, EndReason};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
-use crate::options::ConnectionOptions;
+use crate::options::ConnectionSettings;
 
 /// How long the end of a command waits until nats-server has everything.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -20,12 +20,12 @@ const SLACK: Duration = Duration::from_millis(100);
 
 /// Connects, or says why not.
 pub(crate) async fn connect(
-    options: &ConnectionOptions,
+    settings: &ConnectionSettings,
     name: &str,
     interrupts: &mut Interrupts,
 ) -> Result<Connection, Failure> {
-    let config = options.config(name)?;
-    let limit = options.timeout.saturating_add(SLACK);
+    let config = settings.config(name);
+    let limit = settings.timeout.saturating_add(SLACK);
     let outcome = tokio::select! {
         outcome = timeout(limit, Connection::connect(config)) => outcome,
         signal = interrupts.next() => return Err(interrupted(signal)),
@@ -35,13 +35,13 @@ pub(crate) async fn connect(
         Ok(Err(error)) => {
             let mut failure = Failure::from(error);
             if matches!(failure.exit, Exit::NotPermitted | Exit::Usage) {
-                failure.hint = options.environment_hint().or(failure.hint);
+                failure.hint = settings.identity_hint().or(failure.hint);
             }
             Err(failure)
         }
         Err(_) => Err(Failure::text(
             Exit::NoConnection,
-            format!("no connection within {}", humantime::format_duration(options.timeout)),
+            format!("no connection within {}", humantime::format_duration(settings.timeout)),
         )),
     }
 }
@@ -50,6 +50,18 @@ pub(crate) async fn connect(
 pub(crate) async fn close(connection: &Connection) {
     if let Err(error) = connection.close(CLOSE).await {
         tracing::debug!(%error, "the end of the connection was not confirmed");
+    }
+}
+
+/// The failure of a command whose connection has ended for good.
+pub(crate) fn ended(connection: &Connection) -> Failure {
+    const TEXT: &str = "the connection is closed";
+    match connection.end_reason() {
+        Some(reason @ EndReason::CredentialsRefused { .. }) => {
+            Failure::new(Exit::NotPermitted, anyhow::Error::new(reason).context(TEXT))
+        }
+        Some(reason) => Failure::new(Exit::NoConnection, anyhow::Error::new(reason).context(TEXT)),
+        None => Failure::text(Exit::NoConnection, TEXT),
     }
 }
 

@@ -1,18 +1,19 @@
-//! How to connect: the settings of one connection, checked as a whole at connect.
+//! How to connect: the settings of one connection.
+
+mod prepare;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event, ServerAddr};
-use tokio::sync::Semaphore;
+use async_nats::{Event, ServerAddr};
 
+pub(crate) use self::prepare::Prepared;
 use crate::credentials::Credentials;
 use crate::error::ConnectError;
-use crate::observe::{Signals, UserCallback, callback};
-use crate::reconnect::{Selector, delay};
+use crate::observe::UserCallback;
 use crate::servers::{IntoServers, ServerList};
-use crate::tls::{self, Tls};
+use crate::tls::Tls;
 
 /// How to connect.
 ///
@@ -26,16 +27,20 @@ use crate::tls::{self, Tls};
 /// | [`credentials`](Self::credentials) | those in the URL, if any | |
 /// | [`ignore_discovered_servers`](Self::ignore_discovered_servers) | off: reconnects know the whole cluster | |
 /// | [`inbox_prefix`](Self::inbox_prefix) | `_INBOX` | |
+/// | [`jetstream_domain`](Self::jetstream_domain) | none | for whoever uses JetStream here |
 /// | [`max_reconnects`](Self::max_reconnects) | `None`: for ever | attempts in a row |
+/// | [`max_refusals`](Self::max_refusals) | 5 | of the credentials, in a row |
 /// | [`name`](Self::name) | none | shown by the server's monitoring |
 /// | [`on_event`](Self::on_event) | none | |
 /// | [`ping_interval`](Self::ping_interval) | 10 s | a dead server is noticed after three |
+/// | [`reconnect_wait`](Self::reconnect_wait) | growing, see below | between attempts |
 /// | [`request_timeout`](Self::request_timeout) | 10 s | of the plain async-nats client only |
 /// | [`retain_servers_order`](Self::retain_servers_order) | off: random order | |
 /// | [`subscription_capacity`](Self::subscription_capacity) | 65,536 messages | memory: for each subscription |
 /// | [`tls`](Self::tls) | if the server asks for it | |
 ///
-/// Reconnects wait for a random time of up to 20 ms, 40 ms, 80 ms …, at most 1 s, between attempts.
+/// Reconnects wait for a random time of up to 20 ms, 40 ms, 80 ms …, at most 1 s, between attempts;
+/// after the server has refused the credentials, between 0.5 s and 1 s.
 ///
 /// There is no setting to turn echo off: a [fence](crate::Connection::fence) needs it.
 ///
@@ -64,10 +69,13 @@ pub struct ConnectConfig {
     credentials: Credentials,
     ignore_discovered_servers: bool,
     inbox_prefix: String,
+    jetstream_domain: Option<String>,
     max_reconnects: Option<usize>,
+    max_refusals: Option<usize>,
     name: Option<String>,
     on_event: Option<UserCallback>,
     ping_interval: Duration,
+    reconnect_wait: Option<Duration>,
     request_timeout: Option<Duration>,
     retain_servers_order: bool,
     subscription_capacity: usize,
@@ -82,17 +90,24 @@ impl ConnectConfig {
     /// [`credentials`](Self::credentials); it is the same for all servers that have one, and `,`,
     /// `/`, `?`, `#`, `@` and `%` in it are percent-encoded. It is never shown.
     pub fn new(servers: impl IntoServers) -> Self {
+        Self::with_list(ServerList::parse(&servers.into_servers()))
+    }
+
+    pub(crate) fn with_list(servers: Result<ServerList, String>) -> Self {
         Self {
-            servers: ServerList::parse(&servers.into_servers()),
+            servers,
             client_capacity: 2048,
             connect_timeout: Duration::from_secs(5),
             credentials: Credentials::None,
             ignore_discovered_servers: false,
             inbox_prefix: "_INBOX".to_owned(),
+            jetstream_domain: None,
             max_reconnects: None,
+            max_refusals: Some(5),
             name: None,
             on_event: None,
             ping_interval: Duration::from_secs(10),
+            reconnect_wait: None,
             request_timeout: Some(Duration::from_secs(10)),
             retain_servers_order: false,
             subscription_capacity: 65_536,
@@ -150,12 +165,33 @@ impl ConnectConfig {
         self
     }
 
+    /// The JetStream domain that whoever uses JetStream over this connection shall take, unless told
+    /// otherwise; [`Connection::jetstream_domain`](crate::Connection::jetstream_domain) says it.
+    ///
+    /// Default: none. The connection itself does nothing with it.
+    pub fn jetstream_domain(mut self, domain: impl Into<String>) -> Self {
+        self.jetstream_domain = Some(domain.into());
+        self
+    }
+
     /// After how many attempts in a row a lost connection is given up; it is then closed for good.
     ///
-    /// Default `None`: never. Attempts are counted over all servers. `Some(0)` is an error
-    /// (async-nats takes it for "never").
+    /// Default `None`: never. Attempts are counted over all servers. With `Some(0)` there is none:
+    /// the connection ends when it is lost, also when it leaves a server in lame duck mode.
     pub fn max_reconnects(mut self, attempts: Option<usize>) -> Self {
         self.max_reconnects = attempts;
+        self
+    }
+
+    /// How often in a row the credentials may be refused before a lost connection is given up; it is
+    /// then closed for good, with [`EndReason::CredentialsRefused`](crate::EndReason::CredentialsRefused).
+    ///
+    /// Default 5, which takes some 3 s; `None`: for ever. Credentials in files are read again each
+    /// time; files that cannot be read count as refused, errors of a [callback](Credentials::callback)
+    /// do not. Where servers learn of new credentials before their clients do, give them the time
+    /// that takes. (The first connect ends at the first refusal.)
+    pub fn max_refusals(mut self, attempts: Option<usize>) -> Self {
+        self.max_refusals = attempts;
         self
     }
 
@@ -182,6 +218,15 @@ impl ConnectConfig {
     /// s makes it 180 s).
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.ping_interval = interval;
+        self
+    }
+
+    /// How long to wait between two attempts to connect again, in place of a time that grows.
+    ///
+    /// The first attempt waits up to 20 ms, all others this time and up to a quarter more, so that
+    /// clients do not come back in step.
+    pub fn reconnect_wait(mut self, wait: Duration) -> Self {
+        self.reconnect_wait = Some(wait);
         self
     }
 
@@ -220,119 +265,15 @@ impl ConnectConfig {
         self
     }
 
-    /// Checks everything, and builds what one connect needs.
-    pub(crate) async fn prepare(self, signals: &Arc<Signals>) -> Result<Prepared, ConnectError> {
-        let ServerList { addresses, login } = self
-            .servers
-            .clone()
-            .map_err(|message| ConnectError::config("servers", message))?;
-        let credentials = match (login, &self.credentials) {
-            (None, given) => given.clone(),
-            (Some(login), Credentials::None) => login,
-            (Some(_), _) => {
-                return Err(ConnectError::config(
-                    "credentials",
-                    "there are credentials in a server URL too; remove one of the two",
-                ));
-            }
-        };
-        self.check_numbers()?;
-        check_inbox_prefix(&self.inbox_prefix).map_err(|message| ConnectError::config("inbox_prefix", message))?;
-        credentials.check().await?;
-        if let Some(tls) = &self.tls {
-            tls.check().await?;
-        }
-        let selector = Arc::new(Selector::new(self.retain_servers_order));
-        Ok(Prepared {
-            options: self.options(credentials, &addresses, signals, &selector),
-            addresses,
-            connect_timeout: self.connect_timeout,
-            subscription_capacity: self.subscription_capacity,
-            inbox_prefix: self.inbox_prefix,
-            selector,
-        })
-    }
-
-    fn check_numbers(&self) -> Result<(), ConnectError> {
-        for (field, duration) in [
-            ("connect_timeout", Some(self.connect_timeout)),
-            ("ping_interval", Some(self.ping_interval)),
-            ("request_timeout", self.request_timeout),
-        ] {
-            if duration.is_some_and(|duration| duration.is_zero()) {
-                return Err(ConnectError::config(field, "it is zero"));
-            }
-        }
-        for (field, capacity) in [
-            ("client_capacity", self.client_capacity),
-            ("subscription_capacity", self.subscription_capacity),
-        ] {
-            // async-nats panics outside these limits.
-            if !(1..=Semaphore::MAX_PERMITS).contains(&capacity) {
-                return Err(ConnectError::config(
-                    field,
-                    format!("it is not between 1 and {}", Semaphore::MAX_PERMITS),
-                ));
-            }
-        }
-        match self.max_reconnects {
-            Some(0) => Err(ConnectError::config(
-                "max_reconnects",
-                "it is 0; `None` reconnects for ever",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn options(
-        &self,
-        credentials: Credentials,
-        addresses: &[ServerAddr],
-        signals: &Arc<Signals>,
-        selector: &Arc<Selector>,
-    ) -> ConnectOptions {
-        let mut options = match credentials {
-            Credentials::None => ConnectOptions::new(),
-            // All forms go through the callback, which async-nats calls at every reconnect too:
-            // renewed files are taken up.
-            credentials => {
-                let credentials = Arc::new(credentials);
-                ConnectOptions::with_auth_callback(move |nonce| {
-                    let credentials = credentials.clone();
-                    async move { Ok(credentials.answer(nonce).await?) }
-                })
-            }
-        };
-        options = options
-            .client_capacity(self.client_capacity)
-            .connection_timeout(self.connect_timeout)
-            .custom_inbox_prefix(&self.inbox_prefix)
-            .event_callback(callback(signals.clone(), self.on_event.clone()))
-            .max_reconnects(self.max_reconnects)
-            .ping_interval(self.ping_interval)
-            .request_timeout(self.request_timeout)
-            .subscription_capacity(self.subscription_capacity);
-        options = options.reconnect_delay_callback({
-            let signals = signals.clone();
-            move |attempt| delay(&signals, attempt)
-        });
-        options = options.reconnect_to_server_callback({
-            let selector = selector.clone();
-            move |pool, _info| std::future::ready(selector.choose(&pool))
-        });
-        if self.ignore_discovered_servers {
-            options = options.ignore_discovered_servers();
-        }
-        if let Some(name) = &self.name {
-            options = options.name(name);
-        }
-        if self.tls.is_some() || addresses.iter().any(ServerAddr::tls_required) {
-            tls::ensure_provider();
-        }
-        match &self.tls {
-            Some(tls) => tls.apply(options),
-            None => options,
-        }
+    /// Checks what can be checked without a server: every setting, and the files that they name.
+    ///
+    /// [`Connection::connect`](crate::Connection::connect) does the same first.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ConnectErrorKind::InvalidConfig), with the setting that cannot work.
+    pub async fn check(&self) -> Result<(), ConnectError> {
+        self.clone().prepare(&Arc::default()).await.map(drop)
     }
 }
 
@@ -354,114 +295,17 @@ impl fmt::Debug for ConnectConfig {
             .field("credentials", &self.credentials)
             .field("ignore_discovered_servers", &self.ignore_discovered_servers)
             .field("inbox_prefix", &self.inbox_prefix)
+            .field("jetstream_domain", &self.jetstream_domain)
             .field("max_reconnects", &self.max_reconnects)
+            .field("max_refusals", &self.max_refusals)
             .field("name", &self.name)
             .field("on_event", &self.on_event.as_ref().map(|_| "callback"))
             .field("ping_interval", &self.ping_interval)
+            .field("reconnect_wait", &self.reconnect_wait)
             .field("request_timeout", &self.request_timeout)
             .field("retain_servers_order", &self.retain_servers_order)
             .field("subscription_capacity", &self.subscription_capacity)
             .field("tls", &self.tls)
             .finish()
-    }
-}
-
-/// A checked configuration, ready to connect.
-pub(crate) struct Prepared {
-    pub(crate) options: ConnectOptions,
-    /// At least one.
-    pub(crate) addresses: Vec<ServerAddr>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) inbox_prefix: String,
-    pub(crate) subscription_capacity: usize,
-    pub(crate) selector: Arc<Selector>,
-}
-
-fn check_inbox_prefix(prefix: &str) -> Result<(), &'static str> {
-    if prefix.is_empty() {
-        return Err("it is empty");
-    }
-    if prefix.len() > 128 {
-        return Err("it is longer than 128 bytes");
-    }
-    if !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("it holds something else than printable ASCII");
-    }
-    if prefix.contains(['*', '>']) {
-        return Err("it holds a wildcard");
-    }
-    if prefix.split('.').any(str::is_empty) {
-        return Err("it begins or ends with a dot, or has two in a row");
-    }
-    if prefix.starts_with('$') {
-        return Err("it begins with `$`, which is the server's");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::ConnectErrorKind;
-
-    async fn rejected(config: ConnectConfig) -> ConnectError {
-        let Err(error) = config.prepare(&Arc::new(Signals::default())).await else {
-            panic!("the configuration was accepted");
-        };
-        error
-    }
-
-    #[tokio::test]
-    async fn a_setting_that_cannot_work_is_named() {
-        let config = || ConnectConfig::new("localhost");
-        for (config, field) in [
-            (ConnectConfig::new(""), "servers"),
-            (ConnectConfig::new("ws://a"), "servers"),
-            (config().client_capacity(0), "client_capacity"),
-            (config().subscription_capacity(usize::MAX), "subscription_capacity"),
-            (config().connect_timeout(Duration::ZERO), "connect_timeout"),
-            (config().ping_interval(Duration::ZERO), "ping_interval"),
-            (config().request_timeout(Some(Duration::ZERO)), "request_timeout"),
-            (config().max_reconnects(Some(0)), "max_reconnects"),
-            (config().credentials(Credentials::nkey_seed("SU")), "credentials"),
-            (
-                ConnectConfig::new("token@a").credentials(Credentials::token("token")),
-                "credentials",
-            ),
-            (config().tls(Tls::new().root_certificates("/nowhere/ca.pem")), "tls"),
-            (config().inbox_prefix(""), "inbox_prefix"),
-            (config().inbox_prefix("a..b"), "inbox_prefix"),
-            (config().inbox_prefix(".a"), "inbox_prefix"),
-            (config().inbox_prefix("a."), "inbox_prefix"),
-            (config().inbox_prefix("a.*"), "inbox_prefix"),
-            (config().inbox_prefix("a.>"), "inbox_prefix"),
-            (config().inbox_prefix("a b"), "inbox_prefix"),
-            (config().inbox_prefix("é"), "inbox_prefix"),
-            (config().inbox_prefix("$JS.x"), "inbox_prefix"),
-            (config().inbox_prefix("a".repeat(129)), "inbox_prefix"),
-        ] {
-            let error = rejected(config).await;
-            assert_eq!(error.kind(), ConnectErrorKind::InvalidConfig);
-            assert_eq!(error.field(), Some(field), "{error}");
-            assert!(!error.is_retryable());
-        }
-    }
-
-    #[tokio::test]
-    async fn neither_debug_nor_errors_show_secrets() {
-        for config in [
-            ConnectConfig::new("nats://user:s3cr3t@localhost"),
-            ConnectConfig::new("nats://s3cr3t@localhost").credentials(Credentials::token("s3cr3t")),
-            ConnectConfig::new("nats://user:s3cr3t@localhost:port"),
-            ConnectConfig::new("localhost").credentials(Credentials::nkey_seed("s3cr3t")),
-            ConnectConfig::new("localhost").credentials(Credentials::text("s3cr3t")),
-        ] {
-            let debug = format!("{config:?} {config:#?}");
-            assert!(!debug.contains("s3cr3t"), "{debug}");
-            if let Err(error) = config.prepare(&Arc::new(Signals::default())).await {
-                let text = format!("{error} {error:?}");
-                assert!(!text.contains("s3cr3t"), "{text}");
-            }
-        }
     }
 }

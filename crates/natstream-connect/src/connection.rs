@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use crate::classify::{Verdict, classify};
 use crate::config::{ConnectConfig, Prepared};
 use crate::driver::Driver;
+use crate::end::EndReason;
 use crate::error::{ConnectError, ConnectErrorKind, Failure, FenceError};
 use crate::fence;
 use crate::observe::{Observer, Signals};
@@ -34,8 +35,9 @@ use crate::supervisor;
 /// A connection to NATS that knows its state.
 ///
 /// It is a handle: clones share one connection, one supervising task and one state. The connection
-/// ends when it is [closed](Self::close), when its reconnect attempts are exhausted, or when the
-/// last handle *and* the last clone of its [client](Self::nats) are gone. In the last case
+/// ends when it is [closed](Self::close), when its reconnect attempts are exhausted or its
+/// credentials refused ([`end_reason`](Self::end_reason)), or when the last handle *and* the last
+/// clone of its [client](Self::nats) are gone. In the last case
 /// async-nats throws away what it has not written: [`close`](Self::close) confirms it first.
 ///
 /// # Examples
@@ -92,8 +94,9 @@ impl Connection {
             connect_timeout,
             inbox_prefix,
             subscription_capacity,
+            jetstream_domain,
             selector,
-        } = config.prepare(&signals).await?;
+        } = Box::pin(config.prepare(&signals)).await?;
         // async-nats bounds each address of a server, but neither the resolution of its name nor
         // the number of its addresses.
         let limit = connect_timeout.saturating_mul(2);
@@ -105,7 +108,8 @@ impl Connection {
                 Ok(Ok(Ok(client))) => {
                     signals.attach(client.statistics());
                     let capacity = Some(subscription_capacity);
-                    return Ok(Self::new(client, signals, inbox_prefix, capacity, Some(selector)).0);
+                    let selector = Some(selector);
+                    return Ok(Self::new(client, signals, inbox_prefix, capacity, jetstream_domain, selector).0);
                 }
                 Ok(Ok(Err(error))) => (classify(&error, connect_timeout), Some(error)),
                 Ok(Err(Panicked)) => (Verdict::nonsense(), None),
@@ -168,7 +172,7 @@ impl Connection {
             .rsplit_once('.')
             .map_or(inbox.as_str(), |(prefix, _)| prefix)
             .to_owned();
-        Self::new(client, signals, prefix, None, None)
+        Self::new(client, signals, prefix, None, None, None)
     }
 
     fn new(
@@ -176,6 +180,7 @@ impl Connection {
         signals: Arc<Signals>,
         inbox_prefix: String,
         subscription_capacity: Option<usize>,
+        jetstream_domain: Option<String>,
         selector: Option<Arc<Selector>>,
     ) -> (Self, JoinHandle<()>) {
         let level = level(&client, &signals);
@@ -187,6 +192,7 @@ impl Connection {
             runtime: Handle::current(),
             inbox_prefix,
             subscription_capacity,
+            jetstream_domain,
             selector,
             signals,
             state: watch::Sender::new(level),
@@ -229,6 +235,29 @@ impl Connection {
     #[must_use]
     pub fn reconnected_at(&self) -> Option<Instant> {
         *self.inner.reconnected.lock()
+    }
+
+    /// Why the connection has ended for good; `None` while it has not.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(connection: natstream_connect::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut state = connection.state();
+    /// state.wait_for(|state| state.is_closed()).await?;
+    /// if let Some(reason) = connection.end_reason() {
+    ///     println!("{reason}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn end_reason(&self) -> Option<EndReason> {
+        let given = self.inner.signals.end_reason().cloned();
+        self.inner
+            .look()
+            .is_closed()
+            .then(|| given.unwrap_or(EndReason::ClientEnded))
     }
 
     /// What the server complains about from now on, permission violations above all.
@@ -281,6 +310,12 @@ impl Connection {
     #[must_use]
     pub fn inbox_prefix(&self) -> &str {
         &self.inner.inbox_prefix
+    }
+
+    /// The JetStream domain of [`ConnectConfig::jetstream_domain`].
+    #[must_use]
+    pub fn jetstream_domain(&self) -> Option<&str> {
+        self.inner.jetstream_domain.as_deref()
     }
 
     /// The driver of this connection's streams: one task and one timer for any number of them.
@@ -406,6 +441,7 @@ pub(crate) struct Inner {
     inbox_prefix: String,
     /// Messages that may wait in a subscription, where that is known.
     subscription_capacity: Option<usize>,
+    jetstream_domain: Option<String>,
     /// `None` for a foreign client.
     selector: Option<Arc<Selector>>,
     signals: Arc<Signals>,
@@ -440,7 +476,8 @@ impl Inner {
             if seen.epoch > state.epoch && state.epoch > 0 {
                 *self.reconnected.lock() = Some(supervisor::now());
             }
-            if self.closed.load(Ordering::Relaxed) {
+            let given_up = self.signals.end_reason().is_some_and(EndReason::is_given_up);
+            if given_up || self.closed.load(Ordering::Relaxed) {
                 seen.status = ConnectionStatus::Closed;
             }
             std::mem::replace(state, seen) != seen

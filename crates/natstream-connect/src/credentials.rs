@@ -11,10 +11,13 @@ use async_nats::{Auth, AuthError};
 use nkeys::{KeyPair, KeyPairType};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::secret::Secret;
+
 /// Who a connection says it is.
 ///
 /// Secrets are kept in [`SecretString`]s: they are wiped from memory when dropped, and neither
-/// `Debug` nor any error shows them. (async-nats keeps ordinary copies while it connects.)
+/// `Debug` nor any error shows them. (async-nats keeps ordinary copies while it connects.) Where a
+/// [`Secret`] is taken, [`Secret::file`] names a file that is read again at every reconnect.
 ///
 /// The variants are easiest to make with the functions of the same name:
 ///
@@ -36,30 +39,30 @@ pub enum Credentials {
     /// A user JWT and the seed of the nkey that it names.
     Jwt {
         /// The user JWT.
-        jwt: SecretString,
+        jwt: Secret,
         /// The seed of the user nkey, `SU…`.
-        seed: SecretString,
+        seed: Secret,
     },
     /// The seed of a user nkey, `SU…`.
-    NkeySeed(SecretString),
+    NkeySeed(Secret),
     /// No credentials: the default. User info in a server URL counts as credentials.
     #[default]
     None,
     /// A token.
-    Token(SecretString),
+    Token(Secret),
     /// A user name and a password.
     UserPassword {
         /// The user name. It is not a secret: `Debug` shows it.
         user: String,
         /// The password.
-        password: SecretString,
+        password: Secret,
     },
 }
 
 impl Credentials {
     /// A user name and a password.
     #[must_use]
-    pub fn user_password(user: impl Into<String>, password: impl Into<SecretString>) -> Self {
+    pub fn user_password(user: impl Into<String>, password: impl Into<Secret>) -> Self {
         Self::UserPassword {
             user: user.into(),
             password: password.into(),
@@ -68,13 +71,15 @@ impl Credentials {
 
     /// A token.
     #[must_use]
-    pub fn token(token: impl Into<SecretString>) -> Self {
+    pub fn token(token: impl Into<Secret>) -> Self {
         Self::Token(token.into())
     }
 
     /// The seed of a user nkey, `SU…`.
+    ///
+    /// Other lines may stand around it, as in the files that `nk` and `nsc` write.
     #[must_use]
-    pub fn nkey_seed(seed: impl Into<SecretString>) -> Self {
+    pub fn nkey_seed(seed: impl Into<Secret>) -> Self {
         Self::NkeySeed(seed.into())
     }
 
@@ -96,7 +101,7 @@ impl Credentials {
 
     /// A user JWT and the seed of the nkey that it names.
     #[must_use]
-    pub fn jwt(jwt: impl Into<SecretString>, seed: impl Into<SecretString>) -> Self {
+    pub fn jwt(jwt: impl Into<Secret>, seed: impl Into<Secret>) -> Self {
         Self::Jwt {
             jwt: jwt.into(),
             seed: seed.into(),
@@ -130,14 +135,14 @@ impl Credentials {
     /// Whether both would authenticate in the same way; for the user info of several URLs.
     pub(crate) fn same_login(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Token(a), Self::Token(b)) => a.expose_secret() == b.expose_secret(),
+            (Self::Token(a), Self::Token(b)) => a.same_text(b),
             (
                 Self::UserPassword { user, password },
                 Self::UserPassword {
                     user: other_user,
                     password: other_password,
                 },
-            ) => user == other_user && password.expose_secret() == other_password.expose_secret(),
+            ) => user == other_user && password.same_text(other_password),
             _ => false,
         }
     }
@@ -179,17 +184,20 @@ impl Credentials {
                 sign_credentials(&mut auth, text.expose_secret(), &nonce)
                     .map_err(|problem| CredentialsProblem::new(format!("{}: {}", path.display(), problem.message)))?;
             }
-            Self::Jwt { jwt, seed } => sign_jwt(&mut auth, jwt.expose_secret(), seed.expose_secret(), &nonce)?,
+            Self::Jwt { jwt, seed } => {
+                let (jwt, seed) = (jwt.read("JWT").await?, seed.read("seed").await?);
+                sign_jwt(&mut auth, jwt.expose_secret(), seed.expose_secret(), &nonce)?;
+            }
             Self::NkeySeed(seed) => {
-                let pair = user_key(seed.expose_secret())?;
+                let pair = user_key(seed.read("nkey").await?.expose_secret())?;
                 auth.nkey = Some(pair.public_key());
                 auth.signature = Some(sign(&pair, &nonce)?);
             }
             Self::None => {}
-            Self::Token(token) => auth.token = Some(token.expose_secret().to_owned()),
+            Self::Token(token) => auth.token = Some(token.read("token").await?.expose_secret().to_owned()),
             Self::UserPassword { user, password } => {
                 auth.username = Some(user.clone());
-                auth.password = Some(password.expose_secret().to_owned());
+                auth.password = Some(password.read("password").await?.expose_secret().to_owned());
             }
         }
         Ok(auth)
@@ -244,7 +252,7 @@ pub(crate) struct CredentialsProblem {
 }
 
 impl CredentialsProblem {
-    fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             source: None,
@@ -288,7 +296,9 @@ fn section<'a>(text: &'a str, what: &str) -> Option<&'a str> {
         .filter(|line| !line.starts_with("---"))
 }
 
-fn user_key(seed: &str) -> Result<KeyPair, CredentialsProblem> {
+fn user_key(text: &str) -> Result<KeyPair, CredentialsProblem> {
+    let seed = text.lines().map(str::trim).find(|line| line.starts_with("SU"));
+    let seed = seed.unwrap_or(text);
     // The error of nkeys is dropped: it says no more, and might one day quote the seed.
     let pair = KeyPair::from_seed(seed.trim()).map_err(|_| CredentialsProblem::new("the nkey seed is not valid"))?;
     match pair.key_pair_type() {
@@ -337,6 +347,7 @@ mod tests {
         for credentials in [
             Credentials::text(creds(JWT, &seed)),
             Credentials::jwt(JWT, seed.as_str()),
+            Credentials::jwt(JWT, format!("-----\n{seed}\n-----\n")),
             Credentials::file(path.path()),
         ] {
             credentials.check().await.unwrap();

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
 use crate::connection::Inner;
+use crate::end::EndReason;
 use crate::error::{FenceError, FenceErrorKind};
 use crate::state::{ConnectionState, ConnectionStatus};
 use crate::supervisor::now;
@@ -46,7 +47,7 @@ pub(crate) async fn close(inner: &Inner, limit: Duration) -> Result<(), FenceErr
     let deadline = now().checked_add(limit);
     let confirmed = fence(inner, limit).await;
     // From here on async-nats does not reconnect any more.
-    inner.signals().close();
+    inner.signals().close(EndReason::Closed);
     let end = async {
         let mut states = inner.watch();
         // Its name promises more: it unsubscribes everything and ends the connection task at the

@@ -26,6 +26,8 @@
 //!   async-nats has, and a [`ConnectError`] says which setting, which server, and what to look at.
 //! - [`Connection::server_errors`] says what the server refused: async-nats reports success to a
 //!   publisher or subscriber without permission.
+//! - With the feature `config`, `ConnectConfig::load` and the module `settings` read a configuration
+//!   from flags, the environment, a YAML file and contexts of the `nats` CLI.
 //! - A client that somebody else connected is welcome: [`Connection::from_nats`], and [`observe`]
 //!   to make its state exact.
 //!
@@ -37,7 +39,7 @@
 //! ```text
 //!  connect ──▶ Connected, epoch 1 ──▶ Disconnected ──▶ Connected, epoch 2 ──▶ …
 //!                      │                    │
-//!                      └─── close, or no ───┴──▶ Closed
+//!                      └─── close, or no ───┴──▶ Closed: end_reason()
 //!                           attempt left
 //! ```
 //!
@@ -54,6 +56,7 @@ mod connection;
 mod credentials;
 mod denials;
 mod driver;
+mod end;
 mod error;
 mod fence;
 mod header;
@@ -66,8 +69,11 @@ mod publisher;
 mod rate;
 mod reconnect;
 mod router;
+mod secret;
 mod server_error;
 mod servers;
+#[cfg(feature = "config")]
+pub mod settings;
 mod shared;
 mod state;
 mod subject;
@@ -82,6 +88,7 @@ pub use self::connection::Connection;
 pub use self::credentials::{AuthCallback, Credentials};
 pub use self::denials::Denials;
 pub use self::driver::{DeadlineSlot, Driven, Driver, TrySendError};
+pub use self::end::EndReason;
 pub use self::error::{ConnectError, ConnectErrorKind, FenceError, FenceErrorKind};
 pub use self::header::{headers_len, user_header};
 pub use self::kept_router::KeptRouter;
@@ -89,6 +96,7 @@ pub use self::observe::{Observer, observe};
 pub use self::outbox::Outbox;
 pub use self::rate::RateLimit;
 pub use self::router::{Arrival, Route, RouteGuard, Router, Unrouted};
+pub use self::secret::Secret;
 pub use self::server_error::{Operation, ServerErrorEvent};
 pub use self::servers::IntoServers;
 pub use self::shared::ServedGuard;

@@ -13,6 +13,7 @@ use async_nats::{ClientError, Event, ServerError, Statistics};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
+use crate::end::EndReason;
 use crate::overflow::Overflows;
 use crate::server_error::ServerErrorEvent;
 
@@ -102,6 +103,8 @@ pub(crate) struct Signals {
     /// The epoch whose server is in lame duck mode; 0 for none.
     lame_duck_epoch: AtomicU64,
     closing: AtomicBool,
+    /// Why, once this crate ends the connection.
+    end: OnceLock<EndReason>,
 }
 
 impl Default for Signals {
@@ -114,6 +117,7 @@ impl Default for Signals {
             statistics: OnceLock::new(),
             lame_duck_epoch: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            end: OnceLock::new(),
         }
     }
 }
@@ -160,9 +164,16 @@ impl Signals {
         fence.inspect(|(_, refused)| refused.notify_one()).is_some()
     }
 
-    /// The connection shall not come back.
-    pub(crate) fn close(&self) {
+    /// The connection shall not come back. The first reason stands.
+    pub(crate) fn close(&self, reason: EndReason) {
+        let _ = self.end.set(reason);
         self.closing.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Why this crate ended the connection, if it did.
+    pub(crate) fn end_reason(&self) -> Option<&EndReason> {
+        self.end.get()
     }
 
     pub(crate) fn is_closing(&self) -> bool {

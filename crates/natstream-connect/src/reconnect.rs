@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
+use crate::end::Patience;
 use crate::observe::Signals;
 
 /// The longest wait before the first reconnect attempt; it doubles with each attempt. A server that
@@ -18,9 +19,13 @@ const FIRST_DELAY: Duration = Duration::from_millis(20);
 /// without a connection.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
+/// The longest wait after the credentials were refused: nothing changes within milliseconds then, and a server that counts
+/// failed logins is not to be stormed.
+const REFUSED_DELAY: Duration = Duration::from_secs(1);
+
 /// The wait before a reconnect attempt: exponential with full jitter, so that the clients of a
-/// server that died do not come back in step.
-pub(crate) fn delay(signals: &Signals, attempt: usize) -> Duration {
+/// server that died do not come back in step. `wait` stands in for all but the first.
+pub(crate) fn delay(signals: &Signals, patience: &Patience, wait: Option<Duration>, attempt: usize) -> Duration {
     if signals.is_closing() {
         return abandon();
     }
@@ -28,7 +33,23 @@ pub(crate) fn delay(signals: &Signals, attempt: usize) -> Duration {
         // The first connect tries every server once, and a user waits for it.
         return Duration::ZERO;
     }
-    jittered(attempt, random())
+    let usual = match wait {
+        Some(wait) if attempt > 1 => spread(wait, random()),
+        _ => jittered(attempt, random()),
+    };
+    match patience.is_refused() {
+        true => usual.max(REFUSED_DELAY / 2 + share(REFUSED_DELAY / 2, random())),
+        false => usual,
+    }
+}
+
+/// A wait that was asked for, and up to a quarter more.
+fn spread(wait: Duration, random: u64) -> Duration {
+    wait.saturating_add(share(wait / 4, random))
+}
+
+fn share(limit: Duration, random: u64) -> Duration {
+    limit.mul_f64(random as f64 / u64::MAX as f64)
 }
 
 /// `random` shares out the time up to the limit of this attempt.
@@ -37,19 +58,18 @@ fn jittered(attempt: usize, random: u64) -> Duration {
     let limit = FIRST_DELAY
         .saturating_mul(2_u32.saturating_pow(doublings))
         .min(LONGEST_DELAY);
-    limit.mul_f64(random as f64 / u64::MAX as f64)
+    share(limit, random)
 }
 
 /// Ends the connection task of async-nats, from inside it.
 ///
 /// While async-nats is reconnecting it looks at nothing else: neither a drain nor the end of the
-/// last client stops it, and a connection that was closed during an outage would come back after
-/// it. Unwinding is the only way out of its loop. It is safe there (this is called between two
+/// last client stops it, and a connection that was closed or given up would come back. Unwinding is the only way out of its loop. It is safe there (this is called between two
 /// attempts, where nothing is held but the connection's own things, which the unwinding drops), it
 /// is silent (no panic hook runs), and tokio keeps it inside the task.
 fn abandon() -> Duration {
     if cfg!(panic = "unwind") {
-        resume_unwind(Box::new("the connection was closed while it was down"));
+        resume_unwind(Box::new("the connection was closed or given up while it was down"));
     }
     // With `panic = "abort"` the task stays, and waits for ever.
     Duration::MAX
@@ -80,8 +100,19 @@ impl Selector {
         }
     }
 
-    /// The callback for [`async_nats::ConnectOptions::reconnect_to_server_callback`].
-    pub(crate) fn choose(&self, pool: &[Server]) -> Option<ReconnectToServer> {
+    /// The callback for [`async_nats::ConnectOptions::reconnect_to_server_callback`]. Where there shall be no further attempt,
+    /// it notes that; [`delay`], which async-nats asks next, then ends the connection.
+    pub(crate) fn choose(&self, pool: &[Server], signals: &Signals, patience: &Patience) -> Option<ReconnectToServer> {
+        if signals.is_attached() && !signals.is_closing() {
+            // Events say it too, but may be lost.
+            let last = self.current();
+            let last = pool.iter().find(|server| Some(&server.addr) == last.as_ref());
+            let last_error = last.and_then(|server| server.last_error.as_deref());
+            if let Err(reason) = patience.allows_attempt(signals.connects(), last_error) {
+                tracing::error!(%reason, "the connection is given up");
+                signals.close(reason);
+            }
+        }
         let addr = self.next(pool.iter().map(|server| &server.addr), random)?;
         // No delay given: async-nats asks `delay`.
         Some(ReconnectToServer { addr, delay: None })
@@ -170,16 +201,46 @@ mod tests {
         assert_eq!(chosen.unwrap().host(), "b");
     }
 
+    fn patient() -> Patience {
+        Patience::new(None, None, true)
+    }
+
     #[test]
     fn the_first_connect_does_not_wait() {
-        assert_eq!(delay(&Signals::default(), 5), Duration::ZERO);
+        assert_eq!(delay(&Signals::default(), &patient(), None, 5), Duration::ZERO);
+    }
+
+    #[test]
+    fn waits_that_were_asked_for_are_kept() {
+        let signals = Signals::default();
+        signals.attach(Arc::default());
+        let wait = Some(Duration::from_secs(2));
+        assert!(delay(&signals, &patient(), wait, 1) <= FIRST_DELAY);
+        for attempt in [2, 3, usize::MAX] {
+            let delay = delay(&signals, &patient(), wait, attempt).as_millis();
+            assert!((2000..=2500).contains(&delay), "{delay}");
+        }
+        assert_eq!(spread(Duration::MAX, u64::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn refused_credentials_are_not_tried_again_at_once() {
+        let signals = Signals::default();
+        signals.attach(Arc::default());
+        let patience = patient();
+        for error in [None, Some("authorization violation")] {
+            patience.allows_attempt(1, error).unwrap();
+        }
+        let delay = delay(&signals, &patience, None, 1);
+        assert!((REFUSED_DELAY / 2..=REFUSED_DELAY).contains(&delay), "{delay:?}");
     }
 
     #[test]
     fn closing_ends_the_task_that_asks() {
         let signals = Arc::new(Signals::default());
-        signals.close();
-        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| delay(&signals, 1))).is_err());
+        signals.close(crate::EndReason::Closed);
+        let delay = std::panic::AssertUnwindSafe(|| delay(&signals, &patient(), None, 1));
+        assert!(std::panic::catch_unwind(delay).is_err());
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl ConnectionState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectionStatus {
-    /// Ended for good: closed, or out of reconnect attempts.
+    /// Ended for good: closed, out of reconnect attempts, or with credentials that are refused;
+    /// [`Connection::end_reason`](crate::Connection::end_reason) says why.
     Closed,
     /// Established.
     Connected,

@@ -99,6 +99,11 @@ impl Tls {
         self
     }
 
+    #[cfg(feature = "config")]
+    pub(crate) fn is_required(&self) -> bool {
+        self.required
+    }
+
     /// Reads the files once, so that a mistake has a name before a socket is opened.
     pub(crate) async fn check(&self) -> Result<(), TlsProblem> {
         if self.client_config.is_some() && (!self.roots.is_empty() || self.identity.is_some()) {

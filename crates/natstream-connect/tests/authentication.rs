@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use async_nats::{Auth, AuthError};
-use natstream_connect::{ConnectConfig, ConnectErrorKind, Credentials};
+use natstream_connect::{ConnectConfig, ConnectErrorKind, Credentials, EndReason, Secret};
 use nkeys::KeyPair;
 use support::{LIMIT, SECRET, TIMEOUT, connected, everything, refused, server, state_where};
 use testkit::{Operator, within};
@@ -104,6 +104,79 @@ async fn a_credentials_file_is_read_again_at_a_reconnect() {
     std::fs::write(file.path(), operator.user(0).creds()).unwrap();
     let state = state_where(&connection, |state| state.is_connected()).await;
     assert_eq!(state.epoch, 2);
+}
+
+#[tokio::test]
+async fn secrets_in_files_are_read_again_at_a_reconnect() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (authorization, credentials) in [
+        (
+            "user: app, password: s3cr3t",
+            Credentials::user_password("app", Secret::file(file.path())),
+        ),
+        ("token: s3cr3t", Credentials::token(Secret::file(file.path()))),
+    ] {
+        let server = server(&format!("authorization {{ {authorization} }}")).await;
+        std::fs::write(file.path(), "s3cr3t\n").unwrap();
+        let connection = connected(ConnectConfig::new(server.url()).credentials(credentials)).await;
+        std::fs::write(file.path(), "s3cr3t-not\n").unwrap();
+        within(LIMIT, connection.nats().force_reconnect()).await.unwrap();
+        state_where(&connection, |state| !state.is_connected()).await;
+        assert_eq!(connection.end_reason(), None);
+        std::fs::write(file.path(), "s3cr3t\n").unwrap();
+        let state = state_where(&connection, |state| state.is_connected()).await;
+        assert_eq!(state.epoch, 2);
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_become_wrong_end_the_connection() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let server = server("authorization { token: s3cr3t }").await;
+    for (content, words) in [
+        (Some("s3cr3t-not"), "authorization violation"),
+        (None, "cannot read the token file"),
+    ] {
+        std::fs::write(file.path(), "s3cr3t\n").unwrap();
+        let config = ConnectConfig::new(server.url())
+            .credentials(Credentials::token(Secret::file(file.path())))
+            .max_refusals(Some(2));
+        let connection = connected(config).await;
+        let client = connection.nats().clone();
+        match content {
+            Some(content) => std::fs::write(file.path(), content).unwrap(),
+            None => std::fs::remove_file(file.path()).unwrap(),
+        }
+        within(LIMIT, client.force_reconnect()).await.unwrap();
+        state_where(&connection, |state| state.is_closed()).await;
+        let reason = connection.end_reason().unwrap();
+        assert!(
+            matches!(reason, EndReason::CredentialsRefused { attempts: 2, .. }),
+            "{reason:?}"
+        );
+        let text = everything(&reason);
+        assert!(text.contains(words) && !text.contains(SECRET), "{text}");
+        // async-nats' own task has ended too.
+        within(LIMIT, async { while client.publish("x", "".into()).await.is_ok() {} }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_expires_ends_the_connection() {
+    let operator = Operator::new();
+    let server = server(operator.config()).await;
+    // nats-server compares with this clock.
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    let user = operator.user(now.as_secs() + 4);
+    let config = ConnectConfig::new(server.url()).credentials(Credentials::jwt(user.jwt, user.seed));
+    let connection = connected(config.max_refusals(Some(2))).await;
+    // nats-server cuts the connection, and then refuses to take it back.
+    state_where(&connection, |state| state.is_closed()).await;
+    let reason = connection.end_reason().unwrap();
+    assert!(
+        matches!(reason, EndReason::CredentialsRefused { attempts: 2, .. }),
+        "{reason:?}"
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use natstream_connect::{ConnectConfig, Connection, ConnectionStatus, FenceErrorKind, observe};
+use natstream_connect::{ConnectConfig, Connection, ConnectionStatus, EndReason, FenceErrorKind, observe};
 use support::{LIMIT, TIMEOUT, connected, server, state_where};
 use testkit::{unique_subject, within};
 
@@ -48,6 +48,7 @@ async fn a_foreign_client_is_followed_without_events() {
 
     within(LIMIT, client.drain()).await.unwrap();
     state_where(&connection, |state| state.is_closed()).await;
+    assert_eq!(connection.end_reason(), Some(EndReason::ClientEnded));
 }
 
 #[tokio::test]
@@ -102,9 +103,16 @@ async fn a_lost_server_is_replaced_by_another() {
 #[tokio::test]
 async fn exhausted_attempts_close_the_connection() {
     let mut server = server("").await;
-    let connection = connected(ConnectConfig::new(server.url()).max_reconnects(Some(2))).await;
+    let config = |attempts| ConnectConfig::new(server.url()).max_reconnects(Some(attempts));
+    let connection = connected(config(2)).await;
+    let impatient = connected(config(0)).await;
+    assert_eq!(connection.end_reason(), None);
     server.kill();
-    state_where(&connection, |state| state.is_closed()).await;
+    for (connection, attempts) in [(&connection, 2), (&impatient, 0)] {
+        state_where(connection, |state| state.is_closed()).await;
+        let reason = EndReason::ReconnectsExhausted { attempts };
+        assert_eq!(connection.end_reason(), Some(reason));
+    }
     let error = within(LIMIT, connection.fence(TIMEOUT)).await.unwrap_err();
     assert_eq!(error.kind(), FenceErrorKind::Closed);
     within(LIMIT, connection.close(TIMEOUT)).await.unwrap();
@@ -139,6 +147,7 @@ async fn close_ends_everything() {
     }
     within(LIMIT, connection.clone().close(TIMEOUT)).await.unwrap();
     assert!(connection.state().borrow().is_closed());
+    assert_eq!(connection.end_reason(), Some(EndReason::Closed));
     for _ in 0..100 {
         within(LIMIT, seen.next()).await.unwrap();
     }

@@ -29,6 +29,8 @@
 //!
 //! # Features
 //! - `client` (default): [`Pool`] and [`Responses`], for calls.
+//! - `config`: `connect::settings` and `ConnectConfig::load`, for configuration from a file, the environment and contexts of
+//!   the `nats` CLI.
 //! - `server` (default): [`Server`] and [`ResponseSender`], for handlers.
 //!
 //! Each part is a crate of its own; depend on those alone if you like. [`proto`] is the protocol without NATS, to be
@@ -38,8 +40,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use natstream_connect::{
-    ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus, Credentials, Tls,
-    async_nats,
+    ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus, Credentials,
+    EndReason, Secret, Tls, async_nats,
 };
 #[cfg(feature = "client")]
 pub use stream_client::{

@@ -35,7 +35,11 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn natstream<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(target::natstream());
     for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"NATS_") {
+        let is_read = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        if ["NATS_", "NATSTREAM_", "ISA_CLOUD_NATS_", "CONSUL_"]
+            .iter()
+            .any(|prefix| is_read(prefix))
+        {
             command.env_remove(name);
         }
     }

@@ -194,7 +194,8 @@ async fn call(
         signal = interrupts.next() => Ended::Interrupted(signal),
         () = output::closed() => Ended::OutputClosed,
         () = session::tell_state(connection, *console) => {
-            let failure = Failure::text(Exit::Lost, "the connection was closed before the answer was complete");
+            let why = session::ended(connection).error;
+            let failure = Failure::new(Exit::Lost, why.context("the answer is not complete"));
             Ended::stopped("no_connection", failure)
         }
         ended = print(&mut responses, &mut output, args, &mut tally) => ended,

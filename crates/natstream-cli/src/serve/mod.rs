@@ -264,7 +264,7 @@ async fn watch(connection: &Connection, subject: &str, refusals: &mut Refusals, 
     };
     tokio::select! {
         failure = refused => failure,
-        () = session::tell_state(connection, console) => Failure::text(Exit::NoConnection, "the connection is closed"),
+        () = session::tell_state(connection, console) => session::ended(connection),
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod call;
 mod command;
+mod config;
 mod deaths;
 mod doctor;
 mod exit;
 mod file;
 mod ls;
+mod secrets;
 mod serve;
 mod support;
