@@ -25,6 +25,7 @@ use crate::tls::Tls;
 /// | [`client_capacity`](Self::client_capacity) | 2,048 commands | memory: up to that many messages |
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s | for each address of a server |
 /// | [`credentials`](Self::credentials) | those in the URL, if any | |
+/// | `discover` (feature `consul`) | off: the servers given here | |
 /// | [`ignore_discovered_servers`](Self::ignore_discovered_servers) | off: reconnects know the whole cluster | |
 /// | [`inbox_prefix`](Self::inbox_prefix) | `_INBOX` | |
 /// | [`jetstream_domain`](Self::jetstream_domain) | none | for whoever uses JetStream here |
@@ -63,9 +64,12 @@ use crate::tls::Tls;
 pub struct ConnectConfig {
     /// Parsed at once, so that no text with a password in it stays around; a mistake waits for
     /// `connect`.
-    servers: Result<ServerList, String>,
+    pub(crate) servers: Result<ServerList, String>,
     client_capacity: usize,
     connect_timeout: Duration,
+    /// Where the servers come from, if not from here.
+    #[cfg(feature = "consul")]
+    pub(crate) consul: Option<crate::consul::Consul>,
     credentials: Credentials,
     ignore_discovered_servers: bool,
     inbox_prefix: String,
@@ -98,6 +102,8 @@ impl ConnectConfig {
             servers,
             client_capacity: 2048,
             connect_timeout: Duration::from_secs(5),
+            #[cfg(feature = "consul")]
+            consul: None,
             credentials: Credentials::None,
             ignore_discovered_servers: false,
             inbox_prefix: "_INBOX".to_owned(),
@@ -289,6 +295,8 @@ impl fmt::Debug for ConnectConfig {
                 .field("user_info", &list.login),
             Err(message) => debug.field("servers", message),
         };
+        #[cfg(feature = "consul")]
+        debug.field("consul", &self.consul);
         debug
             .field("client_capacity", &self.client_capacity)
             .field("connect_timeout", &self.connect_timeout)

@@ -20,12 +20,12 @@ use tokio::time::{Instant, timeout};
 
 use crate::classify::{Verdict, classify};
 use crate::config::{ConnectConfig, Prepared};
+use crate::course::Course;
 use crate::driver::Driver;
 use crate::end::EndReason;
 use crate::error::{ConnectError, ConnectErrorKind, Failure, FenceError};
 use crate::fence;
 use crate::observe::{Observer, Signals};
-use crate::reconnect::Selector;
 use crate::router::{Router, Unrouted};
 use crate::server_error::ServerErrorEvent;
 use crate::shared::Shared;
@@ -72,7 +72,7 @@ impl Connection {
     /// [`retain_servers_order`](ConnectConfig::retain_servers_order) is set. Wrong credentials end
     /// the search at once. After at most 2 × [`connect_timeout`](ConnectConfig::connect_timeout) ×
     /// the number of servers there is a result; where names have one address each, after half of
-    /// that.
+    /// that. Where the servers come from Consul, it has 3 seconds more.
     ///
     /// # Errors
     ///
@@ -87,6 +87,8 @@ impl Connection {
     ///
     /// Dropping the future gives up; nothing is left behind.
     pub async fn connect(config: ConnectConfig) -> Result<Self, ConnectError> {
+        #[cfg(feature = "consul")]
+        let (config, feed) = config.discovered().await?;
         let signals = Arc::new(Signals::default());
         let Prepared {
             options,
@@ -96,6 +98,7 @@ impl Connection {
             subscription_capacity,
             jetstream_domain,
             selector,
+            tls_everywhere,
         } = Box::pin(config.prepare(&signals)).await?;
         // async-nats bounds each address of a server, but neither the resolution of its name nor
         // the number of its addresses.
@@ -108,8 +111,14 @@ impl Connection {
                 Ok(Ok(Ok(client))) => {
                     signals.attach(client.statistics());
                     let capacity = Some(subscription_capacity);
-                    let selector = Some(selector);
-                    return Ok(Self::new(client, signals, inbox_prefix, capacity, jetstream_domain, selector).0);
+                    let course = Some(Course::new(selector, tls_everywhere));
+                    let (connection, _) =
+                        Self::new(client, signals, inbox_prefix, capacity, jetstream_domain, course);
+                    #[cfg(feature = "consul")]
+                    if let Some(feed) = feed {
+                        feed.start(&connection.inner);
+                    }
+                    return Ok(connection);
                 }
                 Ok(Ok(Err(error))) => (classify(&error, connect_timeout), Some(error)),
                 Ok(Err(Panicked)) => (Verdict::nonsense(), None),
@@ -181,7 +190,7 @@ impl Connection {
         inbox_prefix: String,
         subscription_capacity: Option<usize>,
         jetstream_domain: Option<String>,
-        selector: Option<Arc<Selector>>,
+        course: Option<Course>,
     ) -> (Self, JoinHandle<()>) {
         let level = level(&client, &signals);
         let inner = Arc::new(Inner {
@@ -193,7 +202,7 @@ impl Connection {
             inbox_prefix,
             subscription_capacity,
             jetstream_domain,
-            selector,
+            course,
             signals,
             state: watch::Sender::new(level),
             shared: Shared::default(),
@@ -302,7 +311,7 @@ impl Connection {
     /// Unknown for a foreign client.
     #[must_use]
     pub fn server_url(&self) -> Option<String> {
-        let current = self.inner.selector.as_ref()?.current()?;
+        let current = self.inner.course.as_ref()?.selector().current()?;
         Some(current.as_url_str().to_owned())
     }
 
@@ -347,6 +356,10 @@ impl Connection {
             ..
         } = &*self.inner;
         Router::subscribe(runtime, client, inbox_prefix, self.clone(), unrouted).await
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// Publishes what is seen of the connection now.
@@ -442,8 +455,8 @@ pub(crate) struct Inner {
     /// Messages that may wait in a subscription, where that is known.
     subscription_capacity: Option<usize>,
     jetstream_domain: Option<String>,
-    /// `None` for a foreign client.
-    selector: Option<Arc<Selector>>,
+    /// `None` for a foreign client, which is not ours to move.
+    course: Option<Course>,
     signals: Arc<Signals>,
     state: watch::Sender<ConnectionState>,
     shared: Shared,
@@ -493,12 +506,12 @@ impl Inner {
         seen
     }
 
-    /// Is there another server to go to? Never for a foreign client: it is not ours to move.
-    pub(crate) fn knows_others(&self) -> bool {
-        let advertised = self.client.server_info().connect_urls.len();
-        self.selector
-            .as_ref()
-            .is_some_and(|selector| selector.known().max(advertised) > 1)
+    pub(crate) fn course(&self) -> Option<&Course> {
+        self.course.as_ref()
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The connection is over, whatever async-nats still does.

@@ -53,8 +53,13 @@
 mod classify;
 mod config;
 mod connection;
+#[cfg(feature = "consul")]
+#[cfg_attr(docsrs, doc(cfg(feature = "consul")))]
+pub mod consul;
+mod course;
 mod credentials;
 mod denials;
+mod departure;
 mod driver;
 mod end;
 mod error;
@@ -70,11 +75,13 @@ mod rate;
 mod reconnect;
 mod router;
 mod secret;
+mod selector;
 mod server_error;
 mod servers;
 #[cfg(feature = "config")]
 pub mod settings;
 mod shared;
+mod signpost;
 mod state;
 mod subject;
 mod supervisor;

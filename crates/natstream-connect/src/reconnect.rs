@@ -1,10 +1,8 @@
-//! Which server is tried next, and how long to wait before.
+//! How long to wait before the next attempt to connect.
 
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use async_nats::{ReconnectToServer, Server, ServerAddr};
-use parking_lot::Mutex;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
@@ -75,85 +73,6 @@ fn abandon() -> Duration {
     Duration::MAX
 }
 
-/// Chooses the server for the next attempt: the one that was tried longest ago.
-///
-/// async-nats' own choice (fewest failures first) does not say which server it took, and does not
-/// count a name that cannot be resolved.
-#[derive(Debug)]
-pub(crate) struct Selector {
-    retain_order: bool,
-    tried: Mutex<Tried>,
-}
-
-#[derive(Debug, Default)]
-struct Tried {
-    /// The servers tried so far, the latest last.
-    order: Vec<ServerAddr>,
-    known: usize,
-}
-
-impl Selector {
-    pub(crate) fn new(retain_order: bool) -> Self {
-        Self {
-            retain_order,
-            tried: Mutex::default(),
-        }
-    }
-
-    /// The callback for [`async_nats::ConnectOptions::reconnect_to_server_callback`]. Where there shall be no further attempt,
-    /// it notes that; [`delay`], which async-nats asks next, then ends the connection.
-    pub(crate) fn choose(&self, pool: &[Server], signals: &Signals, patience: &Patience) -> Option<ReconnectToServer> {
-        if signals.is_attached() && !signals.is_closing() {
-            // Events say it too, but may be lost.
-            let last = self.current();
-            let last = pool.iter().find(|server| Some(&server.addr) == last.as_ref());
-            let last_error = last.and_then(|server| server.last_error.as_deref());
-            if let Err(reason) = patience.allows_attempt(signals.connects(), last_error) {
-                tracing::error!(%reason, "the connection is given up");
-                signals.close(reason);
-            }
-        }
-        let addr = self.next(pool.iter().map(|server| &server.addr), random)?;
-        // No delay given: async-nats asks `delay`.
-        Some(ReconnectToServer { addr, delay: None })
-    }
-
-    /// How many servers there were to choose from last time.
-    pub(crate) fn known(&self) -> usize {
-        self.tried.lock().known
-    }
-
-    /// The server that was tried last; while connected, the one that the connection is with.
-    pub(crate) fn current(&self) -> Option<ServerAddr> {
-        self.tried.lock().order.last().cloned()
-    }
-
-    fn next<'a>(
-        &self,
-        pool: impl Iterator<Item = &'a ServerAddr> + Clone,
-        mut random: impl FnMut() -> u64,
-    ) -> Option<ServerAddr> {
-        let mut tried = self.tried.lock();
-        tried.known = pool.clone().count();
-        // The pool bounds what is kept.
-        tried.order.retain(|known| pool.clone().any(|addr| addr == known));
-        let chosen = pool
-            .enumerate()
-            .min_by_key(|(index, addr)| {
-                let age = tried
-                    .order
-                    .iter()
-                    .position(|known| known == *addr)
-                    .map_or(0, |position| position + 1);
-                (age, if self.retain_order { *index as u64 } else { random() })
-            })
-            .map(|(_, addr)| addr.clone())?;
-        tried.order.retain(|known| *known != chosen);
-        tried.order.push(chosen.clone());
-        Some(chosen)
-    }
-}
-
 /// Without the operating system's generator there is no jitter, and the order of the servers
 /// stands.
 pub(crate) fn random() -> u64 {
@@ -167,39 +86,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn addresses(names: &[&str]) -> Vec<ServerAddr> {
-        names.iter().map(|name| name.parse().unwrap()).collect()
-    }
-
-    fn hosts(selector: &Selector, pool: &[ServerAddr], times: usize) -> Vec<String> {
-        let next = || selector.next(pool.iter(), || 7).unwrap().host().to_owned();
-        std::iter::repeat_with(next).take(times).collect()
-    }
-
-    #[test]
-    fn every_server_is_tried_before_one_is_tried_again() {
-        let pool = addresses(&["a", "b", "c"]);
-        let selector = Selector::new(true);
-        assert_eq!(hosts(&selector, &pool, 5), ["a", "b", "c", "a", "b"]);
-        assert_eq!(selector.current().unwrap().host(), "b");
-
-        let more = addresses(&["d", "b", "a"]);
-        assert_eq!(
-            hosts(&selector, &more, 4),
-            ["d", "a", "b", "d"],
-            "one that never was tried comes first"
-        );
-        assert!(selector.next([].iter(), || 0).is_none());
-    }
-
-    #[test]
-    fn without_an_order_chance_decides_among_equals() {
-        let pool = addresses(&["a", "b"]);
-        let mut falling = [2, 1].into_iter();
-        let chosen = Selector::new(false).next(pool.iter(), || falling.next().unwrap());
-        assert_eq!(chosen.unwrap().host(), "b");
-    }
 
     fn patient() -> Patience {
         Patience::new(None, None, true)

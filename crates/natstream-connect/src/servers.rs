@@ -76,6 +76,9 @@ pub(crate) struct ServerList {
 }
 
 impl ServerList {
+    /// The error of an empty list.
+    pub(crate) const NO_SERVER: &str = "no server given";
+
     /// Checks the entries; the error says which entry is wrong and why, in words that show no
     /// secret.
     pub(crate) fn parse(entries: &[String]) -> Result<Self, String> {
@@ -108,7 +111,7 @@ impl ServerList {
             }
         }
         if addresses.is_empty() {
-            return Err("no server given".to_owned());
+            return Err(Self::NO_SERVER.to_owned());
         }
         Ok(Self { addresses, login })
     }

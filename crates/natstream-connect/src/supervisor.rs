@@ -7,10 +7,15 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_nats::{Client, ServerAddr};
+use futures_util::FutureExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::Inner;
+use crate::course::Course;
+use crate::departure::Departure;
 use crate::observe::Signals;
 use crate::reconnect;
 use crate::state::ConnectionState;
@@ -22,8 +27,11 @@ const LOOK: Duration = Duration::from_millis(250);
 /// may be old.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Over how long the clients of a server in lame duck mode leave it. nats-server gives them 10 s before it begins to cut.
-const SPREAD: Duration = Duration::from_secs(1);
+/// How long a server that is new on the list may take to accept.
+const DIAL: Duration = Duration::from_secs(2);
+
+/// How long to stay with a server that is off the list, when none on it could be reached.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Starts the supervisor of a connection. It ends with the last handle, or once the connection is
 /// closed.
@@ -42,6 +50,7 @@ async fn supervise(inner: Weak<Inner>, signals: Arc<Signals>) {
     let _last_look = LastLook(inner.clone());
     let mut wait = LOOK;
     let mut departure = Departure::default();
+    let mut scout = Scout::default();
     loop {
         tokio::select! {
             () = signals.wake.notified() => wait = LOOK_AGAIN,
@@ -53,44 +62,78 @@ async fn supervise(inner: Weak<Inner>, signals: Arc<Signals>) {
         if state.is_closed() {
             return;
         }
-        if departure.is_due(state, now(), reconnect::random()) && inner.knows_others() {
-            tracing::info!(epoch = state.epoch, "the server will shut down; moving to another one");
-            // It waits where the queue of commands is full; there is another look soon.
-            if timeout(LOOK, inner.client().force_reconnect()).await.is_err() {
-                departure = Departure::default();
-            }
+        if let Some(course) = inner.course().filter(|_| state.is_connected()) {
+            steer(inner.client(), course, state, &mut departure, &mut scout).await;
         }
     }
 }
 
-/// When to leave a server in lame duck mode: before it cuts its clients off, and not all at once (ADR-5).
+/// Takes the connection away from a server that is about to stop, or that is no longer on the list.
+async fn steer(client: &Client, course: &Course, state: ConnectionState, departure: &mut Departure, scout: &mut Scout) {
+    course.align(client, LOOK).await;
+    let off_list = course.is_off_list(client);
+    let leaving = (state.lame_duck && course.knows_others(client)) || (off_list && scout.found(course, now()));
+    if !off_list {
+        *scout = Scout::default();
+    }
+    if departure.is_due(state.epoch, leaving, now(), reconnect::random()) {
+        let (epoch, lame_duck) = (state.epoch, state.lame_duck);
+        tracing::info!(epoch, lame_duck, "moving to another server");
+        // It waits where the queue of commands is full; there is another look soon.
+        if timeout(LOOK, client.force_reconnect()).await.is_err() {
+            *departure = Departure::default();
+        }
+    }
+}
+
+/// Asks ahead whether a server on the list can be reached: a list of others must not cost the connection that there is.
 #[derive(Debug, Default)]
-struct Departure {
-    planned: Option<(u64, Instant)>,
-    /// The epoch that was left last.
-    left: u64,
+struct Scout {
+    task: Option<JoinHandle<bool>>,
+    found: bool,
+    again: Option<Instant>,
 }
 
-impl Departure {
-    /// Once for each connection to such a server.
-    fn is_due(&mut self, state: ConnectionState, now: Instant, random: u64) -> bool {
-        if !state.lame_duck || state.epoch == self.left {
-            self.planned = None;
-            return false;
+impl Scout {
+    #[expect(clippy::disallowed_methods, reason = "this is the driver of the connection")]
+    fn found(&mut self, course: &Course, now: Instant) -> bool {
+        match self.task.take() {
+            Some(task) if !task.is_finished() => self.task = Some(task),
+            Some(task) => match task.now_or_never() {
+                Some(Ok(true)) => self.found = true,
+                _ => {
+                    tracing::warn!("no server on the list can be reached; staying with one that is off it");
+                    self.again = Some(now + ASK_AGAIN);
+                }
+            },
+            None if !self.found && self.again.is_none_or(|again| again <= now) => {
+                self.task = Some(tokio::spawn(reachable(course.selector().list())));
+            }
+            None => {}
         }
-        let share = random as f64 / u64::MAX as f64;
-        let (epoch, at) = *self
-            .planned
-            .get_or_insert_with(|| (state.epoch, now + SPREAD.mul_f64(share)));
-        if epoch != state.epoch {
-            self.planned = None;
-            return false;
-        }
-        if at <= now {
-            self.left = epoch;
-        }
-        at <= now
+        self.found
     }
+}
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Does anybody listen at one of these addresses?
+async fn reachable(mut list: Vec<ServerAddr>) -> bool {
+    // The dead ones may stand first.
+    list.sort_by_cached_key(|_| reconnect::random());
+    for addr in list {
+        let dial = TcpStream::connect((addr.host(), addr.port()));
+        if matches!(timeout(DIAL, dial).await, Ok(Ok(_))) {
+            return true;
+        }
+    }
+    false
 }
 
 /// With its runtime, the connection has come to its end: nothing of it moves any more.
@@ -114,23 +157,6 @@ pub(crate) fn now() -> Instant {
 mod tests {
     use super::*;
     use crate::connection::Connection;
-    use crate::state::ConnectionStatus;
-
-    #[test]
-    fn a_server_in_lame_duck_mode_is_left_once_and_not_at_once() {
-        let start = now();
-        let state = |epoch, lame_duck| ConnectionState::new(ConnectionStatus::Connected, epoch, lame_duck);
-        let mut departure = Departure::default();
-        assert!(!departure.is_due(state(1, false), start, u64::MAX));
-        assert!(!departure.is_due(state(1, true), start, u64::MAX / 2));
-        assert!(!departure.is_due(state(1, true), start + SPREAD / 4, 0));
-        assert!(departure.is_due(state(1, true), start + SPREAD / 2 + LOOK, 0));
-        assert!(!departure.is_due(state(1, true), start + SPREAD * 9, 0), "once");
-        assert!(
-            departure.is_due(state(2, true), start + SPREAD * 9, 0),
-            "the next one too"
-        );
-    }
 
     #[tokio::test]
     async fn the_supervisor_ends_with_the_last_handle_and_holds_no_client() {

@@ -99,7 +99,7 @@ impl Tls {
         self
     }
 
-    #[cfg(feature = "config")]
+    /// Is TLS required, whatever the server says?
     pub(crate) fn is_required(&self) -> bool {
         self.required
     }

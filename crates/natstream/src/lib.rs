@@ -31,6 +31,7 @@
 //! - `client` (default): [`Pool`] and [`Responses`], for calls.
 //! - `config`: `connect::settings` and `ConnectConfig::load`, for configuration from a file, the environment and contexts of
 //!   the `nats` CLI.
+//! - `consul`: servers from Consul, in `connect::consul`.
 //! - `server` (default): [`Server`] and [`ResponseSender`], for handlers.
 //!
 //! Each part is a crate of its own; depend on those alone if you like. [`proto`] is the protocol without NATS, to be

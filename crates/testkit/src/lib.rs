@@ -19,6 +19,7 @@
 //! - Tests that stop, restart or configure a server start their own [`NatsServer`].
 //! - Tests of a bad network put a [`Proxy`] before their server; those of failing nodes start
 //!   a [`Cluster`].
+//! - Tests of discovery ask a [`ConsulServer`].
 //! - Tests of identities take their users from an [`Operator`] and their certificates from an
 //!   [`Authority`].
 //! - Tests of the program `natstream` run it with [`program`].
@@ -35,6 +36,7 @@
 mod authority;
 mod binary;
 mod cluster;
+mod consul;
 mod free_port;
 mod leaks;
 mod limit;
@@ -44,6 +46,7 @@ mod peers;
 mod ports;
 pub mod program;
 mod proxy;
+mod select;
 mod server;
 mod settle;
 mod shared;
@@ -54,6 +57,7 @@ mod watchdog;
 pub use crate::{
     authority::{Authority, CertificateFiles},
     cluster::{Cluster, ClusterBuilder},
+    consul::{ConsulFault, ConsulInstance, ConsulServer},
     free_port::free_port,
     leaks::{alive_tasks, resident_memory},
     limit::within,

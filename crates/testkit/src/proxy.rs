@@ -19,7 +19,6 @@ mod accept;
 mod bucket;
 mod connection;
 mod pump;
-mod select;
 mod settings;
 
 pub use self::settings::Flow;

@@ -11,9 +11,10 @@ use crate::credentials::Credentials;
 use crate::end::Patience;
 use crate::error::ConnectError;
 use crate::observe::{Signals, callback};
-use crate::reconnect::{Selector, delay};
+use crate::reconnect::delay;
+use crate::selector::Selector;
 use crate::servers::ServerList;
-use crate::tls;
+use crate::tls::{self, Tls};
 
 impl ConnectConfig {
     /// Checks everything, and builds what one connect needs.
@@ -38,7 +39,11 @@ impl ConnectConfig {
         if let Some(tls) = &self.tls {
             tls.check().await?;
         }
-        let selector = Arc::new(Selector::new(self.retain_servers_order));
+        let selector = Arc::new(Selector::new(
+            addresses.clone(),
+            self.retain_servers_order,
+            self.ignore_discovered_servers,
+        ));
         Ok(Prepared {
             options: self.options(credentials, &addresses, signals, &selector),
             addresses,
@@ -47,6 +52,7 @@ impl ConnectConfig {
             inbox_prefix: self.inbox_prefix,
             jetstream_domain: self.jetstream_domain,
             selector,
+            tls_everywhere: self.tls.as_ref().is_some_and(Tls::is_required),
         })
     }
 
@@ -118,9 +124,6 @@ impl ConnectConfig {
             let (signals, selector) = (signals.clone(), selector.clone());
             move |pool, _info| std::future::ready(selector.choose(&pool, &signals, &patience))
         });
-        if self.ignore_discovered_servers {
-            options = options.ignore_discovered_servers();
-        }
         if let Some(name) = &self.name {
             options = options.name(name);
         }
@@ -144,6 +147,8 @@ pub(crate) struct Prepared {
     pub(crate) jetstream_domain: Option<String>,
     pub(crate) subscription_capacity: usize,
     pub(crate) selector: Arc<Selector>,
+    /// Every server must speak TLS.
+    pub(crate) tls_everywhere: bool,
 }
 
 fn check_inbox_prefix(prefix: &str) -> Result<(), &'static str> {
@@ -172,7 +177,6 @@ fn check_inbox_prefix(prefix: &str) -> Result<(), &'static str> {
 mod tests {
     use super::*;
     use crate::error::ConnectErrorKind;
-    use crate::tls::Tls;
 
     async fn rejected(config: ConnectConfig) -> ConnectError {
         let Err(error) = config.prepare(&Arc::new(Signals::default())).await else {

@@ -4,12 +4,16 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::future::Future;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use natstream_connect::{ConnectConfig, ConnectError, Connection, ConnectionState};
+use parking_lot::Mutex;
 use testkit::{NatsServer, within};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The limit of every await: far above what anything here takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
@@ -81,4 +85,36 @@ pub(crate) async fn fake(greeting: &'static str) -> String {
         }
     });
     url
+}
+
+/// What this thread logs, as text.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps what this thread logs until the guard is dropped: everything in a test with one thread.
+pub(crate) fn log() -> (Log, impl Sized) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (log, subscriber.set_default())
 }

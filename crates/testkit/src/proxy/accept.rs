@@ -11,8 +11,8 @@ use tokio::{
 use super::{
     Link,
     connection::{Live, reset, serve},
-    select::{first, maybe},
 };
+use crate::select::{first, maybe};
 
 /// Whether the port is listened on, as told by the task that does it.
 #[derive(Clone, Debug, PartialEq, Eq)]

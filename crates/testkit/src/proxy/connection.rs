@@ -7,9 +7,9 @@ use tokio::net::TcpStream;
 use super::{
     Link,
     pump::{Pump, Reset},
-    select::{both, first},
     settings::{Birth, Settings, Side},
 };
+use crate::select::{both, first};
 
 /// Counts a connection as live until it is dropped.
 pub(super) struct Live(Arc<Link>);

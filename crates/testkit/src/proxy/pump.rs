@@ -16,9 +16,9 @@ use tokio::{
 
 use super::{
     Link,
-    select::{first, maybe},
     settings::{Birth, Faults, Settings, Side},
 };
+use crate::select::{first, maybe};
 
 /// One read. 64 KiB is what the loopback device hands over at most at a time.
 const CHUNK: usize = 64 * 1024;

@@ -7,10 +7,10 @@ use std::{
 };
 
 /// A future of a list, borrowed from where it is pinned.
-pub(super) type Pinned<'a, T> = Pin<&'a mut (dyn Future<Output = T> + Send)>;
+pub(crate) type Pinned<'a, T> = Pin<&'a mut (dyn Future<Output = T> + Send)>;
 
 /// Waits until one of `futures` ends. It asks them in order, and gives the output of the first.
-pub(super) async fn first<T, const N: usize>(mut futures: [Pinned<'_, T>; N]) -> T {
+pub(crate) async fn first<T, const N: usize>(mut futures: [Pinned<'_, T>; N]) -> T {
     poll_fn(|cx| {
         for future in &mut futures {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -23,7 +23,7 @@ pub(super) async fn first<T, const N: usize>(mut futures: [Pinned<'_, T>; N]) ->
 }
 
 /// Waits until both have ended, or until one has ended with an error.
-pub(super) async fn both<E>(
+pub(crate) async fn both<E>(
     a: impl Future<Output = Result<(), E>>,
     b: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
@@ -48,7 +48,7 @@ pub(super) async fn both<E>(
 }
 
 /// `future`, or never when there is none.
-pub(super) async fn maybe<F: Future>(future: Option<F>) -> F::Output {
+pub(crate) async fn maybe<F: Future>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => pending().await,
