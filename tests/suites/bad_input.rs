@@ -51,7 +51,11 @@ async fn a_request_larger_than_max_payload_is_refused_and_the_connection_lives()
         .await
         .expect("sent");
     assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
-    assert_eq!(pool.connection().state().borrow().epoch, 1, "the connection was closed");
+    assert_eq!(
+        pool.connection().expect("one connection").state().borrow().epoch,
+        1,
+        "the connection was closed"
+    );
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ async fn a_stream_survives_the_death_of_its_callers_node() {
     let mut call = Call::begin(&cluster, 0, 1).await;
     cluster.node_mut(0).kill();
     call.goes_on().await;
-    assert_ne!(node_of(call.pool.connection()), "n0");
+    assert_ne!(node_of(call.pool.connection().expect("one connection")), "n0");
     assert_eq!(call.responses.reconnects(), 1);
     call.ends().await;
 }
@@ -413,7 +413,10 @@ async fn streams_survive_a_rolling_restart_of_all_nodes() {
         assert!(call.expect("no panic") > 1);
     }
     let reconnects = |connection: &Connection| connection.state().borrow().epoch - 1;
-    let moved: u64 = pools.iter().map(|pool| reconnects(pool.connection())).sum();
+    let moved: u64 = pools
+        .iter()
+        .map(|pool| reconnects(pool.connection().expect("one connection")))
+        .sum();
     assert!(moved >= 3, "the restarts were not felt");
     drop(servers);
 }
@@ -432,7 +435,7 @@ async fn streams_survive_nodes_in_lame_duck_mode() {
         within(START, cluster.node_mut(node).restart()).await;
         within(START, cluster.formed()).await;
     }
-    assert_ne!(node_of(call.pool.connection()), "n0");
+    assert_ne!(node_of(call.pool.connection().expect("one connection")), "n0");
     call.ends().await;
 }
 
@@ -441,7 +444,7 @@ async fn a_client_knows_that_its_node_is_a_lame_duck() {
     let builder = Cluster::builder(3).config("lame_duck_grace_period: \"2s\"");
     let mut cluster = within(START, builder.start()).await;
     let mut call = Call::begin(&cluster, 0, 1).await;
-    let mut state = call.pool.connection().state();
+    let mut state = call.pool.connection().expect("one connection").state();
     cluster.node_mut(0).lame_duck();
     within(LIMIT, state.wait_for(|state| state.lame_duck))
         .await

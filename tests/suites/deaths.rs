@@ -315,7 +315,7 @@ async fn a_caller_that_is_cut_off_for_too_long_has_lost_its_answer() {
     let request = pool.request_stream(&subject, "").outage_limit(OUTAGE);
     let mut responses = within(LIMIT, request).await.expect("sent");
     within(LIMIT, responses.try_next()).await.expect("an item");
-    let began = cut_off(&proxy, pool.connection()).await;
+    let began = cut_off(&proxy, pool.connection().expect("one connection")).await;
     let (error, at) = lost(&mut responses).await;
     assert_eq!(error.lost_cause(), Some(LostCause::Disconnected));
     assert_limit(began, at);
@@ -377,7 +377,7 @@ async fn answer_in_flight(handler_ends: bool) -> (Responses, Peers, Proxy, Insta
         .expect("the answer has left");
     proxy.cut();
     proxy.blackhole(Flow::ToClient, false);
-    let mut state = pool.connection().state();
+    let mut state = pool.connection().expect("one connection").state();
     let back = state.wait_for(|state| state.epoch == 2 && state.is_connected());
     within(LIMIT, back).await.expect("back");
     (responses, Peers { pool, server }, proxy, Instant::now())

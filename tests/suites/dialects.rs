@@ -75,7 +75,7 @@ async fn a_stranger_gets_the_items_and_the_end() {
         let subject = unique_subject("count");
         let endpoint = peers.server.on(&subject, count).foreign_dialect(foreign);
         within(LIMIT, endpoint).await.expect("served");
-        let mut answers = ask(peers.pool.connection().nats(), &subject, None).await;
+        let mut answers = ask(peers.pool.connection().expect("one connection").nats(), &subject, None).await;
         for number in 0..1000 {
             assert_eq!(payload(&mut answers).await, number.to_string());
         }
@@ -99,7 +99,7 @@ async fn a_stranger_is_told_of_a_failure_after_the_items() {
         within(LIMIT, peers.server.on(&subject, fail).foreign_dialect(foreign))
             .await
             .expect("served");
-        let mut answers = ask(peers.pool.connection().nats(), &subject, None).await;
+        let mut answers = ask(peers.pool.connection().expect("one connection").nats(), &subject, None).await;
         assert_eq!(payload(&mut answers).await, "1");
         let end = next(&mut answers).await;
         if foreign == ForeignDialect::Text {
@@ -254,7 +254,7 @@ async fn what_has_no_form_fails_the_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_has_the_form_of_the_dialect() {
     let peers = Peers::connect().await;
-    let nats = peers.pool.connection().nats();
+    let nats = peers.pool.connection().expect("one connection").nats();
     let refused = |foreign| {
         peers
             .server
@@ -307,7 +307,7 @@ async fn a_client_that_says_that_it_leaves_stops_its_handlers_only() {
     within(LIMIT, peers.server.on(&subject, ticker(reasons)))
         .await
         .expect("served");
-    let nats = peers.pool.connection().nats();
+    let nats = peers.pool.connection().expect("one connection").nats();
     let (leaver, stayer) = (unique_name("client"), unique_name("client"));
     let named = |name: &str| {
         let mut headers = HeaderMap::new();

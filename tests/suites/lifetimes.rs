@@ -22,7 +22,9 @@ async fn closing_the_callers_connection_ends_its_calls_at_once() {
     within(LIMIT, server.on(&subject, endless)).await.expect("served");
     let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
     within(LIMIT, responses.try_next()).await.expect("an item");
-    within(LIMIT, pool.connection().close(LIMIT)).await.expect("closed");
+    within(LIMIT, pool.connection().expect("one connection").close(LIMIT))
+        .await
+        .expect("closed");
     // Far less than the 15 s after which a silent responder is lost.
     let error = within(Duration::from_secs(5), responses.try_next())
         .await

@@ -63,7 +63,7 @@ async fn a_call_waits_for_a_connection_that_is_down() {
         .await
         .expect("served");
     nats.kill();
-    let mut state = pool.connection().state();
+    let mut state = pool.connection().expect("one connection").state();
     within(LIMIT, state.wait_for(|state| !state.is_connected()))
         .await
         .expect("down");
@@ -84,10 +84,10 @@ async fn nobody_there_after_a_reconnect_is_asked_again_for_five_seconds() {
     let request = pool.request_stream(&subject, "");
     let error = within(LIMIT, within(LIMIT, request).await.expect("sent").collect_all(1000)).await;
     assert_eq!(error.expect_err("nobody").kind(), RequestErrorKind::NoResponders);
-    let epoch = pool.connection().state().borrow().epoch;
+    let epoch = pool.connection().expect("one connection").state().borrow().epoch;
     nats.kill();
     within(LIMIT, nats.restart()).await;
-    let mut state = pool.connection().state();
+    let mut state = pool.connection().expect("one connection").state();
     within(
         LIMIT,
         state.wait_for(|state| state.epoch > epoch && state.is_connected()),

@@ -47,7 +47,7 @@ impl Service {
     }
 
     async fn ask(&self, verb: &str) -> Value {
-        ask(self.pool.connection(), self.address(verb)).await
+        ask(self.pool.connection().expect("one connection"), self.address(verb)).await
     }
 
     /// What `$SRV.STATS` says of the endpoint.
@@ -118,7 +118,11 @@ async fn a_server_answers_to_everybody_to_its_name_and_to_its_id() {
     let (name, id) = (service.server.name(), service.server.id());
     for (verb, kind) in [("PING", "ping"), ("INFO", "info"), ("STATS", "stats")] {
         let own = service.ask(verb).await;
-        let named = ask(service.pool.connection(), format!("$SRV.{verb}.{name}")).await;
+        let named = ask(
+            service.pool.connection().expect("one connection"),
+            format!("$SRV.{verb}.{name}"),
+        )
+        .await;
         for answer in [&own, &named] {
             assert_eq!(answer["type"], format!("io.nats.micro.v1.{kind}_response"));
             assert_eq!((&answer["name"], &answer["id"]), (&json!(name), &json!(id)));
@@ -127,7 +131,13 @@ async fn a_server_answers_to_everybody_to_its_name_and_to_its_id() {
         }
         // Other tests use the same nats-server.
         let is_ours = |answer: &Value| answer["id"] == id;
-        ids(service.pool.connection(), &format!("$SRV.{verb}"), 1, is_ours).await;
+        ids(
+            service.pool.connection().expect("one connection"),
+            &format!("$SRV.{verb}"),
+            1,
+            is_ours,
+        )
+        .await;
     }
     let info = service.ask("INFO").await;
     assert_eq!(info["description"], "does what it is asked to");
@@ -299,7 +309,7 @@ async fn an_endpoint_that_was_left_is_not_told() {
     }
     within(LIMIT, rest.unsubscribe()).await;
     let request = natstream::async_nats::Request::new().timeout(Some(Duration::from_millis(200)));
-    let nats = service.pool.connection().nats();
+    let nats = service.pool.connection().expect("one connection").nats();
     let answer = within(LIMIT, nats.send_request(service.address("PING"), request)).await;
     assert_eq!(
         answer.expect_err("silent").kind(),
@@ -315,14 +325,14 @@ async fn a_server_that_was_drained_or_dropped_is_silent() {
             pool, server, endpoint, ..
         } = Service::start().await;
         let subject = format!("$SRV.PING.{}.{}", server.name(), server.id());
-        ask(pool.connection(), subject.clone()).await;
+        ask(pool.connection().expect("one connection"), subject.clone()).await;
         if is_drained {
             within(LIMIT, server.drain(LIMIT)).await;
         } else {
             drop((server, endpoint));
         }
         // Its subscriptions may be there for a moment, and nobody answers them.
-        let nats = pool.connection().nats();
+        let nats = pool.connection().expect("one connection").nats();
         let gone = async {
             loop {
                 let request = natstream::async_nats::Request::new().timeout(Some(Duration::from_millis(200)));
@@ -379,7 +389,14 @@ async fn a_server_that_may_not_be_found_serves() {
     let responses = within(LIMIT, pool.request_stream("services", "")).await.expect("sent");
     let items = within(LIMIT, responses.collect_all(1024)).await;
     assert_eq!(items.expect("complete").len(), 3);
-    let error = within(LIMIT, pool.connection().nats().request("$SRV.PING", "".into())).await;
+    let error = within(
+        LIMIT,
+        pool.connection()
+            .expect("one connection")
+            .nats()
+            .request("$SRV.PING", "".into()),
+    )
+    .await;
     assert_eq!(error.expect_err("nobody").kind(), NatsErrorKind::NoResponders);
 }
 

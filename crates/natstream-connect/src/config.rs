@@ -71,6 +71,8 @@ pub struct ConnectConfig {
     #[cfg(feature = "consul")]
     pub(crate) consul: Option<crate::consul::Consul>,
     credentials: Credentials,
+    /// The server of the list that is connected to first, and no other then.
+    home: Option<ServerAddr>,
     ignore_discovered_servers: bool,
     inbox_prefix: String,
     jetstream_domain: Option<String>,
@@ -105,6 +107,7 @@ impl ConnectConfig {
             #[cfg(feature = "consul")]
             consul: None,
             credentials: Credentials::None,
+            home: None,
             ignore_discovered_servers: false,
             inbox_prefix: "_INBOX".to_owned(),
             jetstream_domain: None,
@@ -280,6 +283,43 @@ impl ConnectConfig {
     /// [`InvalidConfig`](crate::ConnectErrorKind::InvalidConfig), with the setting that cannot work.
     pub async fn check(&self) -> Result<(), ConnectError> {
         self.clone().prepare(&Arc::default()).await.map(drop)
+    }
+
+    /// The same settings for other servers; user info of the old ones stays.
+    pub(crate) fn with_servers(mut self, entries: Vec<String>) -> Self {
+        let login = self.servers.as_ref().ok().and_then(|servers| servers.login.clone());
+        self.servers = ServerList::parse(&entries).map(|mut servers| {
+            servers.login = servers.login.or(login);
+            servers
+        });
+        self
+    }
+
+    /// Other servers; user info of the old ones stays.
+    pub(crate) fn replace_servers(&mut self, addresses: Vec<ServerAddr>) {
+        let login = self.servers.as_ref().ok().and_then(|servers| servers.login.clone());
+        self.servers = Ok(ServerList { addresses, login });
+    }
+
+    /// The servers, without user info.
+    pub(crate) fn servers(&self) -> Result<&[ServerAddr], ConnectError> {
+        let servers = self.servers.as_ref();
+        let servers = servers.map_err(|message| ConnectError::config("servers", message.clone()))?;
+        Ok(&servers.addresses)
+    }
+
+    /// Connects to this server or to none; a connection that is lost may go to the others.
+    pub(crate) fn home(mut self, server: ServerAddr) -> Self {
+        self.home = Some(server);
+        self
+    }
+
+    /// Never goes to another server than the one of [`home`](Self::home).
+    pub(crate) fn pinned(mut self) -> Self {
+        if let (Some(home), Ok(servers)) = (&self.home, &mut self.servers) {
+            servers.addresses = vec![home.clone()];
+        }
+        self.ignore_discovered_servers()
     }
 }
 

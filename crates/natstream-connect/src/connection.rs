@@ -111,7 +111,10 @@ impl Connection {
                 Ok(Ok(Ok(client))) => {
                     signals.attach(client.statistics());
                     let capacity = Some(subscription_capacity);
-                    let course = Some(Course::new(selector, tls_everywhere));
+                    let course = Course::new(selector, tls_everywhere);
+                    // Without it, one that was to go to a single server would wait for that one if it is lost at once.
+                    course.align(&client, limit).await;
+                    let course = Some(course);
                     let (connection, _) =
                         Self::new(client, signals, inbox_prefix, capacity, jetstream_domain, course);
                     #[cfg(feature = "consul")]
@@ -209,6 +212,12 @@ impl Connection {
         });
         let supervisor = supervisor::spawn(&inner);
         (Self { inner }, supervisor)
+    }
+
+    /// Are these two handles of one connection?
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// The client of async-nats.

@@ -94,6 +94,12 @@ impl Driver {
         }
     }
 
+    /// The time, for whoever has no driver yet.
+    #[must_use]
+    pub fn clock() -> Instant {
+        now()
+    }
+
     /// The time, as the driver's deadlines count it.
     #[must_use]
     pub fn now(&self) -> Instant {

@@ -90,6 +90,19 @@ impl ConnectErrorKind {
 }
 
 impl ConnectError {
+    /// What several searches came to, each for another server; `None` when there were none.
+    pub(crate) fn all(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut failures = Vec::new();
+        for error in errors {
+            match *error.repr {
+                Repr::Servers { failures: more, .. } => failures.extend(more),
+                // One setting that cannot work is the same for all.
+                Repr::Config { .. } => return Some(error),
+            }
+        }
+        (!failures.is_empty()).then(|| Self::servers(failures))
+    }
+
     pub(crate) fn config(field: &'static str, message: impl Into<String>) -> Self {
         Self::config_caused(field, message.into(), None)
     }

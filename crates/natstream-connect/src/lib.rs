@@ -56,6 +56,7 @@ mod connection;
 #[cfg(feature = "consul")]
 #[cfg_attr(docsrs, doc(cfg(feature = "consul")))]
 pub mod consul;
+mod connections;
 mod course;
 mod credentials;
 mod denials;
@@ -92,6 +93,7 @@ pub use async_nats;
 
 pub use self::config::ConnectConfig;
 pub use self::connection::Connection;
+pub use self::connections::{Connections, ConnectionsBuilder, ConnectionsStats, Lease, ServerStats};
 pub use self::credentials::{AuthCallback, Credentials};
 pub use self::denials::Denials;
 pub use self::driver::{DeadlineSlot, Driven, Driver, TrySendError};

@@ -48,7 +48,9 @@ struct Tried {
 }
 
 impl Selector {
-    pub(crate) fn new(list: Vec<ServerAddr>, retain_order: bool, ignore_discovered: bool) -> Self {
+    /// `pool` is what async-nats begins with, and `list` where the connection may go from then on.
+    pub(crate) fn new(pool: &[ServerAddr], list: Vec<ServerAddr>, retain_order: bool, ignore_discovered: bool) -> Self {
+        let version = u64::from(pool != list);
         Self {
             retain_order,
             ignore_discovered,
@@ -57,7 +59,7 @@ impl Selector {
                 known: 0,
                 list,
                 removed: Vec::new(),
-                version: 0,
+                version,
                 in_pool: 0,
                 replaced: false,
                 signpost: None,
@@ -268,7 +270,7 @@ mod tests {
     }
 
     fn selector(list: &[&str]) -> Selector {
-        Selector::new(addresses(list), true, false)
+        Selector::new(&addresses(list), addresses(list), true, false)
     }
 
     fn hosts(selector: &Selector, pool: &[&str], times: usize) -> Vec<String> {
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn without_an_order_chance_decides_among_equals() {
         let mut falling = [2, 1].into_iter();
-        let selector = Selector::new(addresses(&["a", "b"]), false, false);
+        let selector = Selector::new(&addresses(&["a", "b"]), addresses(&["a", "b"]), false, false);
         let chosen = selector.next(&servers(&["a", "b"]), || falling.next().unwrap());
         assert_eq!(chosen.unwrap().host(), "b");
     }
@@ -311,11 +313,19 @@ mod tests {
     fn what_the_cluster_tells_counts_unless_it_is_ignored() {
         let pool = ["a", "told"];
         assert_eq!(hosts(&selector(&["a"]), &pool, 2), ["a", "told"]);
-        let deaf = Selector::new(addresses(&["a"]), true, true);
+        let deaf = Selector::new(&addresses(&["a"]), addresses(&["a"]), true, true);
         assert_eq!(hosts(&deaf, &pool, 2), ["a", "a"]);
         assert!(!deaf.others(&["a".to_owned(), "told".to_owned()]));
         deaf.set_list(addresses(&["b"]));
         assert_eq!(sync(&deaf, &["told"]), ["b"]);
+    }
+
+    #[test]
+    fn one_of_the_servers_may_come_first_and_alone() {
+        let selector = Selector::new(&addresses(&["b"]), addresses(&["a", "b"]), true, false);
+        assert_eq!(hosts(&selector, &["b"], 2), ["b", "b"]);
+        assert_eq!(sync(&selector, &["told"]), ["a", "b", "told"]);
+        assert_eq!(hosts(&selector, &["a", "b", "told"], 2), ["a", "told"]);
     }
 
     #[test]

@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_names_the_servers_on_the_list_as_it_is() {
-        let selector = Arc::new(Selector::new(vec!["a".parse().unwrap()], true, false));
+        let selector = Arc::new(Selector::new(&[], vec!["a".parse().unwrap()], true, false));
         let signpost = Signpost::set_up(&Handle::current(), &selector).unwrap();
         let (_, pool) = selector.wanted_pool(&[]).unwrap();
         let address = pool.last().unwrap().clone();

@@ -41,13 +41,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use natstream_connect::{
-    ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus, Credentials,
-    EndReason, Secret, Tls, async_nats,
+    ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus, Connections,
+    ConnectionsBuilder, Credentials, EndReason, Secret, Tls, async_nats,
 };
 #[cfg(feature = "client")]
 pub use stream_client::{
-    Clock, Denied, Dialect, Guarantee, NextRequest, Pool, PoolBuilder, PoolStats, RequestBuilder, RequestError,
-    RequestErrorKind, Responses, RetryBudget, RetryPolicy,
+    Clock, Denied, Dialect, Guarantee, NextRequest, Pool, PoolBuilder, PoolSource, PoolStats, RequestBuilder,
+    RequestError, RequestErrorKind, Responses, RetryBudget, RetryPolicy,
 };
 pub use stream_proto::{self as proto, CloseReason, Code, LostCause, Status, Termination};
 #[cfg(feature = "server")]

@@ -6,16 +6,20 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::message::OutboundMessage;
 use bytes::Bytes;
-use natstream_connect::{ConnectionStatus, Router, TrySendError, check_publish_subject, headers_len, user_header};
+use natstream_connect::{
+    ConnectionStatus, Driver, Router, TrySendError, check_publish_subject, headers_len, user_header,
+};
 use stream_proto::{HEADER, Inbound, InboundConfig, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant as Moment, timeout_at};
 
 use crate::call::{Asked, Call};
 use crate::dialect::Dialect;
 use crate::error::{Clock, RequestError};
+use crate::host::Host;
 use crate::machine::Machine;
 use crate::offline::{self, CONNECT_ID};
-use crate::pool::Pool;
+use crate::pool::{Link, Pool};
 
 /// For this long after the own reconnect, a 503 may only mean that the responder is still on its way back (rule 26).
 const GRACE: Duration = Duration::from_secs(5);
@@ -48,6 +52,8 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) call: Arc<Call>,
+    _link: Link,
+    _place: Option<OwnedSemaphorePermit>,
     /// It was sent so soon after the own reconnect that a 503 means little.
     pub(crate) is_in_grace: bool,
 }
@@ -81,8 +87,7 @@ impl Request {
     /// Nothing was sent when the future is dropped.
     pub(crate) async fn send(&self) -> Result<Attempt, RequestError> {
         self.check()?;
-        let host = self.pool.inner.host.clone();
-        let started = host.driver.now();
+        let started = Driver::clock();
         let limits = [Some(started + self.connect_timeout.min(FAR)), self.deadline];
         let give_up = limits.into_iter().flatten().min().unwrap_or(started);
         let clock = if self.deadline == Some(give_up) {
@@ -90,24 +95,24 @@ impl Request {
         } else {
             Clock::Connect
         };
-        let late = || RequestError::timeout(&self.subject, clock);
-        let router = async {
-            self.connected().await?;
-            self.router().await
-        };
-        let router = timeout_at(give_up, router).await.map_err(|_| late())??;
-        loop {
-            timeout_at(give_up, async {
-                self.connected().await?;
-                if host.driver.ready().await {
-                    Ok(())
+        let late = |clock| RequestError::timeout(&self.subject, clock);
+        let mut place = match self.pool.inner.common.places.clone() {
+            Some(places) => {
+                let clock = if clock == Clock::Connect {
+                    Clock::InFlight
                 } else {
-                    Err(RequestError::closed(&self.subject, "the connection is closed"))
-                }
-            })
-            .await
-            .map_err(|_| late())??;
-            if let Some(attempt) = self.try_send(&router)? {
+                    clock
+                };
+                let place = timeout_at(give_up, places.acquire_owned()).await;
+                // It is never closed.
+                place.map_err(|_| late(clock))?.ok()
+            }
+            None => None,
+        };
+        loop {
+            let ready = timeout_at(give_up, self.ready()).await;
+            let (link, router) = ready.map_err(|_| late(clock))??;
+            if let Some(attempt) = self.try_send(link, &router, &mut place)? {
                 return Ok(attempt);
             }
             // Others took the room, or the connection has just gone.
@@ -115,21 +120,40 @@ impl Request {
         }
     }
 
+    /// A connection that can probably take the request, and where the answer will arrive.
+    async fn ready(&self) -> Result<(Link, Router), RequestError> {
+        let closed = || RequestError::closed(&self.subject, "the connection is closed");
+        let link = self.pool.inner.link().await.ok_or_else(closed)?;
+        self.connected(&link.host).await?;
+        let router = self.router(&link.host).await?;
+        if link.host.driver.ready().await {
+            Ok((link, router))
+        } else {
+            Err(closed())
+        }
+    }
+
     /// Where the answer arrives. A call that may be of another dialect has a subscription of its own: its end is the only
     /// sign to such a responder, and to nats-server, that nobody reads any more (docs/decisions/007).
-    async fn router(&self) -> Result<Router, RequestError> {
+    async fn router(&self, host: &Arc<Host>) -> Result<Router, RequestError> {
         if self.dialect == Dialect::Native {
-            return self.pool.inner.router(&self.subject).await;
+            return host.router(&self.subject).await;
         }
-        let router = self.pool.connection().router(self.pool.inner.strays()).await;
+        let router = host.connection.router(host.strays()).await;
         router.map_err(|error| RequestError::connection(&self.subject, error))
     }
 
     /// Hands the request over, if that is possible now.
-    fn try_send(&self, router: &Router) -> Result<Option<Attempt>, RequestError> {
-        let host = &self.pool.inner.host;
+    fn try_send(
+        &self,
+        link: Link,
+        router: &Router,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Option<Attempt>, RequestError> {
+        let host = link.host.clone();
         let now = host.driver.now();
         let mut config = self.config.clone();
+        config.budget = Some(host.windows.clone());
         let total = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
         config.deadline = [total, self.attempt_limit].into_iter().flatten().min();
         let at = Instant::from_nanos(host.driver.nanos(now));
@@ -146,15 +170,15 @@ impl Request {
         if let Some(name) = &self.client {
             headers.insert(CONNECT_ID, name.as_str());
         }
-        self.check_size(&headers)?;
-        let reconnected = self.pool.connection().reconnected_at();
+        self.check_size(&headers, host.connection.max_payload())?;
+        let reconnected = host.connection.reconnected_at();
         let asked = Asked {
             subject: self.subject.as_str().into(),
             dialect: self.dialect,
         };
-        let client = self.client.as_deref().map(|name| host.client(name));
+        let client = self.client.as_deref().map(|name| host.common.client(name));
         let call = Call::new(host.clone(), machine, asked, client);
-        if !host.began(&call) {
+        if !host.common.began(&call) {
             return Err(RequestError::closed(&self.subject, "the pool is closed"));
         }
         // The route is there before the request: the answer may be quick.
@@ -166,8 +190,10 @@ impl Request {
             payload: self.payload.clone(),
         };
         call.set_route(route);
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             call,
+            _link: link,
+            _place: None,
             is_in_grace: reconnected.is_some_and(|at| now.saturating_duration_since(at) < GRACE),
         };
         if attempt.call.is_denied() {
@@ -175,7 +201,10 @@ impl Request {
             return Ok(Some(attempt));
         }
         match host.driver.try_send(open) {
-            Ok(()) => Ok(Some(attempt)),
+            Ok(()) => {
+                attempt._place = place.take();
+                Ok(Some(attempt))
+            }
             Err(TrySendError::Busy) => {
                 // Nobody was asked, so nobody is told that this side leaves.
                 attempt.call.forget_client();
@@ -209,8 +238,7 @@ impl Request {
     }
 
     /// `max_payload` counts headers too, and exceeding it would close the connection.
-    fn check_size(&self, headers: &HeaderMap) -> Result<(), RequestError> {
-        let max = self.pool.connection().max_payload();
+    fn check_size(&self, headers: &HeaderMap, max: usize) -> Result<(), RequestError> {
         let size = headers_len(headers) + self.payload.len();
         if size > max {
             let text = format!("with its headers it has {size} bytes; this server takes {max} (max_payload)");
@@ -220,8 +248,8 @@ impl Request {
     }
 
     /// No request is published while the connection is known to be down (rule 20).
-    async fn connected(&self) -> Result<(), RequestError> {
-        let mut state = self.pool.connection().state();
+    async fn connected(&self, host: &Host) -> Result<(), RequestError> {
+        let mut state = host.connection.state();
         let state = state
             .wait_for(|state| state.status != ConnectionStatus::Disconnected)
             .await;

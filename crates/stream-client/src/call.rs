@@ -202,7 +202,7 @@ impl Call {
                 InboundEvent::Terminated => {
                     ended = state.route.take();
                     state.client = None;
-                    self.host.ended(self, &state.inbound.stats());
+                    self.host.common.ended(self, &state.inbound.stats());
                 }
                 _ => {}
             }

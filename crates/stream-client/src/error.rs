@@ -73,6 +73,8 @@ pub enum Clock {
     FirstItem,
     /// Between two items.
     Idle,
+    /// Waiting for other calls of the pool to end ([`PoolBuilder::max_in_flight`](crate::PoolBuilder::max_in_flight)).
+    InFlight,
 }
 
 impl RequestError {
@@ -205,7 +207,7 @@ impl RequestError {
             RequestErrorKind::NoResponders | RequestErrorKind::Refused => true,
             RequestErrorKind::Failed => self.status().is_some_and(|status| status.retryable),
             // It was never sent.
-            RequestErrorKind::Timeout => self.clock() == Some(Clock::Connect),
+            RequestErrorKind::Timeout => matches!(self.clock(), Some(Clock::Connect | Clock::InFlight)),
             _ => false,
         }
     }
@@ -325,6 +327,7 @@ impl fmt::Display for Clock {
             Self::Deadline => "the deadline passed",
             Self::FirstItem => "no first item in time",
             Self::Idle => "no further item in time",
+            Self::InFlight => "too many calls were running",
         })
     }
 }

@@ -1,18 +1,15 @@
-//! What all calls of a pool share.
+//! What all calls of a pool on one connection share.
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 
-use async_nats::Subject;
 use async_nats::message::OutboundMessage;
-use natstream_connect::{Connection, Driver, Outbox, RateLimit};
-use parking_lot::Mutex;
-use stream_proto::{Budget, CloseCode, Frame, InboundStats, Instant};
-use tokio::sync::Notify;
+use async_nats::{Message, Subject};
+use natstream_connect::{Connection, Driver, KeptRouter, Outbox, RateLimit, Router, Unrouted};
+use stream_proto::{Budget, CloseCode, Frame, Instant};
 
-use crate::call::{Call, bare_empty};
-use crate::offline::Client;
-use crate::retry_budget::RetryBudget;
+use crate::call::bare_empty;
+use crate::common::Common;
+use crate::error::RequestError;
 
 /// What the windows of all streams of one connection may add up to, beside the 8 KiB that each has always (rule 34).
 ///
@@ -50,57 +47,21 @@ struct Shared {
     outbox: Arc<Outbox>,
 }
 
-/// Counters of a [`Pool`](crate::Pool), of calls that are over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PoolStats {
-    /// Attempts that ended, whatever the verdict; also those that could not be sent.
-    pub attempts: u64,
-    /// Items received.
-    pub items: u64,
-    /// Messages that arrived a second time and were dropped.
-    pub retransmitted: u64,
-    /// Gaps seen: something was lost on the way, and asked for again.
-    pub gaps: u64,
-    /// Messages of another responder than the one that the stream was bound to.
-    pub foreign_responder: u64,
-    /// Messages that could not be read.
-    pub malformed: u64,
-    /// Messages of unknown kinds, with unknown flags, or after the end.
-    pub ignored: u64,
-    /// Suspicions that a responder was gone, after a 503.
-    pub suspicions: u64,
-    /// Messages for calls that were over.
-    pub strays: u64,
-    /// Subjects that a responder named and that were not used, since they may not be sent to.
-    pub refused_subjects: u64,
-}
-
+/// One connection of a pool, with the subscription for its answers.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) connection: Connection,
     pub(crate) driver: Driver,
     pub(crate) windows: Budget,
+    pub(crate) common: Arc<Common>,
     shared: Arc<Shared>,
-    /// What subjects that a responder names may begin with, beside `_INBOX` and `_R_.` (rule 6).
-    prefixes: Vec<String>,
-    pub(crate) retries: RetryBudget,
-    stats: Mutex<PoolStats>,
-    running: Mutex<Running>,
-    /// Those that have a name of their own.
-    pub(crate) clients: Mutex<HashMap<String, Weak<Client>>>,
-    idle: Notify,
-}
-
-/// The attempts that have not ended, by their addresses.
-#[derive(Debug, Default)]
-struct Running {
-    calls: HashMap<usize, Weak<Call>>,
-    is_closed: bool,
+    /// What the subjects of this connection's own inboxes begin with.
+    inbox: String,
+    router: KeptRouter,
 }
 
 impl Host {
-    pub(crate) fn new(connection: Connection, prefixes: Vec<String>, retries: RetryBudget) -> Self {
+    pub(crate) fn new(connection: Connection, common: Arc<Common>) -> Self {
         let driver = connection.driver().clone();
         let shared = connection.shared(|| Shared {
             windows: Budget::within(WINDOWS, &ALL_WINDOWS),
@@ -109,16 +70,26 @@ impl Host {
         });
         Self {
             windows: shared.windows.clone(),
+            inbox: format!("{}.", connection.inbox_prefix()),
             driver,
             shared,
             connection,
-            prefixes,
-            retries,
-            stats: Mutex::default(),
-            running: Mutex::default(),
-            clients: Mutex::default(),
-            idle: Notify::new(),
+            common,
+            router: KeptRouter::default(),
         }
+    }
+
+    /// The reply subjects; subscribed when the first request is made.
+    pub(crate) async fn router(self: &Arc<Self>, subject: &str) -> Result<Router, RequestError> {
+        let router = self.router.get(&self.connection, || self.strays()).await;
+        router.map_err(|error| RequestError::connection(subject, error))
+    }
+
+    /// What takes the messages for calls that are over.
+    pub(crate) fn strays(self: &Arc<Self>) -> Arc<dyn Unrouted> {
+        Arc::new(Strays {
+            host: Arc::downgrade(self),
+        })
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -128,85 +99,17 @@ impl Host {
     /// May a responder be answered at `reply`? Counts those that may not.
     pub(crate) fn is_safe(&self, reply: &str) -> bool {
         let is_safe = stream_proto::is_safe_reply(reply, NONE)
-            || stream_proto::is_safe_reply(reply, &self.prefixes) && !self.connection.serves(reply);
+            || (stream_proto::is_safe_reply(reply, &self.common.prefixes)
+                || stream_proto::is_safe_reply(reply, &[&self.inbox]))
+                && !self.connection.serves(reply);
         if !is_safe {
-            self.stats.lock().refused_subjects += 1;
+            self.common.stats.lock().refused_subjects += 1;
             tracing::debug!(
                 ?reply,
                 "a control subject is not below a configured prefix, or served here, and is not used"
             );
         }
         is_safe
-    }
-
-    /// An attempt begins; false when the pool takes none any more.
-    pub(crate) fn began(&self, call: &Arc<Call>) -> bool {
-        let mut running = self.running.lock();
-        if !running.is_closed {
-            running.calls.insert(Arc::as_ptr(call).addr(), Arc::downgrade(call));
-        }
-        !running.is_closed
-    }
-
-    /// The client of this name, which its running calls share.
-    pub(crate) fn client(&self, name: &str) -> Arc<Client> {
-        let mut clients = self.clients.lock();
-        clients.retain(|_, client| client.strong_count() > 0);
-        if let Some(client) = clients.get(name).and_then(Weak::upgrade) {
-            return client;
-        }
-        let client = Arc::new(Client::new(name));
-        clients.insert(name.to_owned(), Arc::downgrade(&client));
-        client
-    }
-
-    /// Was the pool drained?
-    pub(crate) fn is_closed(&self) -> bool {
-        self.running.lock().is_closed
-    }
-
-    /// Takes no more calls.
-    pub(crate) fn close(&self) {
-        self.running.lock().is_closed = true;
-    }
-
-    /// Completes when no attempt is running.
-    pub(crate) async fn idle(&self) {
-        loop {
-            let notified = self.idle.notified();
-            if self.running.lock().calls.is_empty() {
-                return;
-            }
-            notified.await;
-        }
-    }
-
-    /// Cancels what is running, and returns how many attempts that were.
-    pub(crate) fn cancel_all(&self) -> usize {
-        let calls: Vec<_> = self.running.lock().calls.values().filter_map(Weak::upgrade).collect();
-        for call in &calls {
-            call.cancel();
-        }
-        calls.len()
-    }
-
-    /// An attempt has ended: adds what it has counted.
-    pub(crate) fn ended(&self, call: &Call, attempt: &InboundStats) {
-        let mut running = self.running.lock();
-        running.calls.remove(&std::ptr::from_ref(call).addr());
-        if running.calls.is_empty() {
-            self.idle.notify_waiters();
-        }
-        drop(running);
-        let mut stats = self.stats.lock();
-        stats.attempts += 1;
-        stats.items += attempt.items;
-        stats.retransmitted += attempt.retransmitted;
-        stats.gaps += attempt.gaps;
-        stats.foreign_responder += attempt.foreign_responder;
-        stats.malformed += attempt.malformed;
-        stats.ignored += attempt.ignored;
-        stats.suspicions += attempt.suspicions;
     }
 
     /// Tells a responder that its call is over, or never was (rule 9).
@@ -250,13 +153,26 @@ impl Host {
             tracing::warn!("a mapping was left to nats-server: too many wait to be ended");
         }
     }
+}
 
-    pub(crate) fn count_stray(&self) {
-        self.stats.lock().strays += 1;
-    }
+/// Messages for calls that are over: whoever still sends is told so (rule 9).
+#[derive(Debug)]
+struct Strays {
+    // Weak: the router, which owns this, is owned by the host.
+    host: Weak<Host>,
+}
 
-    pub(crate) fn stats(&self) -> PoolStats {
-        *self.stats.lock()
+impl Unrouted for Strays {
+    fn unrouted(&self, message: Message) {
+        let Some(host) = self.host.upgrade() else { return };
+        host.common.stats.lock().strays += 1;
+        let control = message.reply.filter(|reply| host.is_safe(reply));
+        let Some(control) = control else {
+            return;
+        };
+        if let Ok(frame @ (Frame::Unit(_) | Frame::Beat { .. })) = Frame::decode(&message.payload) {
+            host.refuse_stray(control, frame.sid());
+        }
     }
 }
 

@@ -27,6 +27,7 @@
 
 mod attempt;
 mod call;
+mod common;
 mod dialect;
 mod error;
 mod host;
@@ -39,10 +40,10 @@ mod responses;
 mod retry;
 mod retry_budget;
 
+pub use common::PoolStats;
 pub use dialect::{Dialect, DialectError};
 pub use error::{Clock, RequestError, RequestErrorKind};
-pub use host::PoolStats;
-pub use pool::{Pool, PoolBuilder};
+pub use pool::{Pool, PoolBuilder, PoolSource};
 pub use recovery::NextRequest;
 pub use request::RequestBuilder;
 pub use responses::{Guarantee, Responses};

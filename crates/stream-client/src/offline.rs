@@ -37,7 +37,7 @@ impl Client {
     /// One of its calls was cancelled: when it was the last one that runs, responders are told that the client has left.
     pub(crate) fn leave(self: Arc<Self>, host: &Host) {
         // Nobody joins meanwhile, and of two that leave at once one is the last.
-        let _clients = host.clients.lock();
+        let _clients = host.common.clients.lock();
         if Arc::strong_count(&self) > 1 {
             return drop(self);
         }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Message;
 use bytes::Bytes;
-use natstream_connect::{Connection, KeptRouter, Router, Unrouted};
-use stream_proto::Frame;
+use natstream_connect::{Connection, Connections, Lease};
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use crate::error::RequestError;
-use crate::host::{Host, PoolStats};
+use crate::common::{Common, PoolStats};
+use crate::host::Host;
 use crate::request::RequestBuilder;
 use crate::retry_budget::RetryBudget;
 
@@ -19,7 +18,10 @@ const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends requests whose answers are streams. Cloning gives another handle to the same pool.
 ///
-/// It keeps one subscription for all native answers and no task or timer for a native call; a call in another
+/// It makes its calls on one connection, or each attempt on the one of [`Connections`] that carries least. A stream stays on
+/// its connection.
+///
+/// It keeps one subscription for all native answers of a connection and no task or timer for a native call; a call in another
 /// [`Dialect`](crate::Dialect) has a subscription and a task of its own.
 ///
 /// Memory: 16 MiB for all windows of a connection together (256 MiB in the process), and for each call its window of at
@@ -33,17 +35,57 @@ pub struct Pool {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    pub(crate) common: Arc<Common>,
+    source: Source,
+    /// Those of several connections.
+    hosts: Mutex<Vec<Arc<Host>>>,
+}
+
+/// What calls are made on.
+#[derive(Debug)]
+enum Source {
+    One(Arc<Host>),
+    Many(Connections),
+}
+
+/// A connection, for one attempt.
+#[derive(Debug)]
+pub(crate) struct Link {
     pub(crate) host: Arc<Host>,
-    router: KeptRouter,
+    /// Its share of the connection's load.
+    pub(crate) _lease: Option<Lease>,
+}
+
+/// One connection, or several that are shared: what a [`Pool`] makes its calls on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PoolSource {
+    /// All calls on this one.
+    One(Connection),
+    /// Each attempt on the one that carries least.
+    Many(Connections),
+}
+
+impl From<Connection> for PoolSource {
+    fn from(connection: Connection) -> Self {
+        Self::One(connection)
+    }
+}
+
+impl From<Connections> for PoolSource {
+    fn from(connections: Connections) -> Self {
+        Self::Many(connections)
+    }
 }
 
 /// Settings of a [`Pool`].
 #[must_use = "a builder does nothing until built"]
 #[derive(Debug)]
 pub struct PoolBuilder {
-    connection: Connection,
+    source: PoolSource,
     prefixes: Vec<String>,
     retries: RetryBudget,
+    max_in_flight: Option<usize>,
 }
 
 impl PoolBuilder {
@@ -64,32 +106,45 @@ impl PoolBuilder {
         self
     }
 
+    /// Most calls that run at a time. Others wait for one to end, as long as they wait for a connection
+    /// ([`connect_timeout`](RequestBuilder::connect_timeout)). Default: no limit.
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = Some(calls);
+        self
+    }
+
     /// The pool.
     #[must_use]
-    pub fn build(mut self) -> Pool {
-        self.prefixes.push(format!("{}.", self.connection.inbox_prefix()));
+    pub fn build(self) -> Pool {
+        let common = Arc::new(Common::new(self.prefixes, self.retries, self.max_in_flight));
+        let source = match self.source {
+            PoolSource::One(connection) => Source::One(Arc::new(Host::new(connection, common.clone()))),
+            PoolSource::Many(connections) => Source::Many(connections),
+        };
         Pool {
             inner: Arc::new(Inner {
-                host: Arc::new(Host::new(self.connection, self.prefixes, self.retries)),
-                router: KeptRouter::default(),
+                common,
+                source,
+                hosts: Mutex::default(),
             }),
         }
     }
 }
 
 impl Pool {
-    /// A pool on one connection, with default settings.
+    /// A pool on one [`Connection`] or on [`Connections`], with default settings.
     #[must_use]
-    pub fn new(connection: Connection) -> Self {
-        Self::builder(connection).build()
+    pub fn new(source: impl Into<PoolSource>) -> Self {
+        Self::builder(source).build()
     }
 
-    /// A pool on one connection, with settings.
-    pub fn builder(connection: Connection) -> PoolBuilder {
+    /// A pool on one [`Connection`] or on [`Connections`], with settings.
+    pub fn builder(source: impl Into<PoolSource>) -> PoolBuilder {
         PoolBuilder {
-            connection,
+            source: source.into(),
             prefixes: Vec::new(),
             retries: RetryBudget::default(),
+            max_in_flight: None,
         }
     }
 
@@ -114,10 +169,13 @@ impl Pool {
         RequestBuilder::new(self.clone(), subject.into(), payload.into())
     }
 
-    /// The connection that this pool uses.
+    /// The connection that this pool uses; `None` for [several](PoolSource::Many).
     #[must_use]
-    pub fn connection(&self) -> &Connection {
-        &self.inner.host.connection
+    pub fn connection(&self) -> Option<&Connection> {
+        match &self.inner.source {
+            Source::One(host) => Some(&host.connection),
+            Source::Many(_) => None,
+        }
     }
 
     /// Takes no more calls, waits for running ones, and cancels those that are left at the deadline. Returns how many
@@ -129,14 +187,16 @@ impl Pool {
     /// # Cancel safety
     /// Dropping the future leaves the pool closed and the calls running.
     pub async fn drain(&self, deadline: Duration) -> usize {
-        let host = &self.inner.host;
-        host.close();
-        let cancelled = match timeout(deadline, host.idle()).await {
+        let common = &self.inner.common;
+        common.close();
+        let cancelled = match timeout(deadline, common.idle()).await {
             Ok(()) => 0,
-            Err(_) => host.cancel_all(),
+            Err(_) => common.cancel_all(),
         };
-        if let Err(error) = host.connection.fence(FENCE_TIMEOUT).await {
-            tracing::debug!(%error, "the pool was drained without a confirmation");
+        for host in self.inner.all() {
+            if let Err(error) = host.connection.fence(FENCE_TIMEOUT).await {
+                tracing::debug!(%error, "the pool was drained without a confirmation");
+            }
         }
         cancelled
     }
@@ -144,40 +204,48 @@ impl Pool {
     /// Counters of the calls of this pool that are over.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        self.inner.host.stats()
+        self.inner.common.stats()
     }
 }
 
 impl Inner {
-    /// The reply subjects; subscribed when the first request is made.
-    pub(crate) async fn router(&self, subject: &str) -> Result<Router, RequestError> {
-        let router = self.router.get(&self.host.connection, || self.strays()).await;
-        router.map_err(|error| RequestError::connection(subject, error))
+    /// The connection that the next attempt is made on, with its share of the load where there are several. `None` when there
+    /// will be none any more.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn link(&self) -> Option<Link> {
+        match &self.source {
+            Source::One(host) => Some(Link {
+                host: host.clone(),
+                _lease: None,
+            }),
+            Source::Many(connections) => {
+                let lease = connections.lease().await?;
+                Some(Link {
+                    host: self.host(lease.connection()),
+                    _lease: Some(lease),
+                })
+            }
+        }
     }
 
-    /// What takes the messages for calls that are over.
-    pub(crate) fn strays(&self) -> Arc<dyn Unrouted> {
-        Arc::new(Strays {
-            host: self.host.clone(),
-        })
+    /// What belongs to a connection of several.
+    fn host(&self, connection: &Connection) -> Arc<Host> {
+        let mut hosts = self.hosts.lock();
+        if let Some(host) = hosts.iter().find(|host| host.connection.is_same(connection)) {
+            return host.clone();
+        }
+        hosts.retain(|host| !host.connection.state().borrow().is_closed());
+        let host = Arc::new(Host::new(connection.clone(), self.common.clone()));
+        hosts.push(host.clone());
+        host
     }
-}
 
-/// Messages for calls that are over: whoever still sends is told so (rule 9).
-#[derive(Debug)]
-struct Strays {
-    host: Arc<Host>,
-}
-
-impl Unrouted for Strays {
-    fn unrouted(&self, message: Message) {
-        self.host.count_stray();
-        let control = message.reply.filter(|reply| self.host.is_safe(reply));
-        let Some(control) = control else {
-            return;
-        };
-        if let Ok(frame @ (Frame::Unit(_) | Frame::Beat { .. })) = Frame::decode(&message.payload) {
-            self.host.refuse_stray(control, frame.sid());
+    fn all(&self) -> Vec<Arc<Host>> {
+        match &self.source {
+            Source::One(host) => vec![host.clone()],
+            Source::Many(_) => self.hosts.lock().clone(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use natstream_connect::Driver;
 use stream_proto::Termination;
 use tokio::time::{Instant, sleep};
 
@@ -95,7 +96,7 @@ impl Recovery {
             return None;
         }
         let by_default = || resume.is_some().then(|| RetryPolicy::exponential(RESUMES));
-        let began = request.pool.inner.host.driver.now();
+        let began = Driver::clock();
         Some(Box::new(Self {
             policy: policy.or_else(by_default),
             first_item_timeout: request.config.first_item_timeout,
@@ -128,7 +129,7 @@ impl Recovery {
         self.next = None;
         if let Ok(attempt) = &sent {
             self.is_in_grace = attempt.is_in_grace;
-            self.began = self.request.pool.inner.host.driver.now();
+            self.began = Driver::clock();
         }
         Poll::Ready(Some(sent))
     }
@@ -140,11 +141,11 @@ impl Recovery {
         if !is_in_grace {
             self.failures = self.failures.saturating_add(1);
         }
-        let host = &self.request.pool.inner.host;
-        if host.is_closed() {
+        let common = &self.request.pool.inner.common;
+        if common.is_closed() {
             return false;
         }
-        let now = host.driver.now();
+        let now = Driver::clock();
         let ended = Ended {
             termination,
             error,
@@ -166,13 +167,14 @@ impl Recovery {
             return false;
         };
         // What nobody could take costs nobody anything.
-        if !is_in_grace && !host.retries.withdraw(now) {
+        if !is_in_grace && !common.retries.withdraw(now) {
             tracing::debug!(
                 subject = self.request.subject,
                 "the retry budget of the pool is used up"
             );
             return false;
         }
+        common.stats.lock().retries += 1;
         tracing::debug!(subject = self.request.subject, %error, ?delay, "the call is made again");
         let first_item = &mut self.request.config.first_item_timeout;
         if is_in_grace {

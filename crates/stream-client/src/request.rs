@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use natstream_connect::Driver;
 use stream_proto::InboundConfig;
 
 use crate::attempt::Request;
@@ -51,7 +52,6 @@ pub(crate) type Resume = Box<dyn FnMut(&Bytes) -> NextRequest + Send>;
 impl RequestBuilder {
     pub(crate) fn new(pool: Pool, subject: String, payload: Bytes) -> Self {
         let mut config = InboundConfig::default();
-        config.budget = Some(pool.inner.host.windows.clone());
         config.assembly_budget = Some(ASSEMBLY.clone());
         config.buffer_budget = Some(BUFFERED.clone());
         Self {
@@ -230,11 +230,11 @@ impl RequestBuilder {
             retry,
             resume,
         } = self;
-        let now = request.pool.inner.host.driver.now();
+        let now = Driver::clock();
         // A deadline beyond all time is none.
         request.deadline = deadline.and_then(|deadline| now.checked_add(deadline));
         request.attempt_limit = retry.as_ref().and_then(RetryPolicy::attempt_limit);
-        request.pool.inner.host.retries.deposit(now);
+        request.pool.inner.common.retries.deposit(now);
         let attempt = request.send().await?;
         let subject = attempt.call.subject();
         let recovery = Recovery::new(request, retry, resume, attempt.is_in_grace);

@@ -111,7 +111,7 @@ impl Asker {
                 }
             })
             .await;
-        streams_are_forgotten(pool.connection()).await;
+        streams_are_forgotten(pool.connection().expect("one connection")).await;
         Self {
             idle: process.idle_tasks().await,
             process,
@@ -143,7 +143,7 @@ impl Asker {
     }
 
     pub(super) async fn settled(&self) {
-        streams_are_forgotten(self.pool.connection()).await;
+        streams_are_forgotten(self.pool.connection().expect("one connection")).await;
         settles(DETECTION, async || self.tasks(), self.idle).await;
         // Nothing but its text tells how many routes a pool has.
         let pool = format!("{:?}", self.pool);
@@ -161,7 +161,10 @@ impl Asker {
         let (cancelled, is_confirmed) = process
             .run(async move {
                 let cancelled = pool.drain(CLOSE).await;
-                (cancelled, pool.connection().close(CLOSE).await.is_ok())
+                (
+                    cancelled,
+                    pool.connection().expect("one connection").close(CLOSE).await.is_ok(),
+                )
             })
             .await;
         assert_eq!(cancelled, 0, "calls were left");

@@ -132,7 +132,7 @@ async fn the_deadline_covers_the_wait_for_a_connection() {
     let mut nats = NatsServer::start().await;
     let Peers { pool, .. } = Peers::connect_to(&nats.url()).await;
     nats.kill();
-    let mut state = pool.connection().state();
+    let mut state = pool.connection().expect("one connection").state();
     within(LIMIT, state.wait_for(|state| !state.is_connected()))
         .await
         .expect("down");
@@ -161,7 +161,7 @@ async fn what_the_wait_for_a_connection_took_is_not_the_handlers() {
     .await
     .expect("served");
     nats.kill();
-    let mut state = pool.connection().state();
+    let mut state = pool.connection().expect("one connection").state();
     within(LIMIT, state.wait_for(|state| !state.is_connected()))
         .await
         .expect("down");
@@ -340,7 +340,7 @@ async fn a_request_that_comes_after_its_deadline_is_refused_and_not_processed() 
     let (endpoint, begun) = serve_one_at_a_time(&server, &subject, 0, &gate).await;
     let mut headers = HeaderMap::new();
     headers.insert(HEADER, "1;w=65536;d=0");
-    let nats = pool.connection().nats();
+    let nats = pool.connection().expect("one connection").nats();
     let answer = nats.request_with_headers(subject.clone(), headers, "".into());
     let answer = within(LIMIT, answer).await.expect("an answer");
     let Ok(Frame::Unit(unit)) = Frame::decode(&answer.payload) else {

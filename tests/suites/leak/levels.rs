@@ -28,7 +28,7 @@ impl Level {
             tasks: alive_tasks(),
             routes: integration::number(pool, "routes: "),
             running: integration::number(server, "running: "),
-            caller: load(pool.connection()),
+            caller: load(pool.connection().expect("one connection")),
             responder: load(server.connection()),
             nats: nats.levels().await,
         }

@@ -103,7 +103,9 @@ async fn connections_that_open_and_close_leave_nothing() {
             0 => drop((responses, pool, server)),
             1 => drop((server, pool, responses)),
             2 => {
-                within(LIMIT, pool.connection().close(LIMIT)).await.expect("closed");
+                within(LIMIT, pool.connection().expect("one connection").close(LIMIT))
+                    .await
+                    .expect("closed");
                 within(LIMIT, server.connection().close(LIMIT)).await.expect("closed");
             }
             _ => {
@@ -220,7 +222,7 @@ async fn requests_that_are_given_up_while_nats_server_is_down_leave_nothing() {
     let idle = |level: &Level| level.is_without_calls();
     settles_where(LIMIT, || Level::now(&nats, &pool, &server), idle).await;
     nats.kill();
-    let mut state = pool.connection().state();
+    let mut state = pool.connection().expect("one connection").state();
     let down = state.wait_for(|state| !state.is_connected());
     within(LIMIT, down).await.expect("down");
     let give_up = |requests| {
@@ -236,7 +238,7 @@ async fn requests_that_are_given_up_while_nats_server_is_down_leave_nothing() {
     let late = within(LIMIT, pool.request_stream(&subject, "").connect_timeout(short)).await;
     assert_eq!(late.expect_err("down").kind(), RequestErrorKind::Timeout);
     before.settles().await;
-    assert_eq!(pool.connection().driver().load(), (0, 0));
+    assert_eq!(pool.connection().expect("one connection").driver().load(), (0, 0));
     within(LIMIT, nats.restart()).await;
     settles_where(LIMIT, || Level::now(&nats, &pool, &server), idle).await;
 }

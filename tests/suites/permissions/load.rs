@@ -63,6 +63,7 @@ async fn a_storm_of_refusals_does_not_hold_up_other_calls() {
         for number in 0..STORM {
             let sent = pool
                 .connection()
+                .expect("one connection")
                 .nats()
                 .publish(format!("svc.other.{number}"), "".into());
             within(LIMIT, sent).await.expect("sent");
@@ -71,7 +72,7 @@ async fn a_storm_of_refusals_does_not_hold_up_other_calls() {
     let ((), during) = tokio::join!(storm, calls());
     assert!(during < 10 * calm + LIMIT / 6, "{during:?} in place of {calm:?}");
     // A call in the storm may not be told, since complaints are dropped; afterwards each is told again.
-    within(LIMIT, pool.connection().fence(LIMIT))
+    within(LIMIT, pool.connection().expect("one connection").fence(LIMIT))
         .await
         .expect("everything was refused");
     let told = async || failure(pool.request_stream("svc.denied", "")).await.denied();

@@ -22,10 +22,10 @@ async fn reconnect(nats: &mut NatsServer, pool: &Pool) {
         .await
         .expect("sent");
     assert_eq!(failure(&mut first).await.kind(), RequestErrorKind::NoResponders);
-    let epoch = pool.connection().state().borrow().epoch;
+    let epoch = pool.connection().expect("one connection").state().borrow().epoch;
     nats.kill();
     within(LIMIT, nats.restart()).await;
-    let mut state = pool.connection().state();
+    let mut state = pool.connection().expect("one connection").state();
     within(
         LIMIT,
         state.wait_for(|state| state.epoch > epoch && state.is_connected()),
@@ -51,7 +51,11 @@ async fn they_use_up_nothing_of_the_policy() {
     let mut responses = within(LIMIT, request).await.expect("sent");
     let error = failure(&mut responses).await;
     assert_eq!(error.kind(), RequestErrorKind::NoResponders);
-    let since = pool.connection().reconnected_at().expect("it reconnected");
+    let since = pool
+        .connection()
+        .expect("one connection")
+        .reconnected_at()
+        .expect("it reconnected");
     let took = Instant::now() - since;
     assert!(
         took >= GRACE - INTERVAL + 2 * PAUSE,

@@ -262,7 +262,7 @@ async fn pools_have_budgets_of_their_own() {
     let Peers { pool, server } = Peers::connect().await;
     let subject = unique_subject("retry");
     let calls = serve(&server, &subject, |_, _, _| async { Err(busy()) }).await;
-    let broke = Pool::builder(pool.connection().clone())
+    let broke = Pool::builder(pool.connection().expect("one connection").clone())
         .retry_budget(RetryBudget::new(0.0, 0))
         .build();
     for (pool, made) in [(&broke, 1), (&pool, 3)] {
@@ -337,11 +337,13 @@ async fn a_failure_after_a_full_answer_is_not_hidden_by_a_retry() {
 
 /// Takes one request of the group and says nothing, as a process that dies at that moment.
 async fn swallow_one(pool: &Pool, subject: &str) {
-    let nats = pool.connection().nats();
+    let nats = pool.connection().expect("one connection").nats();
     let subscribe = nats.queue_subscribe(subject.to_owned(), "q".to_owned());
     let mut requests = within(LIMIT, subscribe).await.expect("subscribed");
     requests.unsubscribe_after(1).await.expect("connected");
-    within(LIMIT, pool.connection().fence(LIMIT)).await.expect("subscribed");
+    within(LIMIT, pool.connection().expect("one connection").fence(LIMIT))
+        .await
+        .expect("subscribed");
     tokio::task::spawn(async move { requests.next().await });
 }
 
@@ -355,7 +357,9 @@ async fn a_call_that_nobody_answers_is_made_again_unless_that_is_forbidden() {
         swallow_one(&pool, &subject).await;
         let request = pool.request_stream(&subject, "").retry(policy);
         calls.push(within(LIMIT, request).await.expect("sent"));
-        within(LIMIT, pool.connection().fence(LIMIT)).await.expect("connected");
+        within(LIMIT, pool.connection().expect("one connection").fence(LIMIT))
+            .await
+            .expect("connected");
         within(LIMIT, server.on_items(&subject, |_| async { Ok(["answer"]) }))
             .await
             .expect("served");

@@ -39,8 +39,14 @@ impl ConnectConfig {
         if let Some(tls) = &self.tls {
             tls.check().await?;
         }
+        let (addresses, list) = match self.home.clone() {
+            // async-nats is told of that one only, and of all once it is connected.
+            Some(home) => (vec![home], addresses),
+            None => (addresses.clone(), addresses),
+        };
         let selector = Arc::new(Selector::new(
-            addresses.clone(),
+            &addresses,
+            list,
             self.retain_servers_order,
             self.ignore_discovered_servers,
         ));

@@ -4,10 +4,12 @@ use std::sync::{Arc, Weak};
 
 use async_nats::ServerAddr;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::handle::Consul;
 use crate::config::ConnectConfig;
 use crate::connection::Inner;
+use crate::connections;
 use crate::error::ConnectError;
 use crate::servers::ServerList;
 use crate::state::ConnectionState;
@@ -92,6 +94,26 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
+    /// Tells a set of connections, until it is over.
+    #[expect(clippy::disallowed_methods, reason = "it ends with the set")]
+    pub(crate) fn start_many(self, connections: &Arc<connections::Inner>) {
+        tokio::spawn(self.run_many(Arc::downgrade(connections), connections.over()));
+    }
+
+    async fn run_many(mut self, connections: Weak<connections::Inner>, over: CancellationToken) {
+        loop {
+            let servers = self.servers.borrow_and_update().clone();
+            if !servers.is_empty() {
+                let Some(inner) = connections.upgrade() else { return };
+                inner.set_list(self.scheme.apply(&servers));
+            }
+            tokio::select! {
+                () = over.cancelled() => return,
+                changed = self.servers.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
     /// Tells the connection, until it is closed.
     pub(crate) fn start(self, inner: &Arc<Inner>) {
         let state = inner.watch();

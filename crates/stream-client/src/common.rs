@@ -1,0 +1,155 @@
+//! What all calls of a pool share, whichever connection they are made on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use stream_proto::InboundStats;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::call::Call;
+use crate::offline::Client;
+use crate::retry_budget::RetryBudget;
+
+/// Counters of a [`Pool`](crate::Pool), of calls that are over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Attempts that ended, whatever the verdict; also those that could not be sent.
+    pub attempts: u64,
+    /// Attempts that run at this moment.
+    pub in_flight: u64,
+    /// Attempts that were made again, by a [`RetryPolicy`](crate::RetryPolicy) or to resume.
+    pub retries: u64,
+    /// Items received.
+    pub items: u64,
+    /// Messages that arrived a second time and were dropped.
+    pub retransmitted: u64,
+    /// Gaps seen: something was lost on the way, and asked for again.
+    pub gaps: u64,
+    /// Messages of another responder than the one that the stream was bound to.
+    pub foreign_responder: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Messages of unknown kinds, with unknown flags, or after the end.
+    pub ignored: u64,
+    /// Suspicions that a responder was gone, after a 503.
+    pub suspicions: u64,
+    /// Messages for calls that were over.
+    pub strays: u64,
+    /// Subjects that a responder named and that were not used, since they may not be sent to.
+    pub refused_subjects: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Common {
+    /// What subjects that a responder names may begin with, beside `_INBOX`, `_R_.` and the own inbox prefix (rule 6).
+    pub(crate) prefixes: Vec<String>,
+    pub(crate) retries: RetryBudget,
+    /// Places for calls that run at a time, where that is limited.
+    pub(crate) places: Option<Arc<Semaphore>>,
+    pub(crate) stats: Mutex<PoolStats>,
+    running: Mutex<Running>,
+    /// Those that have a name of their own.
+    pub(crate) clients: Mutex<HashMap<String, Weak<Client>>>,
+    idle: Notify,
+}
+
+/// The attempts that have not ended, by their addresses.
+#[derive(Debug, Default)]
+struct Running {
+    calls: HashMap<usize, Weak<Call>>,
+    is_closed: bool,
+}
+
+impl Common {
+    pub(crate) fn new(prefixes: Vec<String>, retries: RetryBudget, max_in_flight: Option<usize>) -> Self {
+        Self {
+            prefixes,
+            retries,
+            places: max_in_flight.map(|calls| Arc::new(Semaphore::new(calls.min(Semaphore::MAX_PERMITS)))),
+            stats: Mutex::default(),
+            running: Mutex::default(),
+            clients: Mutex::default(),
+            idle: Notify::new(),
+        }
+    }
+
+    /// An attempt begins; false when the pool takes none any more.
+    pub(crate) fn began(&self, call: &Arc<Call>) -> bool {
+        let mut running = self.running.lock();
+        if !running.is_closed {
+            running.calls.insert(Arc::as_ptr(call).addr(), Arc::downgrade(call));
+        }
+        !running.is_closed
+    }
+
+    /// The client of this name, which its running calls share.
+    pub(crate) fn client(&self, name: &str) -> Arc<Client> {
+        let mut clients = self.clients.lock();
+        clients.retain(|_, client| client.strong_count() > 0);
+        if let Some(client) = clients.get(name).and_then(Weak::upgrade) {
+            return client;
+        }
+        let client = Arc::new(Client::new(name));
+        clients.insert(name.to_owned(), Arc::downgrade(&client));
+        client
+    }
+
+    /// Was the pool drained?
+    pub(crate) fn is_closed(&self) -> bool {
+        self.running.lock().is_closed
+    }
+
+    /// Takes no more calls.
+    pub(crate) fn close(&self) {
+        self.running.lock().is_closed = true;
+    }
+
+    /// Completes when no attempt is running.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.running.lock().calls.is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Cancels what is running, and returns how many attempts that were.
+    pub(crate) fn cancel_all(&self) -> usize {
+        let calls: Vec<_> = self.running.lock().calls.values().filter_map(Weak::upgrade).collect();
+        for call in &calls {
+            call.cancel();
+        }
+        calls.len()
+    }
+
+    /// An attempt has ended: adds what it has counted.
+    pub(crate) fn ended(&self, call: &Call, attempt: &InboundStats) {
+        let mut running = self.running.lock();
+        running.calls.remove(&std::ptr::from_ref(call).addr());
+        if running.calls.is_empty() {
+            self.idle.notify_waiters();
+        }
+        drop(running);
+        let mut stats = self.stats.lock();
+        stats.attempts += 1;
+        stats.items += attempt.items;
+        stats.retransmitted += attempt.retransmitted;
+        stats.gaps += attempt.gaps;
+        stats.foreign_responder += attempt.foreign_responder;
+        stats.malformed += attempt.malformed;
+        stats.ignored += attempt.ignored;
+        stats.suspicions += attempt.suspicions;
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        let in_flight = self.running.lock().calls.len() as u64;
+        PoolStats {
+            in_flight,
+            ..*self.stats.lock()
+        }
+    }
+}
