@@ -69,7 +69,7 @@ pub struct ConnectConfig {
     connect_timeout: Duration,
     /// Where the servers come from, if not from here.
     #[cfg(feature = "consul")]
-    pub(crate) consul: Option<crate::consul::Consul>,
+    pub(crate) consul: Option<crate::consul::Source>,
     credentials: Credentials,
     /// The server of the list that is connected to first, and no other then.
     home: Option<ServerAddr>,
@@ -282,6 +282,10 @@ impl ConnectConfig {
     ///
     /// [`InvalidConfig`](crate::ConnectErrorKind::InvalidConfig), with the setting that cannot work.
     pub async fn check(&self) -> Result<(), ConnectError> {
+        #[cfg(feature = "consul")]
+        if let Some(consul) = &self.consul {
+            consul.get()?;
+        }
         self.clone().prepare(&Arc::default()).await.map(drop)
     }
 

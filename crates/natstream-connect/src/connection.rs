@@ -88,7 +88,7 @@ impl Connection {
     /// Dropping the future gives up; nothing is left behind.
     pub async fn connect(config: ConnectConfig) -> Result<Self, ConnectError> {
         #[cfg(feature = "consul")]
-        let (config, feed) = config.discovered().await?;
+        let (config, feed) = Box::pin(config.discovered()).await?;
         let signals = Arc::new(Signals::default());
         let Prepared {
             options,
@@ -113,10 +113,9 @@ impl Connection {
                     let capacity = Some(subscription_capacity);
                     let course = Course::new(selector, tls_everywhere);
                     // Without it, one that was to go to a single server would wait for that one if it is lost at once.
-                    course.align(&client, limit).await;
+                    Box::pin(course.align(&client, limit)).await;
                     let course = Some(course);
-                    let (connection, _) =
-                        Self::new(client, signals, inbox_prefix, capacity, jetstream_domain, course);
+                    let (connection, _) = Self::new(client, signals, inbox_prefix, capacity, jetstream_domain, course);
                     #[cfg(feature = "consul")]
                     if let Some(feed) = feed {
                         feed.start(&connection.inner);

@@ -53,10 +53,10 @@
 mod classify;
 mod config;
 mod connection;
+mod connections;
 #[cfg(feature = "consul")]
 #[cfg_attr(docsrs, doc(cfg(feature = "consul")))]
 pub mod consul;
-mod connections;
 mod course;
 mod credentials;
 mod denials;

@@ -47,6 +47,15 @@ impl Secret {
         }
     }
 
+    /// The text, where it is in no file.
+    #[cfg(feature = "consul")]
+    pub(crate) fn text(&self) -> Option<&SecretString> {
+        match &self.0 {
+            Repr::Text(text) => Some(text),
+            Repr::File(_) => None,
+        }
+    }
+
     /// Whether both are the same text. What a file holds is not compared.
     pub(crate) fn same_text(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {

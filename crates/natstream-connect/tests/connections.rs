@@ -182,15 +182,16 @@ async fn closing_waits_for_leases_until_the_deadline() {
     let server = NatsServer::start().await;
     let connections = connect(Connections::builder(config(&[&server]))).await;
     let held = within(LIMIT, connections.lease()).await.expect("open");
-    let waiting = connections.clone();
-    let closing = tokio::spawn(async move { waiting.close(LIMIT).await });
-    while within(LIMIT, connections.lease()).await.is_some() {
-        tokio::task::yield_now().await;
-    }
-    within(LIMIT, held.fence(LIMIT)).await.expect("it is held");
     let state = held.state();
-    drop(held);
-    assert_eq!(within(LIMIT, closing).await.expect("no panic"), 0);
+    let meanwhile = async {
+        while within(LIMIT, connections.lease()).await.is_some() {
+            tokio::task::yield_now().await;
+        }
+        within(LIMIT, held.fence(LIMIT)).await.expect("it is held");
+        drop(held);
+    };
+    let (left, ()) = tokio::join!(within(LIMIT, connections.close(LIMIT)), meanwhile);
+    assert_eq!(left, 0);
     assert!(state.borrow().is_closed());
 
     let connections = connect(Connections::builder(config(&[&server]))).await;

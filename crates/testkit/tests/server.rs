@@ -238,7 +238,8 @@ async fn mappings_are_counted_for_each_account() {
     };
     let (serves, asks) = (connect("a").await, connect("b").await);
     let mut requests = serves.subscribe("s").await.expect("subscribed");
-    serves.flush().await.expect("flushed");
+    // A round trip: `flush` is none.
+    serves.request("nobody", "".into()).await.expect_err("nobody answers");
     let inbox = asks.new_inbox();
     let mut answers = asks.subscribe(inbox.clone()).await.expect("subscribed");
     asks.publish_with_reply("s", inbox, "".into()).await.expect("sent");

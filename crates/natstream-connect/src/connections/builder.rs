@@ -112,7 +112,7 @@ impl ConnectionsBuilder {
             ));
         }
         #[cfg(feature = "consul")]
-        let (config, feed) = self.config.discovered().await?;
+        let (config, feed) = Box::pin(self.config.discovered()).await?;
         #[cfg(not(feature = "consul"))]
         let config = self.config;
         let servers: Vec<String> = {

@@ -367,11 +367,13 @@ mod tests {
     }
 
     fn dials(actions: &[Action]) -> Vec<&str> {
-        let server = |action| match action {
-            &Action::Dial { ref server, .. } => Some(server.as_str()),
-            Action::Retire { .. } => None,
-        };
-        actions.iter().filter_map(server).collect()
+        let mut servers = Vec::new();
+        for action in actions {
+            if let Action::Dial { server, .. } = action {
+                servers.push(server.as_str());
+            }
+        }
+        servers
     }
 
     fn retired(actions: &[Action]) -> Vec<Id> {

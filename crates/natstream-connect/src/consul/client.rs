@@ -17,8 +17,9 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::answer::{Answer, servers};
-use super::config::{ConsulConfig, Token};
+use super::config::ConsulConfig;
 use super::error::{ConsulError, ConsulErrorKind};
+use crate::secret::Secret;
 
 /// The longest body that is read: some 1000 instances, as Consul describes them.
 const MOST_BODY: usize = 1024 * 1024;
@@ -30,7 +31,7 @@ pub(super) struct Questions {
     datacenter: Option<String>,
     service: String,
     timeout: Duration,
-    token: Token,
+    token: Option<Secret>,
     wait: Duration,
 }
 
@@ -38,7 +39,7 @@ impl Questions {
     /// Checks everything; reads the files of certificates.
     pub(super) fn new(config: &ConsulConfig) -> Result<Self, ConsulError> {
         let url = config.check()?;
-        if let Token::Text(token) = &config.token {
+        if let Some(token) = config.token.as_ref().and_then(Secret::text) {
             header(token.expose_secret())?;
         }
         // Without a configuration of ours, reqwest asks rustls for the default provider, and panics where there is none.
@@ -115,18 +116,12 @@ impl Questions {
     }
 
     async fn token(&self) -> Result<Option<HeaderValue>, ConsulError> {
-        match &self.token {
-            Token::None => Ok(None),
-            Token::Text(token) => header(token.expose_secret()).map(Some),
-            Token::File(file) => {
-                let token = tokio::fs::read_to_string(file).await;
-                let token = token.map_err(|error| unreadable(file, error))?;
-                match token.trim() {
-                    "" => Ok(None),
-                    token => header(token).map(Some),
-                }
-            }
-        }
+        let Some(token) = &self.token else { return Ok(None) };
+        let token = token
+            .read("token of Consul")
+            .await
+            .map_err(|problem| ConsulError::caused(ConsulErrorKind::InvalidConfig, problem.message, problem.source))?;
+        header(token.expose_secret()).map(Some)
     }
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConsulError> {

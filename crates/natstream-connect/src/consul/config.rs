@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use url::Url;
 
 use super::error::ConsulError;
+use crate::secret::Secret;
 
 /// Which Consul to ask, and for what.
 ///
@@ -48,16 +48,8 @@ pub struct ConsulConfig {
     pub(super) stale: bool,
     pub(super) tags: Vec<String>,
     pub(super) timeout: Duration,
-    pub(super) token: Token,
+    pub(super) token: Option<Secret>,
     pub(super) wait: Duration,
-}
-
-/// Who asks.
-#[derive(Clone)]
-pub(super) enum Token {
-    None,
-    Text(SecretString),
-    File(PathBuf),
 }
 
 /// More tags than anybody registers; they are all in the URL of a query.
@@ -75,7 +67,7 @@ impl ConsulConfig {
             stale: false,
             tags: Vec::new(),
             timeout: Duration::from_secs(3),
-            token: Token::None,
+            token: None,
             wait: Duration::from_secs(60),
         }
     }
@@ -127,16 +119,10 @@ impl ConsulConfig {
         self
     }
 
-    /// The ACL token; it needs `service:read` for the service and `node:read` for its nodes.
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Token::Text(SecretString::from(token.into()));
-        self
-    }
-
-    /// Reads the ACL token from a file, again for every question: a renewed one is taken up. White space around it does not
-    /// count.
-    pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.token = Token::File(file.into());
+    /// The ACL token; it needs `service:read` for the service and `node:read` for its nodes. One in a [file](Secret::file) is
+    /// read again for every question: a renewed one is taken up.
+    pub fn token(mut self, token: impl Into<Secret>) -> Self {
+        self.token = Some(token.into());
         self
     }
 
@@ -228,16 +214,6 @@ impl fmt::Debug for ConsulConfig {
             .field("token", &self.token)
             .field("wait", &self.wait)
             .finish()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Text(_) => f.write_str("Text(..)"),
-            Self::File(file) => f.debug_tuple("File").field(file).finish(),
-        }
     }
 }
 

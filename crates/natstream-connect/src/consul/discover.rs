@@ -25,15 +25,16 @@ impl ConnectConfig {
     /// User info of the configured servers counts for those of Consul too. If one of the configured servers is `tls://…`, all of
     /// Consul's are.
     pub fn discover(mut self, consul: Consul) -> Self {
-        self.consul = Some(consul);
+        self.consul = Some(Source::Handle(consul));
         self
     }
 
     /// Puts what Consul says in the place of the configured servers; what comes back feeds the connection.
     pub(crate) async fn discovered(mut self) -> Result<(Self, Option<Feed>), ConnectError> {
-        let Some(consul) = self.consul.take() else {
+        let Some(source) = self.consul.take() else {
             return Ok((self, None));
         };
+        let consul = source.get()?;
         let scheme = Scheme::of(self.servers.as_ref().ok());
         match consul.first().await {
             Ok(servers) => {
@@ -59,6 +60,26 @@ impl ConnectConfig {
         }
         let servers = consul.servers();
         Ok((self, Some(Feed { servers, scheme })))
+    }
+}
+
+/// The Consul of a configuration.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Handle(Consul),
+    /// What a configuration file says. Its mistakes come up with the connect.
+    #[cfg(feature = "config")]
+    Described(super::ConsulConfig),
+}
+
+impl Source {
+    pub(crate) fn get(&self) -> Result<Consul, ConnectError> {
+        match self {
+            Self::Handle(consul) => Ok(consul.clone()),
+            #[cfg(feature = "config")]
+            Self::Described(config) => Consul::new(config.clone())
+                .map_err(|error| ConnectError::config("consul", error.to_string())),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::config::ConsulConfig;
 use super::error::ConsulError;
+use crate::secret::Secret;
 
 impl ConsulConfig {
     /// The defaults, and what the environment says: [`new`](Self::new) and [`with_env`](Self::with_env).
@@ -26,7 +27,7 @@ impl ConsulConfig {
     /// | `CONSUL_HTTP_SSL` | `true`: an address without a scheme is `https` |
     /// | `CONSUL_HTTP_SSL_VERIFY` | `false` is refused: certificates are always verified |
     /// | `CONSUL_HTTP_TOKEN` | [`token`](Self::token) |
-    /// | `CONSUL_HTTP_TOKEN_FILE` | [`token_file`](Self::token_file); it wins over `CONSUL_HTTP_TOKEN`, as with Consul's tools |
+    /// | `CONSUL_HTTP_TOKEN_FILE` | [`token`](Self::token), in a file; it wins over `CONSUL_HTTP_TOKEN`, as with Consul's tools |
     ///
     /// # Errors
     ///
@@ -82,7 +83,7 @@ impl ConsulConfig {
             }
         }
         match (token_file, token) {
-            (Some(file), _) => self = self.token_file(file),
+            (Some(file), _) => self = self.token(Secret::file(file)),
             (None, Some(token)) => self = self.token(token),
             (None, None) => {}
         }
@@ -130,7 +131,7 @@ mod tests {
             ])
             .unwrap()
         );
-        for part in ["https://consul.example:8501", "/ca.pem", "/c.pem", "/k.pem", "Text(..)"] {
+        for part in ["https://consul.example:8501", "/ca.pem", "/c.pem", "/k.pem", "token: Some"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(!shown.contains("s3cr3t"), "{shown}");
@@ -141,7 +142,7 @@ mod tests {
         let config = ConsulConfig::new("nats").address("a:1").token("x");
         let config = config.with_env([("CONSUL_HTTP_ADDR", "")]).unwrap();
         assert_eq!(config.address, "a:1");
-        assert!(format!("{config:?}").contains("Text(..)"));
+        assert!(format!("{config:?}").contains("token: Some"));
     }
 
     #[test]

@@ -51,5 +51,6 @@ mod pace;
 mod watcher;
 
 pub use self::config::ConsulConfig;
+pub(crate) use self::discover::Source;
 pub use self::error::{ConsulError, ConsulErrorKind};
 pub use self::handle::Consul;

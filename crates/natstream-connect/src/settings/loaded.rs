@@ -11,14 +11,24 @@ use super::origin::{Origin, Rank};
 use super::resolve::Resolved;
 use super::value::Value;
 use crate::config::ConnectConfig;
+use crate::connections::{Connections, ConnectionsBuilder};
+#[cfg(feature = "consul")]
+use crate::consul::{ConsulConfig, Source};
 use crate::credentials::Credentials;
 use crate::secret::Secret;
 use crate::tls::Tls;
 
+/// Most connections to a server, unless more are configured as the fewest.
+const MOST_PER_SERVER: usize = 4;
+
+/// How long Consul may take to name servers, at most: half of the time for a connection may be less.
+#[cfg(feature = "consul")]
+const CONSUL_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Everything that a configuration says, each value with the place that it came from.
 ///
 /// [`connect_config`](Self::connect_config) is the part of it that makes connections; the methods named after other keys are
-/// for those who use JetStream, Consul or several connections. What nobody has given is `None`, unless it has a default.
+/// for those who use JetStream. What nobody has given is `None`, unless it has a default.
 /// `Debug` shows no secret.
 #[derive(Clone)]
 pub struct Settings {
@@ -116,6 +126,9 @@ impl Settings {
     }
 
     /// How to connect. What nobody has given has the defaults of [`ConnectConfig`].
+    ///
+    /// With `use_consul` the servers come from Consul, and the configured ones are for when it names none. (Feature `consul`;
+    /// there is a [warning](Self::warnings) without it.)
     pub fn connect_config(&self) -> ConnectConfig {
         let servers = match self.value(Id::Urls) {
             Some(Value::Servers(list)) => Ok(list.clone()),
@@ -147,7 +160,17 @@ impl Settings {
         if let Some(domain) = self.jetstream_domain() {
             config = config.jetstream_domain(domain);
         }
+        #[cfg(feature = "consul")]
+        if let Some(consul) = self.consul_config() {
+            config.consul = Some(Source::Described(consul));
+        }
         config
+    }
+
+    /// Several connections, with at least `connections_per_server` to each server.
+    pub fn connections(&self) -> ConnectionsBuilder {
+        let fewest = self.connections_per_server().get();
+        Connections::builder(self.connect_config()).per_server(fewest..=fewest.max(MOST_PER_SERVER))
     }
 
     /// Who we are.
@@ -293,6 +316,40 @@ impl Settings {
             Some(Value::List(tags)) => tags,
             _ => &[],
         }
+    }
+
+    /// Which Consul to ask; `None` without `use_consul`. Which files it may read comes up when it is [made](crate::consul::Consul::new).
+    #[cfg(feature = "consul")]
+    #[must_use]
+    pub fn consul_config(&self) -> Option<ConsulConfig> {
+        if !self.use_consul() {
+            return None;
+        }
+        let mut config = ConsulConfig::new(self.service_name());
+        let is_tls = self.flag(Id::ConsulSsl) == Some(true);
+        match self.consul_address() {
+            Some(address) if is_tls && !address.contains("://") => config = config.address(format!("https://{address}")),
+            Some(address) => config = config.address(address),
+            None if is_tls => config = config.address("https://127.0.0.1:8500"),
+            None => {}
+        }
+        if let Some(token) = self.consul_token() {
+            config = config.token(token);
+        }
+        if let Some(datacenter) = self.consul_datacenter() {
+            config = config.datacenter(datacenter);
+        }
+        for tag in self.consul_tags() {
+            config = config.tag(tag);
+        }
+        if let Some(ca) = self.path(Id::ConsulCa) {
+            config = config.ca_file(ca);
+        }
+        if let Some((certificate, key)) = self.path(Id::ConsulCert).zip(self.path(Id::ConsulKey)) {
+            config = config.client_certificate(certificate, key);
+        }
+        // Whoever waits for a connection waits for Consul too.
+        Some(config.timeout(CONSUL_TIMEOUT.min(self.timeout() / 2).max(Duration::from_millis(1))))
     }
 
     fn value(&self, id: Id) -> Option<&Value> {

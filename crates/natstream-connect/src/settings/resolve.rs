@@ -52,6 +52,16 @@ pub(crate) fn resolve(gathered: &mut Gathered) -> Resolved {
             }
         }
     }
+    if cfg!(not(feature = "consul"))
+        && let Some(Entry {
+            value: Value::Flag(true),
+            origin,
+            ..
+        }) = entries.get(&Id::UseConsul)
+    {
+        let message = format!("`use_consul` ({origin}) has no effect: this program was built without Consul");
+        gathered.warnings.push(message);
+    }
     let identity = identity(&mut entries, gathered);
     // Where a place could not be read, the other half may be in there.
     let is_readable = |problem: &Problem| {
@@ -163,6 +173,8 @@ fn pairs(entries: &BTreeMap<Id, Entry>, identity: Option<Identity>, gathered: &m
     }
     needs(Id::TlsCert, Id::TlsKey);
     needs(Id::TlsKey, Id::TlsCert);
+    needs(Id::ConsulCert, Id::ConsulKey);
+    needs(Id::ConsulKey, Id::ConsulCert);
 }
 
 /// One warning for all of them.

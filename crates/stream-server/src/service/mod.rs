@@ -5,6 +5,7 @@ mod identity;
 mod task;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::{SubscribeError, Subscriber};
 
@@ -16,6 +17,9 @@ pub(crate) use identity::{EndpointIdentity, Identity, default_endpoint_name};
 /// The beginning of all subjects of ADR-32.
 const PREFIX: &str = "$SRV.";
 
+/// How long to wait for nats-server's word; where subscriptions are limited, it may never come.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(1);
+
 impl Inner {
     /// Answers questions from now on; with the first endpoint. The server serves also when it cannot.
     ///
@@ -25,7 +29,13 @@ impl Inner {
         let announce = async || {
             let complaints = self.connection.server_errors();
             match self.subscribe().await {
-                Ok(subscribers) => task::spawn(self, subscribers, complaints),
+                Ok(subscribers) => {
+                    task::spawn(self, subscribers, complaints);
+                    // `subscribe` returns before nats-server has heard of it.
+                    if let Err(error) = self.connection.fence(FENCE_TIMEOUT).await {
+                        tracing::debug!(%error, "service discovery may not find this server yet");
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "service discovery will not find this server"),
             }
         };
