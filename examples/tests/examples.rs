@@ -36,6 +36,15 @@ fn demo() {
 }
 
 #[test]
+fn messages() {
+    let output = run("messages");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "examples.events.user.created: Ada\nexamples.events.user.created: Grace\nsum 6, 2 events\n"
+    );
+}
+
+#[test]
 fn tcp() {
     let output = run("tcp");
     assert_eq!(

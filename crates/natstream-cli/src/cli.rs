@@ -4,13 +4,17 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchArgs;
 use crate::call::CallArgs;
 use crate::config::ConfigArgs;
 use crate::doctor::DoctorArgs;
 use crate::logging::LogFormat;
 use crate::ls::LsArgs;
 use crate::options::ConnectionOptions;
+use crate::publish::PubArgs;
+use crate::request::RequestArgs;
 use crate::serve::ServeArgs;
+use crate::subscribe::SubArgs;
 use crate::top::TopArgs;
 
 const EXAMPLES: &str = "\
@@ -66,11 +70,15 @@ pub(crate) struct DisplayOptions {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Bench(BenchArgs),
     Call(CallArgs),
     Config(ConfigArgs),
     Doctor(DoctorArgs),
     Ls(LsArgs),
+    Pub(PubArgs),
+    Request(RequestArgs),
     Serve(ServeArgs),
+    Sub(SubArgs),
     Top(TopArgs),
 }
 

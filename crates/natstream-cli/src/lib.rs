@@ -23,24 +23,30 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod call;
 mod cli;
 mod clock;
 mod config;
 mod console;
+mod content;
 mod doctor;
 mod duration;
 mod exit;
+mod format;
 mod interrupt;
 mod logging;
 mod ls;
 mod options;
 mod output;
 mod program;
+mod publish;
+mod request;
 mod serve;
 mod services;
 mod session;
 mod size;
+mod subscribe;
 mod top;
 
 pub use program::main;

@@ -28,10 +28,7 @@ pub(crate) struct LsArgs {}
 pub(crate) async fn run(mut context: Context, _args: LsArgs) -> Result<Exit, Failure> {
     let connection = session::connect(&context.connection, "natstream ls", &mut context.interrupts).await?;
     let outcome = list(&mut context, &connection).await;
-    tokio::select! {
-        () = session::close(&connection) => {}
-        signal = context.interrupts.next() => tracing::debug!(signal, "the connection was not closed"),
-    }
+    session::leave(&connection, &mut context.interrupts).await;
     outcome
 }
 

@@ -145,6 +145,11 @@ impl ConnectionSettings {
             .connect_timeout(self.timeout_of_one())
     }
 
+    /// How many connections to each server are configured.
+    pub(crate) fn per_server(&self) -> usize {
+        self.settings.connections_per_server().get()
+    }
+
     /// Do the settings alone demand TLS?
     pub(crate) fn demands_tls(&self) -> bool {
         self.settings.requires_tls()

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt as _, Interest, Stdout};
 
+use crate::exit::{Exit, Failure};
+
 /// Bytes that are gathered before they are written, if more follow at once.
 const CAPACITY: usize = 64 * 1024;
 
@@ -51,6 +53,14 @@ impl Output {
         self.buffer.shrink_to(CAPACITY);
         Ok(())
     }
+}
+
+/// Why it cannot be written. `None` for a closed pipe, which is not an error; a full disk is.
+pub(crate) fn failure(error: io::Error) -> Option<Failure> {
+    (error.kind() != io::ErrorKind::BrokenPipe).then(|| {
+        let error = anyhow::Error::new(error).context("standard output cannot be written to");
+        Failure::new(Exit::Lost, error)
+    })
 }
 
 /// Completes when nobody can read standard output any more. Only for pipes and sockets; files have no reader.

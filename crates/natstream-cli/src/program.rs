@@ -9,7 +9,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
 use crate::options::ConnectionSettings;
-use crate::{call, config, doctor, logging, ls, serve, top};
+use crate::{bench, call, config, doctor, logging, ls, publish, request, serve, subscribe, top};
 
 /// What every command works with.
 #[derive(Debug)]
@@ -74,11 +74,15 @@ async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
         })
     };
     match cli.command {
+        Command::Bench(args) => bench::run(context()?, args).await,
         Command::Call(args) => call::run(context()?, args).await,
         Command::Config(args) => config::run(&cli.connection, args, console).await,
         Command::Doctor(args) => doctor::run(context()?, args).await,
         Command::Ls(args) => ls::run(context()?, args).await,
+        Command::Pub(args) => publish::run(context()?, args).await,
+        Command::Request(args) => request::run(context()?, args).await,
         Command::Serve(args) => serve::run(context()?, args).await,
+        Command::Sub(args) => subscribe::run(context()?, args).await,
         Command::Top(args) => top::run(context()?, args).await,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natstream::connect::{Operation, ServerErrorEvent};
-use natstream::{Connection, ConnectionStatus, EndReason};
+use natstream::{ConnectError, Connection, ConnectionStatus, Connections, EndReason};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
@@ -24,14 +24,34 @@ pub(crate) async fn connect(
     name: &str,
     interrupts: &mut Interrupts,
 ) -> Result<Connection, Failure> {
-    let config = settings.config(name);
+    within(settings, Connection::connect(settings.config(name)), interrupts).await
+}
+
+/// Connects to all servers that can be reached, so often to each, or says why not.
+pub(crate) async fn connect_many(
+    settings: &ConnectionSettings,
+    name: &str,
+    per_server: usize,
+    interrupts: &mut Interrupts,
+) -> Result<Connections, Failure> {
+    let builder = Connections::builder(settings.config(name))
+        .per_server(per_server..=per_server)
+        .warm_up();
+    within(settings, builder.connect(), interrupts).await
+}
+
+async fn within<T>(
+    settings: &ConnectionSettings,
+    connect: impl Future<Output = Result<T, ConnectError>>,
+    interrupts: &mut Interrupts,
+) -> Result<T, Failure> {
     let limit = settings.timeout.saturating_add(SLACK);
     let outcome = tokio::select! {
-        outcome = timeout(limit, Connection::connect(config)) => outcome,
+        outcome = timeout(limit, connect) => outcome,
         signal = interrupts.next() => return Err(interrupted(signal)),
     };
     match outcome {
-        Ok(Ok(connection)) => Ok(connection),
+        Ok(Ok(connected)) => Ok(connected),
         Ok(Err(error)) => {
             let mut failure = Failure::from(error);
             if matches!(failure.exit, Exit::NotPermitted | Exit::Usage) {
@@ -50,6 +70,14 @@ pub(crate) async fn connect(
 pub(crate) async fn close(connection: &Connection) {
     if let Err(error) = connection.close(CLOSE).await {
         tracing::debug!(%error, "the end of the connection was not confirmed");
+    }
+}
+
+/// As [`close`], unless a signal comes meanwhile.
+pub(crate) async fn leave(connection: &Connection, interrupts: &mut Interrupts) {
+    tokio::select! {
+        () = close(connection) => {}
+        signal = interrupts.next() => tracing::debug!(signal, "the connection was not closed"),
     }
 }
 

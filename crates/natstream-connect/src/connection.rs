@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -198,6 +198,7 @@ impl Connection {
         let inner = Arc::new(Inner {
             client,
             closed: AtomicBool::new(false),
+            confirmed: AtomicU64::new(0),
             driver: OnceLock::new(),
             reconnected: Mutex::new(None),
             runtime: Handle::current(),
@@ -413,6 +414,26 @@ impl Connection {
         fence::fence(&self.inner, timeout).await
     }
 
+    /// As [`fence`](Self::fence), and fails if the connection is not the one of `epoch` any more: it vouches for everything that
+    /// was published since that epoch began. After a [`close`](Self::close) that was confirmed in this epoch it succeeds.
+    ///
+    /// # Errors
+    ///
+    /// As [`fence`](Self::fence).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing but the answer.
+    pub async fn fence_since(&self, epoch: u64, timeout: Duration) -> Result<Duration, FenceError> {
+        fence::fence_since(&self.inner, epoch, timeout).await
+    }
+
+    /// Was the connection [closed](Self::close), and what was published in `epoch` confirmed with it?
+    #[must_use]
+    pub fn is_confirmed(&self, epoch: u64) -> bool {
+        self.inner.is_confirmed(epoch)
+    }
+
     /// Confirms with a [fence](Self::fence) that the server has everything, and ends the connection
     /// for good.
     ///
@@ -459,6 +480,8 @@ pub(crate) struct Inner {
     runtime: Handle,
     /// Set by `close`: nothing that async-nats does afterwards counts.
     closed: AtomicBool,
+    /// The epoch that a close has confirmed; 0 for none.
+    confirmed: AtomicU64,
     inbox_prefix: String,
     /// Messages that may wait in a subscription, where that is known.
     subscription_capacity: Option<usize>,
@@ -520,6 +543,15 @@ impl Inner {
 
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// A close has confirmed what was published in this epoch.
+    pub(crate) fn confirmed(&self, epoch: u64) {
+        self.confirmed.store(epoch, Ordering::Release);
+    }
+
+    pub(crate) fn is_confirmed(&self, epoch: u64) -> bool {
+        epoch != 0 && self.confirmed.load(Ordering::Acquire) == epoch
     }
 
     /// The connection is over, whatever async-nats still does.

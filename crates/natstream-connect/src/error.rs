@@ -252,6 +252,13 @@ pub enum FenceErrorKind {
     Timeout,
 }
 
+/// For those who build on fences.
+impl From<FenceErrorKind> for FenceError {
+    fn from(kind: FenceErrorKind) -> Self {
+        Self::new(kind)
+    }
+}
+
 impl FenceError {
     pub(crate) fn new(kind: FenceErrorKind) -> Self {
         Self { kind }

@@ -15,9 +15,27 @@ use crate::supervisor::now;
 
 /// See [`Connection::fence`](crate::Connection::fence).
 pub(crate) async fn fence(inner: &Inner, limit: Duration) -> Result<Duration, FenceError> {
+    fence_on(inner, None, limit).await.map(|(_, round_trip)| round_trip)
+}
+
+/// See [`Connection::fence_since`](crate::Connection::fence_since).
+pub(crate) async fn fence_since(inner: &Inner, epoch: u64, limit: Duration) -> Result<Duration, FenceError> {
+    if inner.is_confirmed(epoch) {
+        return Ok(Duration::ZERO);
+    }
+    fence_on(inner, Some(epoch), limit)
+        .await
+        .map(|(_, round_trip)| round_trip)
+}
+
+/// A fence, and the epoch that it vouches for; it must be this one if it is given.
+async fn fence_on(inner: &Inner, epoch: Option<u64>, limit: Duration) -> Result<(u64, Duration), FenceError> {
     // Not the published state, which may lag.
     let before = inner.look();
     require(before.status)?;
+    if epoch.is_some_and(|epoch| epoch != before.epoch) {
+        return Err(FenceError::new(FenceErrorKind::Disconnected));
+    }
     let mut states = inner.watch();
     let round_trip = timeout(limit, async {
         tokio::select! {
@@ -36,7 +54,7 @@ pub(crate) async fn fence(inner: &Inner, limit: Duration) -> Result<Duration, Fe
         // one.
         return Err(FenceError::new(FenceErrorKind::Disconnected));
     }
-    Ok(round_trip)
+    Ok((before.epoch, round_trip))
 }
 
 /// See [`Connection::close`](crate::Connection::close).
@@ -45,7 +63,10 @@ pub(crate) async fn close(inner: &Inner, limit: Duration) -> Result<(), FenceErr
         return Ok(());
     }
     let deadline = now().checked_add(limit);
-    let confirmed = fence(inner, limit).await;
+    let confirmed = fence_on(inner, None, limit).await;
+    if let Ok((epoch, _)) = confirmed {
+        inner.confirmed(epoch);
+    }
     // From here on async-nats does not reconnect any more.
     inner.signals().close(EndReason::Closed);
     let end = async {

@@ -28,6 +28,7 @@
 //!   publisher or subscriber without permission.
 //! - With the feature `config`, `ConnectConfig::load` and the module `settings` read a configuration
 //!   from flags, the environment, a YAML file and contexts of the `nats` CLI.
+//! - [`Codec`], by default [`Json`], is how typed calls and messages of the crates above are written.
 //! - A client that somebody else connected is welcome: [`Connection::from_nats`], and [`observe`]
 //!   to make its state exact.
 //!
@@ -51,6 +52,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod classify;
+mod codec;
 mod config;
 mod connection;
 mod connections;
@@ -91,6 +93,7 @@ mod token;
 
 pub use async_nats;
 
+pub use self::codec::{Codec, CodecError, Json};
 pub use self::config::ConnectConfig;
 pub use self::connection::Connection;
 pub use self::connections::{Connections, ConnectionsBuilder, ConnectionsStats, Lease, ServerStats};

@@ -57,6 +57,22 @@ async fn a_fence_does_not_survive_a_reconnect() {
     server.resume();
     state_where(&connection, |state| state.is_connected()).await;
     within(LIMIT, connection.fence(TIMEOUT)).await.unwrap();
+    // What was published before the reconnect is another matter.
+    let error = within(LIMIT, connection.fence_since(1, TIMEOUT)).await.unwrap_err();
+    assert_eq!(error.kind(), FenceErrorKind::Disconnected);
+    let epoch = connection.state().borrow().epoch;
+    within(LIMIT, connection.fence_since(epoch, TIMEOUT)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_orderly_close_confirms_its_epoch() {
+    let connection = connected(ConnectConfig::new(testkit::shared_url())).await;
+    assert!(!connection.is_confirmed(1));
+    within(LIMIT, connection.close(TIMEOUT)).await.unwrap();
+    assert!(connection.is_confirmed(1) && !connection.is_confirmed(2) && !connection.is_confirmed(0));
+    within(LIMIT, connection.fence_since(1, TIMEOUT)).await.unwrap();
+    let error = within(LIMIT, connection.fence(TIMEOUT)).await.unwrap_err();
+    assert_eq!(error.kind(), FenceErrorKind::Closed);
 }
 
 #[tokio::test]

@@ -27,12 +27,16 @@
 //! # }
 //! ```
 //!
+//! Messages without streams go the same way: [`Pool::publish`], [`Pool::request`] and [`Server::on_message`]. Values travel as
+//! JSON, or in the form of another [`Codec`]: `request_stream_as`, `.typed::<T>()`, [`Request::json`],
+//! [`ResponseSender::send_as`].
+//!
 //! # Features
-//! - `client` (default): [`Pool`] and [`Responses`], for calls.
+//! - `client` (default): [`Pool`], [`Responses`] and [`Reply`], for calls, requests and messages.
 //! - `config`: `connect::settings` and `ConnectConfig::load`, for configuration from a file, the environment and contexts of
 //!   the `nats` CLI.
 //! - `consul`: servers from Consul, in `connect::consul`.
-//! - `server` (default): [`Server`] and [`ResponseSender`], for handlers.
+//! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
 //!
 //! Each part is a crate of its own; depend on those alone if you like. [`proto`] is the protocol without NATS, to be
 //! embedded in other transports.
@@ -41,19 +45,21 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use natstream_connect::{
-    ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus, Connections,
-    ConnectionsBuilder, Credentials, EndReason, Secret, Tls, async_nats,
+    Codec, CodecError, ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus,
+    Connections, ConnectionsBuilder, Credentials, EndReason, FenceError, FenceErrorKind, Json, Secret, Tls, async_nats,
 };
 #[cfg(feature = "client")]
 pub use stream_client::{
-    Clock, Denied, Dialect, Guarantee, NextRequest, Pool, PoolBuilder, PoolSource, PoolStats, RequestBuilder,
-    RequestError, RequestErrorKind, Responses, RetryBudget, RetryPolicy,
+    Clock, Denied, Dialect, Flaw, Guarantee, NextRequest, Pool, PoolBuilder, PoolSource, PoolStats, PublishBuilder,
+    Reply, ReplyBuilder, RequestBuilder, RequestError, RequestErrorKind, Responses, RetryBudget, RetryPolicy, Typed,
+    TypedResponses,
 };
 pub use stream_proto::{self as proto, CloseReason, Code, LostCause, Status, Termination};
 #[cfg(feature = "server")]
 pub use stream_server::{
-    Drained, Endpoint, EndpointBuilder, EndpointStats, ForeignDialect, Handler, HandlerError, Request, ResponseSender,
-    SendError, SendErrorKind, ServeError, ServeErrorKind, Server, ServerBuilder, ServerStats,
+    Drained, Endpoint, EndpointBuilder, EndpointStats, ForeignDialect, Handler, HandlerError, Message, Request,
+    ResponseSender, SendError, SendErrorKind, ServeError, ServeErrorKind, Server, ServerBuilder, ServerStats,
+    Subscription, SubscriptionBuilder, SubscriptionStats,
 };
 
 pub use natstream_connect as connect;

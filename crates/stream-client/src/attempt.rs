@@ -3,40 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::message::OutboundMessage;
-use bytes::Bytes;
-use natstream_connect::{
-    ConnectionStatus, Driver, Router, TrySendError, check_publish_subject, headers_len, user_header,
-};
+use natstream_connect::{Router, TrySendError};
 use stream_proto::{HEADER, Inbound, InboundConfig, Instant};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant as Moment, timeout_at};
+use tokio::time::Instant as Moment;
 
 use crate::call::{Asked, Call};
 use crate::dialect::Dialect;
-use crate::error::{Clock, RequestError};
+use crate::error::{Flaw, RequestError};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::offline::{self, CONNECT_ID};
-use crate::pool::{Link, Pool};
+use crate::outgoing::{Outgoing, Patience};
+use crate::pool::Link;
 
 /// For this long after the own reconnect, a 503 may only mean that the responder is still on its way back (rule 26).
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A wait that nobody sees the end of, and that can be added to any moment.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-
 /// What an attempt sends, and for how long it may wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    pub(crate) pool: Pool,
-    pub(crate) subject: String,
-    pub(crate) payload: Bytes,
-    /// The user's; ours is added for each attempt.
-    pub(crate) headers: HeaderMap,
-    /// A header that cannot be sent.
-    pub(crate) bad_header: Option<String>,
+    pub(crate) message: Outgoing,
     pub(crate) connect_timeout: Duration,
     pub(crate) config: InboundConfig,
     /// When the total deadline passes.
@@ -65,82 +53,34 @@ impl Drop for Attempt {
 }
 
 impl Request {
-    /// Adds a header, or notes that it cannot be sent.
-    pub(crate) fn add_header(&mut self, name: &str, value: &str) {
-        match user_header(name, value) {
-            Some((name, value)) => self.headers.append(name, value),
-            None => self.bad_header = Some(name.to_owned()),
-        }
-    }
-
-    /// Sets a header in place of those of its name, or notes that it cannot be sent.
-    pub(crate) fn set_header(&mut self, name: &str, value: &str) {
-        match user_header(name, value) {
-            Some((name, value)) => self.headers.insert(name, value),
-            None => self.bad_header = Some(name.to_owned()),
-        }
-    }
-
     /// Checks the request, waits for the connection, and hands the request over.
     ///
     /// # Cancel safety
     /// Nothing was sent when the future is dropped.
     pub(crate) async fn send(&self) -> Result<Attempt, RequestError> {
         self.check()?;
-        let started = Driver::clock();
-        let limits = [Some(started + self.connect_timeout.min(FAR)), self.deadline];
-        let give_up = limits.into_iter().flatten().min().unwrap_or(started);
-        let clock = if self.deadline == Some(give_up) {
-            Clock::Deadline
-        } else {
-            Clock::Connect
-        };
-        let late = |clock| RequestError::timeout(&self.subject, clock);
-        let mut place = match self.pool.inner.common.places.clone() {
-            Some(places) => {
-                let clock = if clock == Clock::Connect {
-                    Clock::InFlight
-                } else {
-                    clock
-                };
-                let place = timeout_at(give_up, places.acquire_owned()).await;
-                // It is never closed.
-                place.map_err(|_| late(clock))?.ok()
-            }
-            None => None,
-        };
-        loop {
-            let ready = timeout_at(give_up, self.ready()).await;
-            let (link, router) = ready.map_err(|_| late(clock))??;
-            if let Some(attempt) = self.try_send(link, &router, &mut place)? {
-                return Ok(attempt);
-            }
-            // Others took the room, or the connection has just gone.
-            tokio::task::yield_now().await;
-        }
+        let patience = Patience::connecting(self.connect_timeout).and_deadline(self.deadline);
+        let mut place = self.message.place(patience).await?;
+        let try_send = |(link, router): (Link, Router)| self.try_send(link, &router, &mut place);
+        self.message.hand_over(patience, || self.ready(), try_send).await
     }
 
     /// A connection that can probably take the request, and where the answer will arrive.
     async fn ready(&self) -> Result<(Link, Router), RequestError> {
-        let closed = || RequestError::closed(&self.subject, "the connection is closed");
-        let link = self.pool.inner.link().await.ok_or_else(closed)?;
-        self.connected(&link.host).await?;
+        let link = self.message.link().await?;
         let router = self.router(&link.host).await?;
-        if link.host.driver.ready().await {
-            Ok((link, router))
-        } else {
-            Err(closed())
-        }
+        self.message.room(&link.host).await?;
+        Ok((link, router))
     }
 
     /// Where the answer arrives. A call that may be of another dialect has a subscription of its own: its end is the only
     /// sign to such a responder, and to nats-server, that nobody reads any more (docs/decisions/007).
     async fn router(&self, host: &Arc<Host>) -> Result<Router, RequestError> {
         if self.dialect == Dialect::Native {
-            return host.router(&self.subject).await;
+            return host.router(&self.message.subject).await;
         }
         let router = host.connection.router(host.strays()).await;
-        router.map_err(|error| RequestError::connection(&self.subject, error))
+        router.map_err(|error| RequestError::connection(&self.message.subject, error))
     }
 
     /// Hands the request over, if that is possible now.
@@ -157,7 +97,7 @@ impl Request {
         let total = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
         config.deadline = [total, self.attempt_limit].into_iter().flatten().min();
         let at = Instant::from_nanos(host.driver.nanos(now));
-        let mut headers = self.headers.clone();
+        let mut headers = self.message.headers.clone();
         let machine = match self.dialect.plain().filter(|_| !self.dialect.asks_natively()) {
             Some(dialect) => Machine::plain(dialect, &config, at),
             None => {
@@ -170,24 +110,24 @@ impl Request {
         if let Some(name) = &self.client {
             headers.insert(CONNECT_ID, name.as_str());
         }
-        self.check_size(&headers, host.connection.max_payload())?;
+        self.message.check_size(&headers, host.connection.max_payload())?;
         let reconnected = host.connection.reconnected_at();
         let asked = Asked {
-            subject: self.subject.as_str().into(),
+            subject: self.message.subject.as_str().into(),
             dialect: self.dialect,
         };
         let client = self.client.as_deref().map(|name| host.common.client(name));
         let call = Call::new(host.clone(), machine, asked, client);
         if !host.common.began(&call) {
-            return Err(RequestError::closed(&self.subject, "the pool is closed"));
+            return Err(RequestError::closed(&self.message.subject, "the pool is closed"));
         }
         // The route is there before the request: the answer may be quick.
         let route = router.add(call.clone());
         let open = OutboundMessage {
-            subject: self.subject.as_str().into(),
+            subject: self.message.subject.as_str().into(),
             reply: Some(route.subject()),
             headers: (!headers.is_empty()).then_some(headers),
-            payload: self.payload.clone(),
+            payload: self.message.payload.clone(),
         };
         call.set_route(route);
         let mut attempt = Attempt {
@@ -210,18 +150,15 @@ impl Request {
                 attempt.call.forget_client();
                 Ok(None)
             }
-            Err(TrySendError::Failed(error)) => Err(RequestError::connection(&self.subject, error)),
+            Err(TrySendError::Failed(error)) => Err(RequestError::connection(&self.message.subject, error)),
             Err(_) => Ok(None),
         }
     }
 
     fn check(&self) -> Result<(), RequestError> {
-        check_publish_subject(&self.subject).map_err(|error| RequestError::invalid(&self.subject, error))?;
-        if let Some(name) = &self.bad_header {
-            let text = format!("the header `{}` cannot be sent", name.escape_debug());
-            return Err(RequestError::invalid_text(&self.subject, text));
-        }
-        let invalid = |text: &str| Err(RequestError::invalid_text(&self.subject, text.to_owned()));
+        let subject = &self.message.subject;
+        self.message.check()?;
+        let invalid = |text: &str| Err(RequestError::invalid(subject, Flaw::Settings, text));
         if !self.config.control && self.dialect != Dialect::Native {
             return invalid("only a native call can be one without control");
         }
@@ -235,27 +172,5 @@ impl Request {
             return invalid("the name of the client must be 1 to 256 printable ASCII characters");
         }
         Ok(())
-    }
-
-    /// `max_payload` counts headers too, and exceeding it would close the connection.
-    fn check_size(&self, headers: &HeaderMap, max: usize) -> Result<(), RequestError> {
-        let size = headers_len(headers) + self.payload.len();
-        if size > max {
-            let text = format!("with its headers it has {size} bytes; this server takes {max} (max_payload)");
-            return Err(RequestError::invalid_text(&self.subject, text));
-        }
-        Ok(())
-    }
-
-    /// No request is published while the connection is known to be down (rule 20).
-    async fn connected(&self, host: &Host) -> Result<(), RequestError> {
-        let mut state = host.connection.state();
-        let state = state
-            .wait_for(|state| state.status != ConnectionStatus::Disconnected)
-            .await;
-        match state.map(|state| state.status) {
-            Ok(ConnectionStatus::Connected) => Ok(()),
-            _ => Err(RequestError::closed(&self.subject, "the connection is closed")),
-        }
     }
 }

@@ -14,6 +14,7 @@ use stream_proto::{
     Termination,
 };
 
+use crate::common::Waits;
 use crate::dialect::Dialect;
 use crate::host::Host;
 use crate::machine::Machine;
@@ -351,6 +352,12 @@ impl Route for Call {
     }
 }
 
+impl Waits for Call {
+    fn give_up(self: Arc<Self>) {
+        self.cancel();
+    }
+}
+
 impl Driven for Call {
     fn drive(self: Arc<Self>, now: u64) {
         let mut state = self.state.lock();
@@ -368,7 +375,7 @@ impl fmt::Debug for Call {
 }
 
 /// The two headers in which services say that they failed.
-fn service_error(headers: &HeaderMap) -> Option<ServiceError<'_>> {
+pub(crate) fn service_error(headers: &HeaderMap) -> Option<ServiceError<'_>> {
     let (code, text) = (headers.get(ServiceError::CODE), headers.get(ServiceError::TEXT));
     // Either of them says so.
     code.or(text)?;
@@ -389,7 +396,7 @@ pub(crate) fn bare_empty(subject: Subject) -> OutboundMessage {
 }
 
 /// `payload`, or a copy of it that does not keep a whole read buffer alive.
-fn compact(payload: Bytes) -> Bytes {
+pub(crate) fn compact(payload: Bytes) -> Bytes {
     if payload.len() < COPY_BELOW {
         Bytes::copy_from_slice(&payload)
     } else {

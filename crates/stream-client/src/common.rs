@@ -1,6 +1,7 @@
 //! What all calls of a pool share, whichever connection they are made on.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -15,10 +16,14 @@ use crate::retry_budget::RetryBudget;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Attempts that ended, whatever the verdict; also those that could not be sent.
+    /// Attempts of calls that ended, whatever the verdict; also those that could not be sent.
     pub attempts: u64,
-    /// Attempts that run at this moment.
+    /// Attempts of calls, and requests for one reply, that run at this moment.
     pub in_flight: u64,
+    /// Requests for one reply that were sent and have ended, with a reply or without.
+    pub requests: u64,
+    /// Messages that were handed over by [`publish`](crate::Pool::publish).
+    pub published: u64,
     /// Attempts that were made again, by a [`RetryPolicy`](crate::RetryPolicy) or to resume.
     pub retries: u64,
     /// Items received.
@@ -55,11 +60,26 @@ pub(crate) struct Common {
     idle: Notify,
 }
 
-/// The attempts that have not ended, by their addresses.
-#[derive(Debug, Default)]
+/// What waits for an answer: an attempt of a call, or a request for one reply.
+pub(crate) trait Waits: Send + Sync + 'static {
+    /// The pool gives it up.
+    fn give_up(self: Arc<Self>);
+}
+
+/// What has not ended, by its address.
+#[derive(Default)]
 struct Running {
-    calls: HashMap<usize, Weak<Call>>,
+    calls: HashMap<usize, Weak<dyn Waits>>,
     is_closed: bool,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("calls", &self.calls.len())
+            .field("is_closed", &self.is_closed)
+            .finish()
+    }
 }
 
 impl Common {
@@ -75,11 +95,12 @@ impl Common {
         }
     }
 
-    /// An attempt begins; false when the pool takes none any more.
-    pub(crate) fn began(&self, call: &Arc<Call>) -> bool {
+    /// An attempt or a request begins; false when the pool takes none any more.
+    pub(crate) fn began<W: Waits>(&self, call: &Arc<W>) -> bool {
         let mut running = self.running.lock();
         if !running.is_closed {
-            running.calls.insert(Arc::as_ptr(call).addr(), Arc::downgrade(call));
+            let waits: Weak<W> = Arc::downgrade(call);
+            running.calls.insert(Arc::as_ptr(call).addr(), waits);
         }
         !running.is_closed
     }
@@ -106,7 +127,7 @@ impl Common {
         self.running.lock().is_closed = true;
     }
 
-    /// Completes when no attempt is running.
+    /// Completes when nothing waits for an answer.
     pub(crate) async fn idle(&self) {
         loop {
             let notified = self.idle.notified();
@@ -117,23 +138,18 @@ impl Common {
         }
     }
 
-    /// Cancels what is running, and returns how many attempts that were.
+    /// Gives up what is running, and returns how many that were.
     pub(crate) fn cancel_all(&self) -> usize {
         let calls: Vec<_> = self.running.lock().calls.values().filter_map(Weak::upgrade).collect();
         for call in &calls {
-            call.cancel();
+            call.clone().give_up();
         }
         calls.len()
     }
 
     /// An attempt has ended: adds what it has counted.
     pub(crate) fn ended(&self, call: &Call, attempt: &InboundStats) {
-        let mut running = self.running.lock();
-        running.calls.remove(&std::ptr::from_ref(call).addr());
-        if running.calls.is_empty() {
-            self.idle.notify_waiters();
-        }
-        drop(running);
+        self.left(call);
         let mut stats = self.stats.lock();
         stats.attempts += 1;
         stats.items += attempt.items;
@@ -143,6 +159,20 @@ impl Common {
         stats.malformed += attempt.malformed;
         stats.ignored += attempt.ignored;
         stats.suspicions += attempt.suspicions;
+    }
+
+    /// A request for one reply has ended, or could not be sent just now.
+    pub(crate) fn request_ended(&self, request: &impl Waits, was_sent: bool) {
+        self.left(request);
+        self.stats.lock().requests += u64::from(was_sent);
+    }
+
+    fn left<W: Waits>(&self, call: &W) {
+        let mut running = self.running.lock();
+        running.calls.remove(&std::ptr::from_ref(call).addr());
+        if running.calls.is_empty() {
+            self.idle.notify_waiters();
+        }
     }
 
     pub(crate) fn stats(&self) -> PoolStats {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use natstream_connect::CodecError;
 use stream_proto::{Denied, LostCause, ProtocolError, Status, Termination};
 
 /// Why a call did not succeed.
@@ -31,6 +32,7 @@ enum Detail {
     Protocol(ProtocolError),
     Text(String),
     Source(Box<dyn Error + Send + Sync>),
+    Flaw(Flaw, Box<dyn Error + Send + Sync>),
 }
 
 /// What kind of failure it was.
@@ -41,9 +43,12 @@ pub enum RequestErrorKind {
     Cancelled,
     /// There is no connection, or it could not take the request.
     Connection,
+    /// An item or a reply cannot be read as the type that was asked for; [`RequestError::items`] is its number, counted from 0.
+    /// Others may follow it.
+    Decode,
     /// The responder failed, after all items that came before; [`RequestError::status`] has its words.
     Failed,
-    /// The request itself is wrong: its subject, a header or its size. Nothing was sent.
+    /// The request itself is wrong: its subject, a header, its size and so on; [`RequestError::flaw`] says what. Nothing was sent.
     InvalidRequest,
     /// The stream broke; the items before the break were delivered.
     Lost,
@@ -77,6 +82,30 @@ pub enum Clock {
     InFlight,
 }
 
+/// What is wrong with a request or a message that was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// The value cannot be encoded.
+    Body,
+    /// A header that cannot be sent.
+    Header,
+    /// The reply subject is not one that can be published to.
+    ReplySubject,
+    /// Settings that do not go together.
+    Settings,
+    /// The subject is not one that can be published to.
+    Subject,
+    /// It is larger than nats-server takes.
+    #[non_exhaustive]
+    TooLarge {
+        /// Bytes of payload and headers.
+        size: usize,
+        /// The server's `max_payload`.
+        max: usize,
+    },
+}
+
 impl RequestError {
     fn new(kind: RequestErrorKind, subject: &str, items: u64, detail: Detail) -> Self {
         Self {
@@ -89,17 +118,9 @@ impl RequestError {
         }
     }
 
-    pub(crate) fn invalid(subject: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(
-            RequestErrorKind::InvalidRequest,
-            subject,
-            0,
-            Detail::Source(source.into()),
-        )
-    }
-
-    pub(crate) fn invalid_text(subject: &str, text: String) -> Self {
-        Self::new(RequestErrorKind::InvalidRequest, subject, 0, Detail::Text(text))
+    pub(crate) fn invalid(subject: &str, flaw: Flaw, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let detail = Detail::Flaw(flaw, source.into());
+        Self::new(RequestErrorKind::InvalidRequest, subject, 0, detail)
     }
 
     pub(crate) fn connection(subject: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -112,6 +133,12 @@ impl RequestError {
 
     pub(crate) fn timeout(subject: &str, clock: Clock) -> Self {
         Self::new(RequestErrorKind::Timeout, subject, 0, Detail::Clock(clock))
+    }
+
+    /// An item, or the one reply, that is not what was asked for.
+    pub(crate) fn decode(subject: &str, index: u64, error: CodecError) -> Self {
+        let detail = Detail::Source(error.into());
+        Self::new(RequestErrorKind::Decode, subject, index, detail)
     }
 
     /// An item that the user's limit does not allow for.
@@ -182,6 +209,15 @@ impl RequestError {
     pub fn denied(&self) -> Option<Denied> {
         match self.inner.detail {
             Detail::Denied(denied) => Some(denied),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with the request, for `InvalidRequest`.
+    #[must_use]
+    pub fn flaw(&self) -> Option<Flaw> {
+        match self.inner.detail {
+            Detail::Flaw(flaw, _) => Some(flaw),
             _ => None,
         }
     }
@@ -272,6 +308,7 @@ impl fmt::Display for RequestError {
         match kind {
             RequestErrorKind::Cancelled => write!(f, "the call to `{subject}` was cancelled")?,
             RequestErrorKind::Connection => write!(f, "the request to `{subject}` could not be sent")?,
+            RequestErrorKind::Decode => write!(f, "item {items} of the answer of `{subject}` cannot be decoded")?,
             RequestErrorKind::Failed => write!(f, "`{subject}` failed")?,
             RequestErrorKind::InvalidRequest => write!(f, "the request to `{subject}` is not valid")?,
             RequestErrorKind::Lost => write!(f, "the answer of `{subject}` was lost after {items} items")?,
@@ -283,7 +320,7 @@ impl fmt::Display for RequestError {
             RequestErrorKind::Unanswered => write!(f, "no answer from `{subject}` within 5 s")?,
         }
         match detail {
-            Detail::None | Detail::Source(_) | Detail::Protocol(_) => Ok(()),
+            Detail::None | Detail::Source(_) | Detail::Flaw(..) | Detail::Protocol(_) => Ok(()),
             Detail::Status(status) => write!(f, ": {status}"),
             Detail::Clock(clock) => write!(f, ": {clock}"),
             Detail::Cause(cause) => f.write_str(match cause {
@@ -313,7 +350,7 @@ impl fmt::Display for RequestError {
 impl Error for RequestError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.inner.detail {
-            Detail::Source(source) => Some(&**source),
+            Detail::Source(source) | Detail::Flaw(_, source) => Some(&**source),
             Detail::Protocol(error) => Some(error),
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! What all calls of a pool on one connection share.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Weak};
 
 use async_nats::message::OutboundMessage;
@@ -10,6 +11,7 @@ use stream_proto::{Budget, CloseCode, Frame, Instant};
 use crate::call::bare_empty;
 use crate::common::Common;
 use crate::error::RequestError;
+use crate::flush::Unconfirmed;
 
 /// What the windows of all streams of one connection may add up to, beside the 8 KiB that each has always (rule 34).
 ///
@@ -54,6 +56,8 @@ pub(crate) struct Host {
     pub(crate) driver: Driver,
     pub(crate) windows: Budget,
     pub(crate) common: Arc<Common>,
+    /// What was published, and not confirmed.
+    pub(crate) unconfirmed: Unconfirmed,
     shared: Arc<Shared>,
     /// What the subjects of this connection's own inboxes begin with.
     inbox: String,
@@ -75,6 +79,7 @@ impl Host {
             shared,
             connection,
             common,
+            unconfirmed: Unconfirmed::default(),
             router: KeptRouter::default(),
         }
     }
@@ -90,6 +95,22 @@ impl Host {
         Arc::new(Strays {
             host: Arc::downgrade(self),
         })
+    }
+
+    /// How often the connection has connected; its published state lags a little.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.connection.nats().statistics().connects.load(Ordering::Acquire)
+    }
+
+    /// Has it ended for good?
+    pub(crate) fn is_closed(&self) -> bool {
+        self.connection.state().borrow().is_closed()
+    }
+
+    /// Has it ended without a confirmation of what was published here?
+    pub(crate) fn has_lost(&self) -> bool {
+        let since = self.unconfirmed.since();
+        since.is_some_and(|epoch| self.is_closed() && !self.connection.is_confirmed(epoch))
     }
 
     pub(crate) fn now(&self) -> Instant {

@@ -19,6 +19,10 @@
 //! # }
 //! ```
 //!
+//! Plain messages go the same way: [`Pool::publish`] sends one, [`Pool::request`] asks for one [`Reply`], [`Pool::flush`] waits
+//! until nats-server has everything. `request_stream_as`, `request_as` and `publish_as` take a value and send JSON; `.typed::<T>()`
+//! reads the answer so too.
+//!
 //! The types to know are [`Pool`], [`RequestBuilder`] (what can be set for one call) and [`Responses`].
 //! The crate has no features.
 
@@ -30,23 +34,31 @@ mod call;
 mod common;
 mod dialect;
 mod error;
+mod flush;
 mod host;
 mod machine;
 mod offline;
+mod outgoing;
 mod pool;
+mod publish;
 mod recovery;
+mod reply;
 mod request;
 mod responses;
 mod retry;
 mod retry_budget;
+mod typed;
 
 pub use common::PoolStats;
 pub use dialect::{Dialect, DialectError};
-pub use error::{Clock, RequestError, RequestErrorKind};
+pub use error::{Clock, Flaw, RequestError, RequestErrorKind};
 pub use pool::{Pool, PoolBuilder, PoolSource};
+pub use publish::PublishBuilder;
 pub use recovery::NextRequest;
+pub use reply::{Reply, ReplyBuilder};
 pub use request::RequestBuilder;
 pub use responses::{Guarantee, Responses};
 pub use retry::RetryPolicy;
 pub use retry_budget::RetryBudget;
 pub use stream_proto::{Code, Denied, LostCause, Status, Termination};
+pub use typed::{Typed, TypedResponses};

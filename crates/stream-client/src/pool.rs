@@ -1,22 +1,28 @@
 //! The request pool.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use natstream_connect::{Connection, Connections, Lease};
+use natstream_connect::{Codec as _, Connection, Connections, FenceError, FenceErrorKind, Json, Lease};
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::common::{Common, PoolStats};
+use crate::flush::flush_all;
 use crate::host::Host;
+use crate::outgoing::Outgoing;
+use crate::publish::PublishBuilder;
+use crate::reply::ReplyBuilder;
 use crate::request::RequestBuilder;
 use crate::retry_budget::RetryBudget;
 
 /// Longest wait for nats-server's confirmation at the end.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends requests whose answers are streams. Cloning gives another handle to the same pool.
+/// Sends requests whose answers are streams, requests for one reply, and messages. Cloning gives another handle to the same pool.
 ///
 /// It makes its calls on one connection, or each attempt on the one of [`Connections`] that carries least. A stream stays on
 /// its connection.
@@ -39,6 +45,8 @@ pub(crate) struct Inner {
     source: Source,
     /// Those of several connections.
     hosts: Mutex<Vec<Arc<Host>>>,
+    /// One of those that have ended had messages that were not confirmed.
+    has_lost: AtomicBool,
 }
 
 /// What calls are made on.
@@ -106,7 +114,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Most calls that run at a time. Others wait for one to end, as long as they wait for a connection
+    /// Most calls and requests for one reply that run at a time. Others wait for one to end, as long as they wait for a connection
     /// ([`connect_timeout`](RequestBuilder::connect_timeout)). Default: no limit.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = Some(calls);
@@ -126,6 +134,7 @@ impl PoolBuilder {
                 common,
                 source,
                 hosts: Mutex::default(),
+                has_lost: AtomicBool::new(false),
             }),
         }
     }
@@ -166,7 +175,78 @@ impl Pool {
     /// # }
     /// ```
     pub fn request_stream(&self, subject: impl Into<String>, payload: impl Into<Bytes>) -> RequestBuilder {
-        RequestBuilder::new(self.clone(), subject.into(), payload.into())
+        RequestBuilder::new(Outgoing::new(self.clone(), subject.into(), payload.into()))
+    }
+
+    /// As [`request_stream`](Self::request_stream), with a value as JSON. [`RequestBuilder::typed`] reads the answer so too.
+    ///
+    /// A value that cannot be encoded makes the request fail with
+    /// [`InvalidRequest`](crate::RequestErrorKind::InvalidRequest). For other codecs there is
+    /// [`Codec::encode`](natstream_connect::Codec::encode).
+    pub fn request_stream_as(&self, subject: impl Into<String>, value: &(impl Serialize + ?Sized)) -> RequestBuilder {
+        RequestBuilder::new(self.encoded(subject.into(), value))
+    }
+
+    /// Asks `subject` as any NATS program does, which answers with one message.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: stream_client::Pool) -> Result<(), stream_client::RequestError> {
+    /// use std::time::Duration;
+    ///
+    /// let reply = pool.request("service.ping", "hello").timeout(Duration::from_secs(1)).await?;
+    /// println!("{:?}", reply.payload());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn request(&self, subject: impl Into<String>, payload: impl Into<Bytes>) -> ReplyBuilder {
+        ReplyBuilder::new(Outgoing::new(self.clone(), subject.into(), payload.into()))
+    }
+
+    /// As [`request`](Self::request), with a value as JSON. [`ReplyBuilder::typed`] reads the reply so too.
+    pub fn request_as(&self, subject: impl Into<String>, value: &(impl Serialize + ?Sized)) -> ReplyBuilder {
+        ReplyBuilder::new(self.encoded(subject.into(), value))
+    }
+
+    /// Sends a message to whoever is subscribed to `subject`.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: stream_client::Pool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// use std::time::Duration;
+    ///
+    /// pool.publish("events.user.created", r#"{"id":123}"#).await?;
+    /// pool.flush(Duration::from_secs(5)).await?; // nats-server has it
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish(&self, subject: impl Into<String>, payload: impl Into<Bytes>) -> PublishBuilder {
+        PublishBuilder::new(Outgoing::new(self.clone(), subject.into(), payload.into()))
+    }
+
+    /// As [`publish`](Self::publish), with a value as JSON.
+    pub fn publish_as(&self, subject: impl Into<String>, value: &(impl Serialize + ?Sized)) -> PublishBuilder {
+        PublishBuilder::new(self.encoded(subject.into(), value))
+    }
+
+    /// Waits until nats-server has everything that this pool has handed over, on all connections that it has used: a round trip
+    /// on each, all at once.
+    ///
+    /// It also vouches for what was published since the last time: a connection that was lost and found again meanwhile may
+    /// have lost some of that, and is an error, once. What a user is not permitted to publish is not noticed here.
+    ///
+    /// # Errors
+    /// [`Closed`](natstream_connect::FenceErrorKind::Closed) and
+    /// [`Disconnected`](natstream_connect::FenceErrorKind::Disconnected): messages may be lost.
+    /// [`Timeout`](natstream_connect::FenceErrorKind::Timeout): nats-server has not answered yet.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn flush(&self, limit: Duration) -> Result<(), FenceError> {
+        flush_all(self.inner.all(), limit).await?;
+        self.inner.tell_loss()
+    }
+
+    fn encoded(&self, subject: String, value: &(impl Serialize + ?Sized)) -> Outgoing {
+        Outgoing::encoded(self.clone(), subject, Json::encode(value))
     }
 
     /// The connection that this pool uses; `None` for [several](PoolSource::Many).
@@ -178,8 +258,8 @@ impl Pool {
         }
     }
 
-    /// Takes no more calls, waits for running ones, and cancels those that are left at the deadline. Returns how many
-    /// these were. The connection stays open.
+    /// Takes no more calls, requests and messages, waits for calls and requests that run, and cancels those that are left at
+    /// the deadline. Returns how many these were. The connection stays open.
     ///
     /// A call that pauses between two attempts is not waited for; it ends as `Connection`. When it returns, nats-server has
     /// processed what this pool had handed over, or the connection was down.
@@ -236,10 +316,24 @@ impl Inner {
         if let Some(host) = hosts.iter().find(|host| host.connection.is_same(connection)) {
             return host.clone();
         }
-        hosts.retain(|host| !host.connection.state().borrow().is_closed());
+        let is_open = |host: &Arc<Host>| {
+            if host.has_lost() {
+                self.has_lost.store(true, Ordering::Release);
+            }
+            !host.is_closed()
+        };
+        hosts.retain(is_open);
         let host = Arc::new(Host::new(connection.clone(), self.common.clone()));
         hosts.push(host.clone());
         host
+    }
+
+    /// Tells once that a connection has ended with messages that were not confirmed.
+    fn tell_loss(&self) -> Result<(), FenceError> {
+        match self.has_lost.swap(false, Ordering::AcqRel) {
+            true => Err(FenceErrorKind::Closed.into()),
+            false => Ok(()),
+        }
     }
 
     fn all(&self) -> Vec<Arc<Host>> {

@@ -53,7 +53,8 @@ impl NextRequest {
     }
 
     fn apply(self, request: &mut Request) {
-        request.payload = self.payload;
+        let request = &mut request.message;
+        request.set_payload(self.payload);
         if let Some(subject) = self.subject {
             request.subject = subject;
         }
@@ -141,7 +142,7 @@ impl Recovery {
         if !is_in_grace {
             self.failures = self.failures.saturating_add(1);
         }
-        let common = &self.request.pool.inner.common;
+        let common = &self.request.message.pool.inner.common;
         if common.is_closed() {
             return false;
         }
@@ -169,13 +170,13 @@ impl Recovery {
         // What nobody could take costs nobody anything.
         if !is_in_grace && !common.retries.withdraw(now) {
             tracing::debug!(
-                subject = self.request.subject,
+                subject = self.request.message.subject,
                 "the retry budget of the pool is used up"
             );
             return false;
         }
         common.stats.lock().retries += 1;
-        tracing::debug!(subject = self.request.subject, %error, ?delay, "the call is made again");
+        tracing::debug!(subject = self.request.message.subject, %error, ?delay, "the call is made again");
         let first_item = &mut self.request.config.first_item_timeout;
         if is_in_grace {
             // For the reader it is one wait: these attempts are not of its choosing.

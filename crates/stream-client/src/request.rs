@@ -5,22 +5,23 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use bytes::Bytes;
-use natstream_connect::Driver;
+use natstream_connect::{Codec, Driver};
+use serde::de::DeserializeOwned;
 use stream_proto::InboundConfig;
 
 use crate::attempt::Request;
 use crate::dialect::Dialect;
 use crate::error::RequestError;
 use crate::host::{ASSEMBLY, BUFFERED};
-use crate::pool::Pool;
+use crate::outgoing::Outgoing;
 use crate::recovery::{NextRequest, Recovery};
 use crate::responses::Responses;
 use crate::retry::RetryPolicy;
+use crate::typed::Typed;
 
 /// How long a request waits for a connection that is down, and for room in its queue.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request that is being put together; awaiting it sends it.
 ///
@@ -50,17 +51,13 @@ pub struct RequestBuilder {
 pub(crate) type Resume = Box<dyn FnMut(&Bytes) -> NextRequest + Send>;
 
 impl RequestBuilder {
-    pub(crate) fn new(pool: Pool, subject: String, payload: Bytes) -> Self {
+    pub(crate) fn new(message: Outgoing) -> Self {
         let mut config = InboundConfig::default();
         config.assembly_budget = Some(ASSEMBLY.clone());
         config.buffer_budget = Some(BUFFERED.clone());
         Self {
             request: Request {
-                pool,
-                subject,
-                payload,
-                headers: HeaderMap::new(),
-                bad_header: None,
+                message,
                 connect_timeout: CONNECT_TIMEOUT,
                 config,
                 deadline: None,
@@ -79,7 +76,7 @@ impl RequestBuilder {
     /// A header that cannot be sent makes the request fail with
     /// [`InvalidRequest`](crate::RequestErrorKind::InvalidRequest).
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        self.request.add_header(name.as_ref(), value.as_ref());
+        self.request.message.add_header(name.as_ref(), value.as_ref());
         self
     }
 
@@ -212,11 +209,32 @@ impl RequestBuilder {
         self
     }
 
+    /// Gives the items as values of `T`, which they have in JSON.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: stream_client::Pool) -> Result<(), stream_client::RequestError> {
+    /// let mut prices = pool.request_stream_as("prices.of", &["a", "b"]).typed::<f64>().await?;
+    /// while let Some(price) = prices.try_next().await? {
+    ///     println!("{price}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn typed<T: DeserializeOwned>(self) -> Typed<Self, T> {
+        self.typed_with()
+    }
+
+    /// Gives the items as values of `T`, which they have in the form of this codec.
+    pub fn typed_with<T: DeserializeOwned, C: Codec>(self) -> Typed<Self, T, C> {
+        Typed::new(self)
+    }
+
     /// Sends the request; the same as awaiting the builder, without a box around the future.
     ///
     /// # Errors
-    /// `InvalidRequest` when the subject, a header, the size, the name of the client or the combination of settings is wrong, `Timeout` when there was no connection in time,
-    /// `Connection` when it, or the pool, is closed.
+    /// `InvalidRequest` when the subject, a header, the size, the name of the client or the combination of settings is wrong
+    /// ([`RequestError::flaw`] says what), `Timeout` when there was no connection in time, `Connection` when it, or the pool, is
+    /// closed.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -234,7 +252,7 @@ impl RequestBuilder {
         // A deadline beyond all time is none.
         request.deadline = deadline.and_then(|deadline| now.checked_add(deadline));
         request.attempt_limit = retry.as_ref().and_then(RetryPolicy::attempt_limit);
-        request.pool.inner.common.retries.deposit(now);
+        request.message.pool.inner.common.retries.deposit(now);
         let attempt = request.send().await?;
         let subject = attempt.call.subject();
         let recovery = Recovery::new(request, retry, resume, attempt.is_in_grace);
@@ -254,8 +272,8 @@ impl IntoFuture for RequestBuilder {
 impl fmt::Debug for RequestBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestBuilder")
-            .field("subject", &self.request.subject)
-            .field("bytes", &self.request.payload.len())
+            .field("subject", &self.request.message.subject)
+            .field("bytes", &self.request.message.payload.len())
             .finish_non_exhaustive()
     }
 }

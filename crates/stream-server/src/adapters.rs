@@ -5,13 +5,44 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
+use serde::de::DeserializeOwned;
 
 use crate::endpoint::EndpointBuilder;
 use crate::error::HandlerError;
 use crate::request::Request;
+use crate::sender::ResponseSender;
 use crate::server::Server;
 
 impl Server {
+    /// Serves `subject` with a closure that gets the payload as a `T`, which it has in JSON. A request with another payload
+    /// fails with `INVALID_ARGUMENT`.
+    ///
+    /// ```no_run
+    /// # async fn example(server: stream_server::Server) -> Result<(), stream_server::ServeError> {
+    /// server
+    ///     .on_typed("numbers.squares", |numbers: Vec<u32>, _request, mut out| async move {
+    ///         for number in numbers {
+    ///             out.send_as(&(number * number)).await?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_typed<T, F, Fut>(&self, subject: impl Into<String>, handler: F) -> EndpointBuilder
+    where
+        T: DeserializeOwned + 'static,
+        F: Fn(T, Request, ResponseSender) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
+        self.on(subject, move |request, out| {
+            let value = request.json();
+            let handled = value.map(|value| handler(value, request, out));
+            async move { handled?.await }
+        })
+    }
+
     /// Serves `subject` with a closure that returns all items at once.
     ///
     /// ```no_run

@@ -1,18 +1,15 @@
 //! What becomes of a request: a stream, or a refusal.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
 use stream_proto::{Code, Frame, HEADER, Instant, Offer, Open, OutboundConfig, PlainDialect, Status};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::coop;
 
 use crate::endpoint::{EndpointShared, ForeignDialect, max_message, max_unit};
-use crate::limit::Entry;
+use crate::limit::{Entry, Turn, line_up};
 use crate::machine::Machine;
 use crate::offline::{self, CONNECT_ID};
 use crate::probe;
@@ -43,12 +40,9 @@ fn run(stream: Arc<StreamShared>, request: Request, permits: Permits, handler: &
     tokio::spawn(run);
 }
 
-/// Completes when it is a queued call's turn.
-type Turn = Pin<Box<dyn Future<Output = Permits> + Send>>;
-
 /// Waits until the call may run; one that is over by then is never begun.
 async fn wait(
-    turn: Turn,
+    turn: Turn<Permits>,
     mut queued: Queued,
     request: Request,
     places: [Option<OwnedSemaphorePermit>; 2],
@@ -208,12 +202,7 @@ impl EndpointShared {
             // Since it was admitted: whoever shut down may not have seen it.
             stream.abort(shut_down());
         }
-        let request = Request {
-            subject: message.subject.to_string(),
-            payload: Bytes::copy_from_slice(&message.payload),
-            headers: message.headers,
-            deadline,
-        };
+        let request = Request::new(message, deadline);
         match admission {
             Admission::Now(permits) => run(stream, request, permits, handler),
             Admission::Queued(places) => match self.line_up() {
@@ -245,22 +234,15 @@ impl EndpointShared {
         offline::name(name.as_str())
     }
 
-    /// Stands in line at once, before the next request is looked at: tasks begin in any order. The permits, if it is the
-    /// call's turn by now.
-    fn line_up(self: &Arc<Self>) -> Result<Permits, Turn> {
+    /// Stands in line at the endpoint, then at the server.
+    fn line_up(self: &Arc<Self>) -> Result<Permits, Turn<Permits>> {
         let endpoint = self.clone();
-        let mut turn: Turn = Box::pin(async move {
+        line_up(async move {
             Permits {
                 _endpoint: endpoint.limit.acquire().await,
                 _server: endpoint.server.limit.acquire().await,
             }
-        });
-        // The task that waits asks again. Unconstrained: without a budget, it would not be in line.
-        let first = Pin::new(&mut coop::unconstrained(turn.as_mut())).poll(&mut Context::from_waker(Waker::noop()));
-        match first {
-            Poll::Ready(permits) => Ok(permits),
-            Poll::Pending => Err(turn),
-        }
+        })
     }
 
     /// Says no; the caller knows that nothing was processed.

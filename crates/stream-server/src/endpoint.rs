@@ -1,25 +1,23 @@
 //! One subject that is served.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use natstream_connect::{Operation, Router, ServedGuard, ServerErrorEvent, check_queue_group, check_subscribe_subject};
+use natstream_connect::Router;
 use stream_proto::{OutboundConfig, PlainDialect};
-use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
 use crate::admission::ErasedHandler;
 use crate::error::{ServeError, ServeErrorKind};
 use crate::handler::Handler;
-use crate::intake::{self, Intake};
 use crate::limit::Limit;
 use crate::server::Inner;
 use crate::service::{EndpointIdentity, default_endpoint_name};
+use crate::serving::{self, Cause, FENCE_TIMEOUT, Serves, Stage, Subscribed, check};
 use crate::stats::{Counters, EndpointStats};
 use crate::stream::MAX_METADATA;
 
@@ -46,16 +44,6 @@ pub(crate) fn max_unit(max_payload: usize) -> usize {
         units
     }
 }
-
-/// How long nats-server may take to confirm a subscription, or its end.
-const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the refusal of a subscription may take after nats-server has confirmed that it has processed it.
-///
-/// Without it one start in a hundred looked like success, where eight were under way on two cores.
-const REFUSAL_GRACE: Duration = Duration::from_millis(10);
-
-type Cause = Box<dyn Error + Send + Sync>;
 
 /// A subject that is about to be served; awaiting it subscribes.
 ///
@@ -253,11 +241,8 @@ impl EndpointBuilder {
     /// # Cancel safety
     /// When the future is dropped, the subject may be served for a moment; requests that arrive then are not answered.
     pub async fn start(self) -> Result<Endpoint, ServeError> {
+        check(&self.subject, self.queue_group.as_deref())?;
         let invalid = |error: Cause| ServeError::new(ServeErrorKind::InvalidConfig, &self.subject, error);
-        check_subscribe_subject(&self.subject).map_err(|error| invalid(error.into()))?;
-        if let Some(group) = &self.queue_group {
-            check_queue_group(group).map_err(|error| invalid(error.into()))?;
-        }
         let identity = EndpointIdentity {
             name: self.name.unwrap_or_else(|| default_endpoint_name(&self.subject)),
             queue_group: self.queue_group.clone().unwrap_or_default(),
@@ -273,34 +258,19 @@ impl EndpointBuilder {
         }
         let failed = |error: Cause| ServeError::new(ServeErrorKind::Connection, &self.subject, error);
         // Before anything is subscribed to, so that each refusal is heard.
-        let mut refusals = self.server.connection.server_errors();
+        let refusals = self.server.connection.server_errors();
         // While the connection is down and async-nats's queue is full, subscribing would wait for ever.
         let router = timeout(FENCE_TIMEOUT, self.server.router()).await;
         let router = router.map_err(|error| failed(error.into()))?;
         let router = router.map_err(|error| failed(error.into()))?;
-        let nats = self.server.connection.nats();
-        let connects = intake::connects(&self.server.connection);
-        let subscribe = async {
-            match &self.queue_group {
-                Some(group) => nats.queue_subscribe(self.subject.clone(), group.clone()).await,
-                None => nats.subscribe(self.subject.clone()).await,
-            }
-        };
-        let subscriber = timeout(FENCE_TIMEOUT, subscribe).await;
-        let subscriber = subscriber.map_err(|error| failed(error.into()))?;
-        let subscriber = subscriber.map_err(|error| failed(error.into()))?;
-        // `subscribe` returns before nats-server has heard of it.
-        let fence = self.server.connection.fence(FENCE_TIMEOUT).await;
-        fence.map_err(|error| failed(error.into()))?;
-        // Subscribing without permission looks like success. The server's word has come before the fence's answer, but a task
-        // of async-nats passes it on, which may not have had its turn.
+        let connection = &self.server.connection;
+        let group = self.queue_group.as_deref();
+        let mut subscription = Subscribed::begin(connection, refusals, &self.subject, group).await?;
         let inbox = format!("{}>", router.prefix());
-        let refusal = timeout(REFUSAL_GRACE, refused(&mut refusals, &[&self.subject, &inbox])).await;
-        let refusal = match refusal {
-            Ok(refusal) => Some(refusal.to_string()),
-            Err(_) if router.is_denied() => Some(format!("no permission to subscribe to `{inbox}`")),
-            Err(_) => None,
-        };
+        let mut refusal = subscription.confirm(connection, &[&self.subject, &inbox]).await?;
+        if refusal.is_none() && router.is_denied() {
+            refusal = Some(format!("no permission to subscribe to `{inbox}`"));
+        }
         if let Some(refusal) = refusal {
             return Err(ServeError::new(ServeErrorKind::NotPermitted, &self.subject, refusal));
         }
@@ -317,23 +287,18 @@ impl EndpointBuilder {
             limit: Limit::new(self.max_concurrent, self.max_queued),
             retry_after: self.retry_after,
             router,
-            _served: self.server.connection.serve(self.subject.clone()),
+            stage: Stage::new(Some(self.server.connection.serve(self.subject.clone()))),
             subject: self.subject,
             identity,
             config: self.config,
             dialects: self.dialects,
             counters: Counters::default(),
             server: self.server,
-            phase: watch::Sender::new(Phase::Serving),
         });
-        if !shared.server.add_endpoint(shared.clone()) {
-            let cause = "the server was drained or dropped";
-            return Err(ServeError::new(ServeErrorKind::Connection, &shared.subject, cause));
-        }
-        let intake = Intake::new(subscriber, shared.server.connection.clone(), connects);
-        let task = serve(shared.clone(), intake, refusals, self.handler);
-        #[expect(clippy::disallowed_methods, reason = "one task for each endpoint")]
-        tokio::spawn(task);
+        let (endpoint, handler) = (shared.clone(), self.handler);
+        serving::start(shared.clone(), subscription, move |message| {
+            endpoint.accept(message, &handler);
+        })?;
         Ok(Endpoint { shared })
     }
 }
@@ -384,8 +349,8 @@ impl Endpoint {
     /// # Cancel safety
     /// Unsubscribing goes on when the future is dropped.
     pub async fn unsubscribe(&self) {
-        self.shared.leave();
-        self.shared.ended().await;
+        self.shared.stage.leave();
+        self.shared.stage.ended().await;
     }
 }
 
@@ -396,36 +361,6 @@ impl fmt::Debug for Endpoint {
             .field("stats", &self.shared.counters.snapshot())
             .finish()
     }
-}
-
-/// Completes when the server says, now or after a reconnect, that one of these subjects may not be subscribed to.
-async fn refused(events: &mut broadcast::Receiver<ServerErrorEvent>, subjects: &[&str]) -> ServerErrorEvent {
-    loop {
-        match events.recv().await {
-            Ok(event) if is_refusal(&event, subjects) => return event,
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
-    }
-}
-
-fn is_refusal(event: &ServerErrorEvent, subjects: &[&str]) -> bool {
-    match event {
-        ServerErrorEvent::PermissionViolation { operation, subject, .. } => {
-            *operation == Operation::Subscribe && subjects.contains(&subject.as_str())
-        }
-        _ => false,
-    }
-}
-
-/// What an endpoint does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Serving,
-    /// It leaves its group, and takes what is on its way.
-    Leaving,
-    /// It takes nothing any more.
-    Ended,
 }
 
 /// What the endpoint's task and its streams share.
@@ -440,72 +375,23 @@ pub(crate) struct EndpointShared {
     pub(crate) limit: Limit,
     pub(crate) retry_after: Duration,
     pub(crate) dialects: Dialects,
-    phase: watch::Sender<Phase>,
-    _served: ServedGuard,
+    stage: Stage,
 }
 
-impl EndpointShared {
-    /// Tells the endpoint's task to leave the group.
-    pub(crate) fn leave(&self) {
-        self.phase.send_if_modified(|phase| {
-            let is_serving = *phase == Phase::Serving;
-            *phase = (*phase).max(Phase::Leaving);
-            is_serving
-        });
+impl Serves for EndpointShared {
+    fn subject(&self) -> &str {
+        &self.subject
     }
 
-    /// Completes when the endpoint's task takes nothing any more.
-    pub(crate) async fn ended(&self) {
-        // The sender lives in `self`, so waiting cannot fail.
-        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Ended).await;
+    fn server(&self) -> &Arc<Inner> {
+        &self.server
     }
-}
 
-/// The endpoint's task.
-async fn serve(
-    endpoint: Arc<EndpointShared>,
-    mut intake: Intake,
-    mut refusals: broadcast::Receiver<ServerErrorEvent>,
-    handler: ErasedHandler,
-) {
-    let _serving = Serving(endpoint.clone());
-    let mut phase = endpoint.phase.subscribe();
-    let served = [&*endpoint.subject];
-    loop {
-        let message = tokio::select! {
-            biased;
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
-            refusal = refused(&mut refusals, &served) => {
-                tracing::error!(subject = endpoint.subject, %refusal, "the subject is not served any more");
-                break;
-            }
-            message = intake.next() => message,
-        };
-        match message {
-            Some(message) => endpoint.accept(message, &handler),
-            None => break,
-        }
-        // A flood of requests must not keep the streams' own tasks from running.
-        tokio::task::coop::consume_budget().await;
+    fn stage(&self) -> &Stage {
+        &self.stage
     }
-    endpoint.leave();
-    let leave = async {
-        intake.leave(|message| endpoint.accept(message, &handler)).await;
-        endpoint.server.connection.fence(FENCE_TIMEOUT).await
-    };
-    match timeout(FENCE_TIMEOUT, leave).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, subject = endpoint.subject, "left without a confirmation"),
-        Err(_) => tracing::debug!(subject = endpoint.subject, "left without a confirmation in time"),
-    }
-}
 
-/// However the endpoint's task ends, with its runtime too, it takes nothing any more.
-struct Serving(Arc<EndpointShared>);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.0.server.remove_endpoint(&self.0);
-        self.0.phase.send_replace(Phase::Ended);
+    fn into_endpoint(self: Arc<Self>) -> Option<Arc<EndpointShared>> {
+        Some(self)
     }
 }

@@ -97,9 +97,11 @@ impl From<SendError> for HandlerError {
     fn from(error: SendError) -> Self {
         let code = match error.kind {
             SendErrorKind::Closed => Code::Cancelled,
-            SendErrorKind::HeadersSent | SendErrorKind::InvalidHeader | SendErrorKind::NotRepresentable => {
-                Code::Internal
-            }
+            SendErrorKind::HeadersSent
+            | SendErrorKind::InvalidHeader
+            | SendErrorKind::NoReply
+            | SendErrorKind::NotRepresentable => Code::Internal,
+            SendErrorKind::Unsent => Code::Unavailable,
             SendErrorKind::TooLarge { .. } => Code::ResourceExhausted,
         };
         Self::new(code, error.to_string())
@@ -117,12 +119,15 @@ pub struct SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendErrorKind {
-    /// The stream has ended: the caller has gone, or the stream was finished, failed or drained.
+    /// The stream has ended: the caller has gone, or the stream was finished, failed or drained. For a plain message: the
+    /// connection is closed.
     Closed,
     /// The first message has left, and the headers with it.
     HeadersSent,
     /// A header that cannot be sent: see [`ResponseSender::header`](crate::ResponseSender::header).
     InvalidHeader,
+    /// The message has no reply subject, or one that may not be sent to.
+    NoReply,
     /// The caller's dialect (text or sentinel) has no form for the item: it is empty, or begins with a signal. The stream has
     /// failed with it.
     NotRepresentable,
@@ -135,6 +140,14 @@ pub enum SendErrorKind {
         /// The agreed limit.
         max: u64,
     },
+    /// The connection was down or busy for 5 s, so the response to a plain message was not sent.
+    Unsent,
+}
+
+impl From<SendErrorKind> for SendError {
+    fn from(kind: SendErrorKind) -> Self {
+        Self { kind, reason: None }
+    }
 }
 
 impl SendError {
@@ -168,6 +181,10 @@ impl fmt::Display for SendError {
             }
             (SendErrorKind::Closed, Some(CloseReason::Stalled)) => f.write_str("the caller did not read"),
             (SendErrorKind::Closed, _) => f.write_str("the stream has ended"),
+            (SendErrorKind::NoReply, _) => {
+                f.write_str("the message has no reply subject, or one that may not be sent to")
+            }
+            (SendErrorKind::Unsent, _) => f.write_str("the connection was down or busy for 5 s"),
             (SendErrorKind::HeadersSent, _) => f.write_str("the first message has left; headers go along with it only"),
             (SendErrorKind::InvalidHeader, _) => {
                 f.write_str("a header is not printable ASCII, has a name that is taken, or makes them exceed 4 KiB")

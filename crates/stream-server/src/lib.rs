@@ -34,6 +34,10 @@
 //! (the stream is *aborted*) end it; `Err` or a panic fails it at once, and later sends get
 //! [`Closed`](SendErrorKind::Closed). A task that panics with the sender has aborted the stream, whenever that is. A handler that is dropped with its runtime has aborted its stream.
 //!
+//! # Plain messages
+//! [`Server::on_message`] handles messages of publishers and of programs that ask for one reply, with the same limits and the
+//! same drain: see [`SubscriptionBuilder`].
+//!
 //! The crate has no features.
 
 #![forbid(unsafe_code)]
@@ -48,6 +52,7 @@ mod handler;
 mod intake;
 mod limit;
 mod machine;
+mod message;
 mod offline;
 mod probe;
 mod request;
@@ -55,14 +60,18 @@ mod run;
 mod sender;
 mod server;
 mod service;
+mod serving;
 mod stats;
 mod stream;
+mod subscription;
 
 pub use endpoint::{Endpoint, EndpointBuilder, ForeignDialect};
 pub use error::{HandlerError, SendError, SendErrorKind, ServeError, ServeErrorKind};
 pub use handler::Handler;
+pub use message::Message;
 pub use request::Request;
 pub use sender::ResponseSender;
 pub use server::{Drained, Server, ServerBuilder};
-pub use stats::{EndpointStats, ServerStats};
+pub use stats::{EndpointStats, ServerStats, SubscriptionStats};
 pub use stream_proto::{CloseReason, Code, Status};
+pub use subscription::{Subscription, SubscriptionBuilder};

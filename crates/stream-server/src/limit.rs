@@ -1,10 +1,13 @@
-//! How many calls run at a time, and how many wait.
+//! How many calls or messages are handled at a time, and how many wait.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::coop;
 
-/// The limits of an endpoint or a server. Cloning shares them.
+/// The limits of an endpoint, a subscription or a server. Cloning shares them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limit {
     inner: Option<Inner>,
@@ -60,6 +63,21 @@ impl Limit {
             Some(inner) => inner.running.clone().acquire_owned().await.ok(),
             None => None,
         }
+    }
+}
+
+/// Completes when it is a call's turn.
+pub(crate) type Turn<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Stands in line at once, before the next request is looked at: tasks begin in any order. What `turn` gives, if it is the
+/// call's turn by now.
+pub(crate) fn line_up<T>(turn: impl Future<Output = T> + Send + 'static) -> Result<T, Turn<T>> {
+    let mut turn: Turn<T> = Box::pin(turn);
+    // The task that waits asks again. Unconstrained: without a budget, it would not be in line.
+    let first = Pin::new(&mut coop::unconstrained(turn.as_mut())).poll(&mut Context::from_waker(Waker::noop()));
+    match first {
+        Poll::Ready(turn) => Ok(turn),
+        Poll::Pending => Err(turn),
     }
 }
 

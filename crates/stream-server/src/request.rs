@@ -2,9 +2,13 @@
 
 use std::fmt;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use natstream_connect::{Codec, Json};
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
+
+use crate::error::HandlerError;
 
 /// A request to a handler.
 #[derive(Clone)]
@@ -16,6 +20,16 @@ pub struct Request {
 }
 
 impl Request {
+    pub(crate) fn new(message: Message, deadline: Option<Instant>) -> Self {
+        Self {
+            subject: message.subject.to_string(),
+            // A copy: it is cut out of a read buffer of 64 KiB, which it would keep alive.
+            payload: Bytes::copy_from_slice(&message.payload),
+            headers: message.headers,
+            deadline,
+        }
+    }
+
     /// The subject that was asked; with a wildcard endpoint, which one of them.
     #[must_use]
     pub fn subject(&self) -> &str {
@@ -38,6 +52,23 @@ impl Request {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.as_ref()?.get(name).map(|value| value.as_str())
+    }
+
+    /// The body, which is JSON, as a `T`.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` with the parser's words, for the caller: `?` in a handler.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
+        self.decode::<T, Json>()
+    }
+
+    /// The body, in the form of this codec, as a `T`.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` with the codec's words, for the caller: `?` in a handler.
+    pub fn decode<T: DeserializeOwned, C: Codec>(&self) -> Result<T, HandlerError> {
+        C::decode(&self.payload)
+            .map_err(|error| HandlerError::invalid(format!("the payload cannot be decoded: {error}")))
     }
 
     /// When the caller gives up, if it said so. The stream ends by itself then.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::task::ready;
 
 use bytes::Bytes;
+use natstream_connect::{Codec as _, Json};
+use serde::Serialize;
 use stream_proto::{CloseReason, Status};
 use tokio::task::coop;
 
@@ -59,6 +61,18 @@ impl ResponseSender {
             std::task::Poll::Ready(Ok(()))
         })
         .await
+    }
+
+    /// Sends a value as JSON; waits while the caller has no room.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and `INTERNAL` when the value cannot be encoded: `?` in a handler works on both.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it completes, the item was not sent.
+    pub async fn send_as(&mut self, item: &(impl Serialize + Sync + ?Sized)) -> Result<(), HandlerError> {
+        let item = Json::encode(item).map_err(HandlerError::internal)?;
+        Ok(self.send(item).await?)
     }
 
     /// Adds a header to the first message, where the caller finds it with `Responses::headers`. The first message leaves with the

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_nats::Message;
 use async_nats::message::OutboundMessage;
-use natstream_connect::{Connection, KeptRouter, Outbox, RateLimit, Router, Unrouted};
+use natstream_connect::{Connection, KeptRouter, Lease, Outbox, RateLimit, Router, Unrouted};
 use parking_lot::Mutex;
 use stream_proto::{Code, Frame, Status};
 use tokio::sync::{Notify, OnceCell, watch};
@@ -23,6 +23,7 @@ use crate::offline::Callers;
 use crate::request::Request;
 use crate::sender::ResponseSender;
 use crate::service::Identity;
+use crate::serving::Serves;
 use crate::stats::{ServerCounters, ServerStats, count};
 use crate::stream::StreamShared;
 
@@ -43,7 +44,7 @@ const REFUSALS: usize = 4096;
 const RESETS_PER_SECOND: u32 = 100;
 
 /// Runs handlers on one connection. Cloning gives another handle to the same server; dropping the last one ends its
-/// endpoints, while running handlers go on.
+/// endpoints and subscriptions, while running handlers go on.
 ///
 /// Memory: for each running call its request, and at most `min(retention, granted) + one unit` and the rest of an item
 /// that exceeds the credit; streams that were sent and wait for their confirmation keep 16 MiB and 10,000 entries together
@@ -59,7 +60,7 @@ pub struct Server {
 #[must_use = "a builder does nothing until built"]
 #[derive(Debug)]
 pub struct ServerBuilder {
-    connection: Connection,
+    connection: Lease,
     max_concurrent: Option<usize>,
     max_queued: usize,
     reply_prefixes: Vec<String>,
@@ -107,7 +108,8 @@ impl ServerBuilder {
             unconfirmed: watch::Sender::new(0),
             counters: ServerCounters::default(),
             router: KeptRouter::default(),
-            endpoints: Mutex::new(Some(Vec::new())),
+            served: Mutex::new(Some(Vec::new())),
+            messages: AtomicUsize::new(0),
             running: Mutex::default(),
             idle: Notify::new(),
         });
@@ -121,16 +123,17 @@ impl ServerBuilder {
 }
 
 impl Server {
-    /// A server with default settings.
+    /// A server with default settings; see [`builder`](Self::builder).
     #[must_use]
-    pub fn new(connection: Connection) -> Self {
+    pub fn new(connection: impl Into<Lease>) -> Self {
         Self::builder(connection).build()
     }
 
-    /// A server with settings.
-    pub fn builder(connection: Connection) -> ServerBuilder {
+    /// A server with settings, on a [`Connection`] or on one of [`Connections`](natstream_connect::Connections), which it holds
+    /// the [`Lease`] of: for as long as it lives it stays on that one.
+    pub fn builder(connection: impl Into<Lease>) -> ServerBuilder {
         ServerBuilder {
-            connection,
+            connection: connection.into(),
             max_concurrent: None,
             max_queued: 0,
             reply_prefixes: Vec::new(),
@@ -179,27 +182,28 @@ impl Server {
         &self.inner.connection
     }
 
-    /// Takes no more calls, waits for running ones, and ends those that are left at the deadline as unavailable and
-    /// retryable. Calls that were on their way are taken; those that were queued run, or are certainly not processed. Then it
-    /// waits up to 2 s until the callers have confirmed the ends of their streams, and for nats-server.
+    /// Takes no more calls and messages, waits for the handlers that run, and ends calls that are left at the deadline as
+    /// unavailable and retryable. What was on its way is taken; calls that were queued run, or are certainly not processed, and
+    /// queued messages run, or are dropped. Then it waits up to 2 s until the callers have confirmed the ends of their streams, and for nats-server.
     ///
     /// Altogether that is up to 6 s after the deadline, where nats-server or callers do not answer.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the endpoints stopped and the calls running.
     pub async fn drain(&self, deadline: Duration) -> Drained {
-        let endpoints = self.inner.stop();
+        let served = self.inner.stop();
         let ended = async {
-            for endpoint in &endpoints {
-                endpoint.ended().await;
+            for served in &served {
+                served.stage().ended().await;
             }
             self.inner.idle().await;
         };
-        let mut drained = Drained { aborted: 0 };
+        let mut drained = Drained::default();
         if timeout(deadline, ended).await.is_err() {
             self.inner.is_shut_down.store(true, Ordering::Release);
             let left = self.inner.running_streams();
             drained.aborted = left.len();
+            drained.messages = self.inner.messages.load(Ordering::Acquire);
             for stream in left {
                 stream.abort(Status {
                     retryable: true,
@@ -209,12 +213,12 @@ impl Server {
         }
         // Where the deadline has passed, they may still be leaving; what arrives meanwhile is refused.
         let left = async {
-            for endpoint in &endpoints {
-                endpoint.ended().await;
+            for served in &served {
+                served.stage().ended().await;
             }
         };
         if timeout(CONFIRMATION, left).await.is_err() {
-            tracing::warn!("nats-server has not confirmed that all endpoints are left");
+            tracing::warn!("nats-server has not confirmed that all subjects are left");
         }
         // An end that was lost on its way is sent again as long as this process lives.
         let mut unconfirmed = self.inner.unconfirmed.subscribe();
@@ -238,22 +242,28 @@ impl Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("endpoints", &self.inner.endpoints.lock().as_ref().map_or(0, Vec::len))
+            .field(
+                "endpoints",
+                &self.inner.endpoints().map_or(0, |endpoints| endpoints.len()),
+            )
             .field("running", &self.inner.running.lock().len())
+            .field("messages", &self.inner.messages.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
 }
 
 /// What a drain did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
     /// Calls that were ended at the deadline.
     pub aborted: usize,
+    /// Messages that were not done with at the deadline: handlers that run go on, what waited is dropped.
+    pub messages: usize,
 }
 
 pub(crate) struct Inner {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Lease,
     /// What a caller's reply subjects may begin with, beside `_INBOX` and `_R_.` (rule 6).
     reply_prefixes: Vec<String>,
     /// Who this is to those who ask.
@@ -270,8 +280,10 @@ pub(crate) struct Inner {
     unconfirmed: watch::Sender<usize>,
     pub(crate) counters: ServerCounters,
     router: KeptRouter,
-    /// `None` once the server was drained or dropped.
-    endpoints: Mutex<Option<Vec<Arc<EndpointShared>>>>,
+    /// Endpoints and subscriptions; `None` once the server was drained or dropped.
+    served: Mutex<Option<Vec<Arc<dyn Serves>>>>,
+    /// Messages whose handlers run or wait.
+    messages: AtomicUsize,
     /// Calls that count as active, by the address of their stream.
     running: Mutex<HashMap<usize, Weak<StreamShared>>>,
     idle: Notify,
@@ -301,20 +313,22 @@ impl Inner {
     }
 
     /// False when the server takes none any more.
-    pub(crate) fn add_endpoint(&self, endpoint: Arc<EndpointShared>) -> bool {
-        let mut endpoints = self.endpoints.lock();
-        endpoints.as_mut().map(|endpoints| endpoints.push(endpoint)).is_some()
+    pub(crate) fn add(&self, served: Arc<dyn Serves>) -> bool {
+        let mut all = self.served.lock();
+        all.as_mut().map(|all| all.push(served)).is_some()
     }
 
-    pub(crate) fn remove_endpoint(&self, endpoint: &Arc<EndpointShared>) {
-        if let Some(endpoints) = &mut *self.endpoints.lock() {
-            endpoints.retain(|other| !Arc::ptr_eq(other, endpoint));
+    pub(crate) fn remove(&self, served: &Arc<dyn Serves>) {
+        if let Some(all) = &mut *self.served.lock() {
+            all.retain(|other| !Arc::ptr_eq(other, served));
         }
     }
 
     /// The endpoints; `None` once the server was drained or dropped.
     pub(crate) fn endpoints(&self) -> Option<Vec<Arc<EndpointShared>>> {
-        self.endpoints.lock().clone()
+        let served = self.served.lock();
+        let endpoints = served.as_ref()?.iter().cloned().filter_map(Serves::into_endpoint);
+        Some(endpoints.collect())
     }
 
     /// Calls that have not ended.
@@ -322,14 +336,25 @@ impl Inner {
         self.running.lock().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Tells all endpoints to leave their groups; no more are taken.
-    fn stop(&self) -> Vec<Arc<EndpointShared>> {
+    /// Tells all endpoints and subscriptions to leave; no more are taken.
+    fn stop(&self) -> Vec<Arc<dyn Serves>> {
         self.stopped.send_replace(true);
-        let endpoints = self.endpoints.lock().take().unwrap_or_default();
-        for endpoint in &endpoints {
-            endpoint.leave();
+        let served = self.served.lock().take().unwrap_or_default();
+        for served in &served {
+            served.stage().leave();
         }
-        endpoints
+        served
+    }
+
+    /// A message is taken, whose handler will run or wait.
+    pub(crate) fn message_began(&self) {
+        self.messages.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn message_ended(&self) {
+        if self.messages.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
     }
 
     pub(crate) fn is_shut_down(&self) -> bool {
@@ -360,11 +385,11 @@ impl Inner {
         }
     }
 
-    /// Completes when no call is active.
+    /// Completes when no call is active, and no handler of a message.
     async fn idle(&self) {
         loop {
             let notified = self.idle.notified();
-            if self.running.lock().is_empty() {
+            if self.running.lock().is_empty() && self.messages.load(Ordering::Acquire) == 0 {
                 return;
             }
             notified.await;
@@ -372,7 +397,7 @@ impl Inner {
     }
 }
 
-/// Stops the endpoints when the last [`Server`] is gone.
+/// Stops endpoints and subscriptions when the last [`Server`] is gone.
 #[derive(Debug)]
 struct Alive {
     inner: Weak<Inner>,

@@ -120,6 +120,31 @@ pub struct ServerStats {
     pub refused_subjects: u64,
 }
 
+/// Counters of a subscription since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriptionStats {
+    /// Messages that arrived.
+    pub received: u64,
+    /// Those whose handler has returned with success.
+    pub processed: u64,
+    /// Those whose handler has returned an error, or panicked.
+    pub failed: u64,
+    /// Those whose handler was not begun: there was no room, or the server was shut down.
+    pub dropped: u64,
+    /// Those whose reply subject may not be sent to. They were handled like those without one.
+    pub refused_subjects: u64,
+}
+
+impl SubscriptionStats {
+    /// Messages whose handlers run or wait.
+    #[must_use]
+    pub fn in_progress(&self) -> u64 {
+        self.received
+            .saturating_sub(self.processed + self.failed + self.dropped)
+    }
+}
+
 macro_rules! counters {
     ($counters:ident, $stats:ident, [$($name:ident),* $(,)?], { $($other:ident: $type:ty),* $(,)? }) => {
         /// The counters while they run.
@@ -171,6 +196,19 @@ counters!(
 );
 
 counters!(ServerCounters, ServerStats, [strays, resets, refused_subjects], {});
+
+counters!(
+    MessageCounters,
+    SubscriptionStats,
+    [processed, failed, dropped, received, refused_subjects],
+    {}
+);
+
+impl MessageCounters {
+    pub(crate) fn snapshot(&self) -> SubscriptionStats {
+        self.load()
+    }
+}
 
 impl ServerCounters {
     pub(crate) fn snapshot(&self) -> ServerStats {

@@ -1,10 +1,7 @@
 //! `natstream call`: ask, and print what comes.
 
-mod body;
-mod format;
 mod summary;
 
-use std::ffi::OsString;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -16,10 +13,11 @@ use clap::Args;
 use natstream::connect::check_publish_subject;
 use natstream::{Connection, Dialect, Pool, RequestBuilder, RequestError, Responses, RetryPolicy};
 
-use self::format::Format;
 use self::summary::{Ended, Summary};
 use crate::clock::now;
+use crate::content::Content;
 use crate::exit::{Exit, Failure};
+use crate::format::FormatArgs;
 use crate::output::{self, Output};
 use crate::program::Context;
 use crate::session;
@@ -41,12 +39,8 @@ const FIRST_SIGN: Duration = Duration::from_millis(500);
 pub(crate) struct CallArgs {
     /// Whom to ask.
     subject: String,
-    /// Body of the request: text, @FILE for a file's content, or - for standard input [default: empty].
-    #[arg(value_name = "DATA | @FILE | -")]
-    data: Option<OsString>,
-    /// Header of the request; may be given several times.
-    #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
-    headers: Vec<(String, String)>,
+    #[command(flatten)]
+    content: Content,
     /// Longest wait for the first item [default: none].
     #[arg(long, value_name = "DUR", value_parser = duration::parse_positive)]
     first_timeout: Option<Duration>,
@@ -87,26 +81,14 @@ pub(crate) struct CallArgs {
     /// Cancel the call after this many items; the exit code is 0.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_items: Option<u64>,
-    /// Print items as they are, without a newline after each.
-    #[arg(long, conflicts_with = "jsonl")]
-    raw: bool,
-    /// Print each item as {"seq":0,"data":"text"}, or with data_base64 when it is not UTF-8.
-    #[arg(long)]
-    jsonl: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 impl CallArgs {
-    fn format(&self) -> Format {
-        match (self.raw, self.jsonl) {
-            (true, _) => Format::Raw,
-            (_, true) => Format::JsonLines,
-            _ => Format::Lines,
-        }
-    }
-
     fn request(&self, pool: &Pool, body: Bytes, timeout: Duration) -> RequestBuilder {
         let mut request = pool.request_stream(&self.subject, body).connect_timeout(timeout);
-        for (name, value) in &self.headers {
+        for (name, value) in self.content.headers() {
             request = request.header(name, value);
         }
         if let Some(timeout) = self.first_timeout {
@@ -148,16 +130,13 @@ impl CallArgs {
 pub(crate) async fn run(mut context: Context, args: CallArgs) -> Result<Exit, Failure> {
     check_publish_subject(&args.subject).map_err(|error| Failure::subject(&args.subject, error))?;
     let body = tokio::select! {
-        body = body::read(args.data.as_deref()) => body?,
+        body = args.content.read() => body?,
         signal = context.interrupts.next() => return Err(session::interrupted(signal)),
     };
     let connection = session::connect(&context.connection, "natstream call", &mut context.interrupts).await?;
     let outcome = call(&mut context, &connection, &args, body).await;
     // The connection went away by itself after a failure to send; closing it then is quick.
-    tokio::select! {
-        () = session::close(&connection) => {}
-        signal = context.interrupts.next() => tracing::debug!(signal, "the connection was not closed"),
-    }
+    session::leave(&connection, &mut context.interrupts).await;
     let (summary, ended) = outcome?;
     context
         .console
@@ -234,7 +213,7 @@ async fn call(
 
 /// Prints items until the end.
 async fn print(responses: &mut Responses, output: &mut Output, args: &CallArgs, tally: &mut Tally) -> Ended {
-    let format = args.format();
+    let format = args.format.format();
     loop {
         let next = match next_if_ready(responses).await {
             Some(next) => next,
@@ -248,7 +227,8 @@ async fn print(responses: &mut Responses, output: &mut Output, args: &CallArgs, 
         };
         match next {
             Some(Ok(item)) => {
-                format.append(responses.received() - 1, &item, output.buffer());
+                let seq = responses.received() - 1;
+                format.append(|| format!("\"seq\":{seq}"), &item, output.buffer());
                 tally.count(&item);
                 if let Err(error) = output.write_if_full().await {
                     return not_written(error);
@@ -273,15 +253,8 @@ async fn next_if_ready(responses: &mut Responses) -> Option<Option<Result<Bytes,
     .await
 }
 
-/// A closed pipe is not an error; a full disk is.
 fn not_written(error: io::Error) -> Ended {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => Ended::OutputClosed,
-        _ => {
-            let error = anyhow::Error::new(error).context("the answer cannot be written to standard output");
-            Ended::stopped("output_failed", Failure::new(Exit::Lost, error))
-        }
-    }
+    output::failure(error).map_or(Ended::OutputClosed, |failure| Ended::stopped("output_failed", failure))
 }
 
 /// What was printed so far.
@@ -309,12 +282,5 @@ impl Tally {
         }
         self.items += 1;
         self.bytes += item.len() as u64;
-    }
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    match text.split_once(':') {
-        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
-        None => Err("a header is NAME:VALUE".to_owned()),
     }
 }

@@ -66,10 +66,7 @@ pub(crate) async fn run(mut context: Context, args: DoctorArgs) -> Result<Exit, 
         outcome = examine(&connection, &facts, subject, context.connection.timeout, &mut report) => outcome,
         signal = context.interrupts.next() => Err(session::interrupted(signal)),
     };
-    tokio::select! {
-        () = session::close(&connection) => {}
-        signal = context.interrupts.next() => tracing::debug!(signal, "the connection was not closed"),
-    }
+    session::leave(&connection, &mut context.interrupts).await;
     outcome?;
     if report.is_wrong() {
         if context.console.is_json() {

@@ -52,10 +52,7 @@ pub(crate) async fn run(mut context: Context, args: TopArgs) -> Result<Exit, Fai
     }
     let connection = session::connect(&context.connection, "natstream top", &mut context.interrupts).await?;
     let outcome = watch(&mut context, &connection, args.interval).await;
-    tokio::select! {
-        () = session::close(&connection) => {}
-        signal = context.interrupts.next() => tracing::debug!(signal, "the connection was not closed"),
-    }
+    session::leave(&connection, &mut context.interrupts).await;
     outcome
 }
 

@@ -8,6 +8,7 @@ mod doctor;
 mod exit;
 mod file;
 mod ls;
+mod messages;
 mod secrets;
 mod serve;
 mod support;

@@ -131,6 +131,14 @@ impl Members {
         (count, up, all.iter().map(|member| member.load()).sum())
     }
 
+    /// The server that each one is with, and what it carries.
+    pub(crate) fn whereabouts(&self) -> Vec<(String, usize)> {
+        let all = self.all.read();
+        let up = all.iter().filter(|member| member.is_up());
+        up.filter_map(|member| Some((member.connection.server_url()?, member.load())))
+            .collect()
+    }
+
     /// Takes the one that is up and carries least; one that retires only when there is no other.
     pub(crate) fn least_loaded(&self, inner: &Arc<Inner>) -> Option<Lease> {
         let all = self.all.read();
@@ -138,32 +146,50 @@ impl Members {
         let candidates = all[turn..].iter().chain(&all[..turn]).filter(|member| member.is_up());
         let member = candidates.min_by_key(|member| (member.is_retiring.load(Ordering::Acquire), member.load()))?;
         // Under the lock: one that is about to be removed for want of load is not taken.
-        member.load.fetch_add(1, Ordering::AcqRel);
-        Some(Lease {
-            member: member.clone(),
-            inner: inner.clone(),
-        })
+        Some(Lease::new(member.clone(), inner.clone()))
     }
 }
 
-/// A connection of a set, while somebody uses it.
+/// A connection, while somebody uses it.
 ///
-/// It is the connection, and counts as load on it until it is dropped; another one is dialled, or this one closed, by how much
-/// that is. Hold it for a call, or for as long as a subscription lives. A clone of the connection itself is not counted.
+/// It is the connection, and where that is one of a set, it counts as load on it until it is dropped: another one is dialled,
+/// or this one closed, by how much that is. Hold it for a call, or for as long as a subscription lives. A clone of the
+/// connection itself is not counted.
+#[derive(Clone)]
 pub struct Lease {
-    member: Arc<Member>,
-    inner: Arc<Inner>,
+    connection: Connection,
+    /// `None` for a connection that is in no set.
+    share: Option<Share>,
 }
 
 impl Lease {
+    fn new(member: Arc<Member>, inner: Arc<Inner>) -> Self {
+        member.load.fetch_add(1, Ordering::AcqRel);
+        Self {
+            connection: member.connection.clone(),
+            share: Some(Share { member, inner }),
+        }
+    }
+
     /// The connection.
     #[must_use]
     pub fn connection(&self) -> &Connection {
-        &self.member.connection
+        &self.connection
     }
 
+    /// How many leases there are on its connection; 0 for one that is in no set.
     pub(crate) fn load(&self) -> usize {
-        self.member.load()
+        self.share.as_ref().map_or(0, |share| share.member.load())
+    }
+}
+
+impl From<Connection> for Lease {
+    /// A connection that is in no set.
+    fn from(connection: Connection) -> Self {
+        Self {
+            connection,
+            share: None,
+        }
     }
 }
 
@@ -171,11 +197,23 @@ impl Deref for Lease {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        self.connection()
+        &self.connection
     }
 }
 
-impl Clone for Lease {
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("connection", &self.connection).finish()
+    }
+}
+
+/// One of the users of a connection of a set.
+struct Share {
+    member: Arc<Member>,
+    inner: Arc<Inner>,
+}
+
+impl Clone for Share {
     fn clone(&self) -> Self {
         self.member.load.fetch_add(1, Ordering::AcqRel);
         Self {
@@ -185,7 +223,7 @@ impl Clone for Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for Share {
     fn drop(&mut self) {
         if self.member.load.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.inner.members.released.notify_waiters();
@@ -193,11 +231,5 @@ impl Drop for Lease {
                 self.inner.wake.notify_one();
             }
         }
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("connection", self.connection()).finish()
     }
 }

@@ -97,6 +97,10 @@ pub struct ServerStats {
     pub connections: usize,
     /// Those that are being established.
     pub dialling: usize,
+    /// Connections that are with it at this moment, whichever server they belong to.
+    pub up: usize,
+    /// Leases that are held on those.
+    pub in_flight: usize,
 }
 
 impl Connections {
@@ -153,14 +157,21 @@ impl Connections {
     #[must_use]
     pub fn stats(&self) -> ConnectionsStats {
         let (connections, up, in_flight) = self.inner.members.figures();
+        let whereabouts = self.inner.members.whereabouts();
         let plan = self.inner.plan.lock();
         let (dials_ok, dials_failed) = plan.dials();
         let servers = plan.servers(self.inner.time());
-        let servers = servers.map(|(server, score, connections, dialling)| ServerStats {
-            server: server.to_owned(),
-            score,
-            connections,
-            dialling,
+        let servers = servers.map(|(server, score, connections, dialling)| {
+            let there = whereabouts.iter().filter(|(with, _)| with == server);
+            let (up, in_flight) = there.fold((0, 0), |(up, all), (_, load)| (up + 1, all + load));
+            ServerStats {
+                server: server.to_owned(),
+                score,
+                connections,
+                dialling,
+                up,
+                in_flight,
+            }
         });
         ConnectionsStats {
             connections,

@@ -77,8 +77,9 @@ impl Source {
         match self {
             Self::Handle(consul) => Ok(consul.clone()),
             #[cfg(feature = "config")]
-            Self::Described(config) => Consul::new(config.clone())
-                .map_err(|error| ConnectError::config("consul", error.to_string())),
+            Self::Described(config) => {
+                Consul::new(config.clone()).map_err(|error| ConnectError::config("consul", error.to_string()))
+            }
         }
     }
 }

@@ -131,7 +131,13 @@ mod tests {
             ])
             .unwrap()
         );
-        for part in ["https://consul.example:8501", "/ca.pem", "/c.pem", "/k.pem", "token: Some"] {
+        for part in [
+            "https://consul.example:8501",
+            "/ca.pem",
+            "/c.pem",
+            "/k.pem",
+            "token: Some",
+        ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(!shown.contains("s3cr3t"), "{shown}");

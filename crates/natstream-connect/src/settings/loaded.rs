@@ -328,7 +328,9 @@ impl Settings {
         let mut config = ConsulConfig::new(self.service_name());
         let is_tls = self.flag(Id::ConsulSsl) == Some(true);
         match self.consul_address() {
-            Some(address) if is_tls && !address.contains("://") => config = config.address(format!("https://{address}")),
+            Some(address) if is_tls && !address.contains("://") => {
+                config = config.address(format!("https://{address}"))
+            }
             Some(address) => config = config.address(address),
             None if is_tls => config = config.address("https://127.0.0.1:8500"),
             None => {}

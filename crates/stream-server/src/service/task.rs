@@ -133,7 +133,7 @@ impl Task {
                 }
             }
         };
-        Some((server.connection.clone(), reply, answer))
+        Some((server.connection.connection().clone(), reply, answer))
     }
 }
 

@@ -1,0 +1,135 @@
+//! What is counted during a run.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use natstream::RequestError;
+
+use super::load::{Called, Outcome};
+
+/// Counters that all callers share; read while they run.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    items: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Live {
+    pub(super) fn item(&self, size: u64) {
+        self.items.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+    }
+
+    pub(super) fn items(&self) -> u64 {
+        self.items.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of the calls.
+#[derive(Debug)]
+pub(super) struct Figures {
+    pub(super) complete: u64,
+    /// Not at their end when the time was over.
+    pub(super) stopped: u64,
+    /// Answers that were not what was ordered.
+    pub(super) wrong: u64,
+    /// How many failed in which way.
+    pub(super) failures: BTreeMap<String, u64>,
+    /// One of them, whole.
+    pub(super) sample: Option<Box<RequestError>>,
+    /// Microseconds.
+    pub(super) first_item: Histogram<u64>,
+    /// Microseconds; of calls that were complete.
+    pub(super) whole: Histogram<u64>,
+}
+
+impl Figures {
+    pub(super) fn new() -> Self {
+        let histogram = Histogram::new(3).unwrap_or_else(|error| unreachable!("3 digits are allowed: {error}"));
+        Self {
+            complete: 0,
+            stopped: 0,
+            wrong: 0,
+            failures: BTreeMap::new(),
+            sample: None,
+            first_item: histogram.clone(),
+            whole: histogram,
+        }
+    }
+
+    /// Counts a call.
+    pub(super) fn add(&mut self, called: Called) {
+        if let Some(time) = called.first_item {
+            self.first_item.saturating_record(micros(time));
+        }
+        match called.outcome {
+            Outcome::Complete => {
+                self.complete += 1;
+                self.whole.saturating_record(micros(called.whole));
+            }
+            Outcome::Stopped => self.stopped += 1,
+            Outcome::Wrong => self.wrong += 1,
+            Outcome::Failed(error) => {
+                *self.failures.entry(kind(&error)).or_default() += 1;
+                self.sample.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Adds those of another caller.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.complete += other.complete;
+        self.stopped += other.stopped;
+        self.wrong += other.wrong;
+        for (kind, count) in other.failures {
+            *self.failures.entry(kind).or_default() += count;
+        }
+        self.sample = self.sample.take().or(other.sample);
+        // Both grow as they have to, so this does not fail.
+        let _ = self.first_item.add(other.first_item);
+        let _ = self.whole.add(other.whole);
+    }
+
+    pub(super) fn failed(&self) -> u64 {
+        self.wrong + self.failures.values().sum::<u64>()
+    }
+}
+
+/// The sort of a failure, for a table.
+fn kind(error: &RequestError) -> String {
+    match error.status() {
+        Some(status) => format!("{:?} ({})", error.kind(), status.code),
+        None => format!("{:?}", error.kind()),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_their_ends() {
+        let mut figures = Figures::new();
+        for outcome in [Outcome::Complete, Outcome::Complete, Outcome::Stopped, Outcome::Wrong] {
+            figures.add(Called {
+                first_item: Some(Duration::from_millis(2)),
+                whole: Duration::from_millis(5),
+                items: 1,
+                outcome,
+            });
+        }
+        assert_eq!((figures.complete, figures.stopped, figures.failed()), (2, 1, 1));
+        assert_eq!((figures.first_item.len(), figures.whole.len()), (4, 2));
+        assert!((5000..5010).contains(&figures.whole.max()));
+    }
+}
