@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use natstream::ConnectConfig;
+use natstream::connect::consul::ConsulConfig;
 use natstream::connect::settings::{Loader, Origin, Settings};
 
 use crate::exit::Failure;
@@ -148,6 +149,11 @@ impl ConnectionSettings {
     /// How many connections to each server are configured.
     pub(crate) fn per_server(&self) -> usize {
         self.settings.connections_per_server().get()
+    }
+
+    /// The Consul that the servers come from, if they do, and what NATS is called there.
+    pub(crate) fn consul(&self) -> Option<(ConsulConfig, &str)> {
+        Some((self.settings.consul_config()?, self.settings.service_name()))
     }
 
     /// Do the settings alone demand TLS?

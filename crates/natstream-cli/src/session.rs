@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natstream::connect::{Operation, ServerErrorEvent};
-use natstream::{ConnectError, Connection, ConnectionStatus, Connections, EndReason};
+use natstream::{ConnectError, ConnectErrorKind, Connection, ConnectionStatus, Connections, EndReason};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
@@ -53,8 +53,9 @@ async fn within<T>(
     match outcome {
         Ok(Ok(connected)) => Ok(connected),
         Ok(Err(error)) => {
+            let is_identity = error.kind() == ConnectErrorKind::Authentication || error.field() == Some("credentials");
             let mut failure = Failure::from(error);
-            if matches!(failure.exit, Exit::NotPermitted | Exit::Usage) {
+            if is_identity {
                 failure.hint = settings.identity_hint().or(failure.hint);
             }
             Err(failure)

@@ -1,9 +1,7 @@
 //! A supervised connection: the handle that everything else shares.
 
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -16,14 +14,14 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::classify::{Verdict, classify};
-use crate::config::{ConnectConfig, Prepared};
+use crate::config::ConnectConfig;
 use crate::course::Course;
+use crate::dial::dial;
 use crate::driver::Driver;
 use crate::end::EndReason;
-use crate::error::{ConnectError, ConnectErrorKind, Failure, FenceError};
+use crate::error::{ConnectError, FenceError};
 use crate::fence;
 use crate::observe::{Observer, Signals};
 use crate::router::{Router, Unrouted};
@@ -87,58 +85,8 @@ impl Connection {
     ///
     /// Dropping the future gives up; nothing is left behind.
     pub async fn connect(config: ConnectConfig) -> Result<Self, ConnectError> {
-        #[cfg(feature = "consul")]
-        let (config, feed) = Box::pin(config.discovered()).await?;
-        let signals = Arc::new(Signals::default());
-        let Prepared {
-            options,
-            addresses,
-            connect_timeout,
-            inbox_prefix,
-            subscription_capacity,
-            jetstream_domain,
-            selector,
-            tls_everywhere,
-        } = Box::pin(config.prepare(&signals)).await?;
-        // async-nats bounds each address of a server, but neither the resolution of its name nor
-        // the number of its addresses.
-        let limit = connect_timeout.saturating_mul(2);
-        let mut failures = Vec::with_capacity(addresses.len());
-        for _ in &addresses {
-            // async-nats asks the selector first, and then tries that server only.
-            let attempt = Box::pin(options.clone().connect(addresses.as_slice()));
-            let (verdict, cause) = match timeout(limit, without_panic(attempt)).await {
-                Ok(Ok(Ok(client))) => {
-                    signals.attach(client.statistics());
-                    let capacity = Some(subscription_capacity);
-                    let course = Course::new(selector, tls_everywhere);
-                    // Without it, one that was to go to a single server would wait for that one if it is lost at once.
-                    Box::pin(course.align(&client, limit)).await;
-                    let course = Some(course);
-                    let (connection, _) = Self::new(client, signals, inbox_prefix, capacity, jetstream_domain, course);
-                    #[cfg(feature = "consul")]
-                    if let Some(feed) = feed {
-                        feed.start(&connection.inner);
-                    }
-                    return Ok(connection);
-                }
-                Ok(Ok(Err(error))) => (classify(&error, connect_timeout), Some(error)),
-                Ok(Err(Panicked)) => (Verdict::nonsense(), None),
-                Err(_) => (Verdict::timeout(limit), None),
-            };
-            let stop = verdict.kind == ConnectErrorKind::Authentication;
-            failures.push(Failure {
-                server: selector
-                    .current()
-                    .map_or_else(String::new, |addr| addr.as_url_str().to_owned()),
-                verdict,
-                cause,
-            });
-            if stop {
-                break;
-            }
-        }
-        Err(ConnectError::servers(failures))
+        // In a box: it is large, and so would be every future that connects.
+        Box::pin(dial(config)).await
     }
 
     /// Takes over a client that somebody else has connected.
@@ -186,7 +134,7 @@ impl Connection {
         Self::new(client, signals, prefix, None, None, None)
     }
 
-    fn new(
+    pub(crate) fn new(
         client: Client,
         signals: Arc<Signals>,
         inbox_prefix: String,
@@ -589,21 +537,4 @@ fn is_closed(client: &Client) -> bool {
     let mut probe = client.clone();
     let mut context = Context::from_waker(Waker::noop());
     matches!(Pin::new(&mut probe).poll_ready(&mut context), Poll::Ready(Err(_)))
-}
-
-/// async-nats 0.51 panicked.
-struct Panicked;
-
-/// Runs a connect of async-nats, whose parser panics over some malformed lines (`-ERR` without a
-/// text); what a server sends must not panic in the user's task.
-async fn without_panic<F: Future + Unpin>(future: F) -> Result<F::Output, Panicked> {
-    let mut future = pin!(future);
-    poll_fn(
-        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(_) => Poll::Ready(Err(Panicked)),
-        },
-    )
-    .await
 }

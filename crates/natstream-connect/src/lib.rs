@@ -63,6 +63,7 @@ mod course;
 mod credentials;
 mod denials;
 mod departure;
+mod dial;
 mod driver;
 mod end;
 mod error;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use natstream_connect::consul::{Consul, ConsulConfig};
-use natstream_connect::{ConnectConfig, ConnectErrorKind, Connection};
+use natstream_connect::{ConnectConfig, ConnectErrorKind, Connection, Connections};
 use testkit::{ConsulFault, ConsulServer, NatsServer, alive_tasks, settles, within};
 use tokio::time::{Instant, timeout};
 
@@ -61,6 +61,52 @@ async fn a_change_moves_the_running_connection() {
     connection.nats().publish("subject", "here".into()).await.unwrap();
     let message = within(LIMIT, received.next()).await;
     assert_eq!(message.unwrap().payload, "here");
+}
+
+#[tokio::test]
+async fn a_set_of_connections_follows_consul() {
+    let registry = ConsulServer::start().await;
+    let (first, mut second, third) = (server("").await, server("").await, server("").await);
+    registry.set("nats", [first.url(), second.url()]);
+    let builder = Connections::builder(from(&registry, "")).per_server(2..=2).warm_up();
+    let connections = within(LIMIT, builder.connect()).await.unwrap();
+    let with = async || {
+        let servers = connections.stats().servers.into_iter();
+        servers.map(|server| (server.server, server.up)).collect::<Vec<_>>()
+    };
+    let expected = |servers: [&NatsServer; 2]| {
+        let mut expected = servers.map(|server| (server.url(), 2)).to_vec();
+        expected.sort();
+        expected
+    };
+    settles(LIMIT, with, expected([&first, &second])).await;
+    let lease = within(LIMIT, connections.lease()).await.unwrap();
+
+    registry.set("nats", [second.url(), third.url()]);
+    settles(LIMIT, with, expected([&second, &third])).await;
+    within(LIMIT, lease.fence(LIMIT)).await.expect("what is leased goes on");
+    drop(lease);
+    settles(LIMIT, async || connections.stats().up, 4).await;
+
+    // All that Consul names now is elsewhere, and what there was has gone.
+    registry.set("nats", [first.url()]);
+    second.kill();
+    settles(LIMIT, with, vec![(first.url(), 2)]).await;
+    assert_eq!(within(LIMIT, connections.close(LIMIT)).await, 0);
+}
+
+#[tokio::test]
+async fn servers_that_cannot_be_reached_cost_a_set_nothing() {
+    let registry = ConsulServer::start().await;
+    let alive = server("").await;
+    registry.set("nats", [alive.url()]);
+    let connections = within(LIMIT, Connections::connect(from(&registry, ""))).await.unwrap();
+    registry.asked(2).await;
+    registry.set("nats", ["127.0.0.1:1"]);
+    settles(LIMIT, async || connections.stats().dials_failed > 1, true).await;
+    let lease = within(LIMIT, connections.lease()).await.unwrap();
+    assert_eq!(lease.server_url(), Some(alive.url().to_owned()));
+    within(LIMIT, lease.fence(LIMIT)).await.unwrap();
 }
 
 #[tokio::test]

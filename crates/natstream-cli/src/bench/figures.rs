@@ -31,6 +31,9 @@ impl Live {
     }
 }
 
+/// Times beyond an hour count as an hour.
+const LONGEST: u64 = 3_600_000_000;
+
 /// What became of the calls.
 #[derive(Debug)]
 pub(super) struct Figures {
@@ -51,7 +54,8 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn new() -> Self {
-        let histogram = Histogram::new(3).unwrap_or_else(|error| unreachable!("3 digits are allowed: {error}"));
+        let histogram =
+            Histogram::new_with_max(LONGEST, 3).unwrap_or_else(|error| unreachable!("3 digits are allowed: {error}"));
         Self {
             complete: 0,
             stopped: 0,
@@ -80,20 +84,6 @@ impl Figures {
                 self.sample.get_or_insert(error);
             }
         }
-    }
-
-    /// Adds those of another caller.
-    pub(super) fn merge(&mut self, other: Self) {
-        self.complete += other.complete;
-        self.stopped += other.stopped;
-        self.wrong += other.wrong;
-        for (kind, count) in other.failures {
-            *self.failures.entry(kind).or_default() += count;
-        }
-        self.sample = self.sample.take().or(other.sample);
-        // Both grow as they have to, so this does not fail.
-        let _ = self.first_item.add(other.first_item);
-        let _ = self.whole.add(other.whole);
     }
 
     pub(super) fn failed(&self) -> u64 {

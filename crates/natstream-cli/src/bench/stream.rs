@@ -7,12 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use natstream::connect::token;
 use natstream::{Connections, Pool, Server};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval_at, sleep};
+use tokio::time::{interval_at, sleep};
 
 use super::figures::{Figures, Live};
-use super::load::{self, Order, SMALLEST};
+use super::load::{self, Order, Outcome, SMALLEST};
 use super::report::{self, Report};
 use crate::clock::now;
 use crate::exit::{Exit, Failure};
@@ -69,7 +70,7 @@ pub(super) async fn run(mut context: Context, args: StreamArgs) -> Result<Exit, 
     let per_server = args
         .connections
         .map(usize::from)
-        .unwrap_or(context.connection.per_server());
+        .unwrap_or_else(|| context.connection.per_server());
     let responders = session::connect_many(&context.connection, name, 1, &mut context.interrupts).await?;
     let callers = session::connect_many(&context.connection, name, per_server, &mut context.interrupts).await?;
     let subject = format!("natstream.bench.{}", token());
@@ -128,18 +129,20 @@ async fn measure(
     };
     let live = Arc::new(Live::default());
     let (stop, stopped) = watch::channel(false);
+    let figures = Arc::new(Mutex::new(Figures::new()));
     let mut tasks = JoinSet::new();
     for _ in 0..args.calls {
-        tasks.spawn(caller(
-            pool.clone(),
-            subject.to_owned(),
+        let caller = Caller {
+            pool: pool.clone(),
+            subject: subject.to_owned(),
             order,
-            live.clone(),
-            stopped.clone(),
-        ));
+            live: live.clone(),
+            figures: figures.clone(),
+        };
+        tasks.spawn(caller.run(stopped.clone()));
     }
     let begin = now();
-    let mut seconds = interval_at(Instant::now() + Duration::from_secs(1), Duration::from_secs(1));
+    let mut seconds = interval_at(begin.into(), Duration::from_secs(1));
     let mut end = std::pin::pin!(sleep(args.duration));
     let (mut second, mut before) = (0, 0);
     loop {
@@ -148,21 +151,23 @@ async fn measure(
             () = &mut end => break,
             signal = context.interrupts.next() => return Err(session::interrupted(signal)),
             _ = seconds.tick() => {
+                // The first comes at once.
+                if second > 0 {
+                    let items = live.items();
+                    context.console.progress(&report::progress(second, items - before, &callers.stats(), &live));
+                    before = items;
+                }
                 second += 1;
-                let items = live.items();
-                context.console.progress(&report::progress(second, items - before, &callers.stats(), &live));
-                before = items;
             }
         }
     }
     let (elapsed, items, bytes, stats) = (now() - begin, live.items(), live.bytes(), callers.stats());
     // It fails when all have ended, which they do not.
     let _ = stop.send(true);
-    let mut figures = Figures::new();
     while let Some(done) = tasks.join_next().await {
-        let done = done.map_err(|error| Failure::new(Exit::Failed, anyhow::Error::new(error)))?;
-        figures.merge(done);
+        done.map_err(|error| Failure::new(Exit::Failed, anyhow::Error::new(error)))?;
     }
+    let figures = std::mem::replace(&mut *figures.lock(), Figures::new());
     Ok(Report {
         elapsed,
         items,
@@ -172,29 +177,32 @@ async fn measure(
     })
 }
 
-/// Makes one call after another until it is told to stop.
-async fn caller(
+/// Makes one call after another.
+struct Caller {
     pool: Pool,
     subject: String,
     order: Order,
     live: Arc<Live>,
-    mut stopped: watch::Receiver<bool>,
-) -> Figures {
-    let mut figures = Figures::new();
-    let mut over = stopped.clone();
-    while !*stopped.borrow() {
-        let stop = async { drop(stopped.wait_for(|stopped| *stopped).await) };
-        let called = load::call(&pool, &subject, order, |size| live.item(size), stop).await;
-        let failed = matches!(called.outcome, load::Outcome::Failed(_) | load::Outcome::Wrong);
-        figures.add(called);
-        if failed {
-            tokio::select! {
-                () = sleep(AFTER_FAILURE) => {}
-                _ = over.changed() => {}
+    figures: Arc<Mutex<Figures>>,
+}
+
+impl Caller {
+    async fn run(self, mut stopped: watch::Receiver<bool>) {
+        let mut over = stopped.clone();
+        while !*stopped.borrow() {
+            let stop = async { drop(stopped.wait_for(|stopped| *stopped).await) };
+            let count = |size| self.live.item(size);
+            let called = load::call(&self.pool, &self.subject, self.order, count, stop).await;
+            let failed = matches!(called.outcome, Outcome::Failed(_) | Outcome::Wrong);
+            self.figures.lock().add(called);
+            if failed {
+                tokio::select! {
+                    () = sleep(AFTER_FAILURE) => {}
+                    _ = over.changed() => {}
+                }
             }
         }
     }
-    figures
 }
 
 async fn print(text: &str) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! `natstream doctor`: what is wrong between us and our peers, and which line of configuration mends it.
 
 mod ask;
+mod consul;
 mod finding;
 mod jetstream;
 mod permissions;
@@ -22,6 +23,7 @@ use self::report::Report;
 use self::server::Facts;
 use self::user::{Abilities, Answer, allow};
 use crate::exit::{Exit, Failure};
+use crate::options::ConnectionSettings;
 use crate::program::Context;
 use crate::session;
 
@@ -63,7 +65,7 @@ pub(crate) async fn run(mut context: Context, args: DoctorArgs) -> Result<Exit, 
     let mut report = Report::new(context.console.is_json());
     let facts = Facts::of(&connection, context.connection.demands_tls());
     let outcome = tokio::select! {
-        outcome = examine(&connection, &facts, subject, context.connection.timeout, &mut report) => outcome,
+        outcome = examine(&connection, &facts, subject, &context.connection, &mut report) => outcome,
         signal = context.interrupts.next() => Err(session::interrupted(signal)),
     };
     session::leave(&connection, &mut context.interrupts).await;
@@ -83,10 +85,14 @@ async fn examine(
     connection: &Connection,
     facts: &Facts,
     subject: Option<&str>,
-    limit: Duration,
+    settings: &ConnectionSettings,
     report: &mut Report,
 ) -> Result<(), Failure> {
+    let limit = settings.timeout;
     report.tell(facts.findings()).await?;
+    if let Some((config, service)) = settings.consul() {
+        report.tell([consul::check(config, service, connection).await]).await?;
+    }
     report.tell([round_trip(connection, limit).await]).await?;
     let abilities = match Inbox::open(connection, limit).await {
         Opened::Works(mut inbox) => {

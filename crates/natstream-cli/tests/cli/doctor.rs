@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 use natstream::{ConnectConfig, Connection};
 use serde_json::Value;
-use testkit::{Cluster, NatsServer, unique_name, unique_subject, within};
+use testkit::{Cluster, ConsulFault, ConsulServer, NatsServer, unique_name, unique_subject, within};
 
 use crate::support::{LIMIT, Run, Serving, finish, natstream, run};
 
@@ -388,4 +388,27 @@ async fn a_requester_that_can_give_no_credit_is_told() {
     let other = doctor(&server, "app", &["other"]).await.exits_with(0);
     assert_eq!(level(&other, "answer"), "warning");
     assert!(fix(&other, "answer").contains("allow: [\"other\"]"));
+}
+
+#[tokio::test]
+async fn what_consul_answers_is_said() {
+    let registry = within(LIMIT, ConsulServer::start()).await;
+    let server = within(LIMIT, NatsServer::start()).await;
+    let examine = async || {
+        let mut command = natstream(["-s", &server.url(), "--timeout", "1s", "doctor", "--json"]);
+        let command = command
+            .env("NATSTREAM_USE_CONSUL", "true")
+            .env("CONSUL_HTTP_ADDR", registry.url());
+        finish(command).await
+    };
+    registry.set("nats-service", [server.url()]);
+    let run = examine().await.exits_with(0);
+    assert_eq!(level(&run, "consul"), "ok");
+    registry.set("nats-service", [""; 0]);
+    let run = examine().await.exits_with(1);
+    assert_eq!(level(&run, "consul"), "wrong");
+    assert!(fix(&run, "consul").contains("nats-service"), "{run:?}");
+    registry.fail(ConsulFault::Html);
+    let run = examine().await.exits_with(1);
+    assert_eq!(level(&run, "consul"), "wrong");
 }

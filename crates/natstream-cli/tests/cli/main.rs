@@ -1,5 +1,6 @@
 //! The program `natstream`, run as its users run it, against a real nats-server.
 
+mod bench;
 mod call;
 mod command;
 mod config;

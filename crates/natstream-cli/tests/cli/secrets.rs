@@ -11,13 +11,17 @@ use crate::support::{LIMIT, Run, finish, natstream, run};
 const SECRET: &str = "SUAs3cr3t";
 
 /// Commands that end by themselves where they may do what they want, and all others where they may not.
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 11] = [
+    &["bench", "stream", "--duration", "100ms"],
     &["call"],
     &["config", "show", "--origin"],
     &["config", "check"],
     &["doctor"],
     &["ls"],
+    &["pub", "text"],
+    &["request", "text"],
     &["serve", "--count", "1"],
+    &["sub"],
     &["top"],
 ];
 
@@ -37,7 +41,7 @@ async fn commands() -> Vec<Vec<String>> {
         let known = COMMANDS.iter().filter(|args| args[0] == name);
         let known: Vec<_> = known.map(|args| args.to_vec()).collect();
         for mut args in if known.is_empty() { vec![vec![name]] } else { known } {
-            if ["call", "serve"].contains(&name) {
+            if ["call", "pub", "request", "serve", "sub"].contains(&name) {
                 args.insert(1, &subject);
             }
             commands.push(args.iter().map(ToString::to_string).collect());
@@ -158,7 +162,7 @@ async fn no_command_says_a_secret() {
     let mut seen = std::collections::BTreeSet::new();
     for args in commands().await {
         for server in [&right, &wrong] {
-            let ends = ["call", "config", "doctor", "ls"].contains(&args[0].as_str());
+            let ends = ["bench", "call", "config", "doctor", "ls", "pub", "request"].contains(&args[0].as_str());
             if std::ptr::eq(server, &right) && !ends {
                 continue;
             }

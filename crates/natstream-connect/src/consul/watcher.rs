@@ -122,7 +122,8 @@ impl Findings {
         let cause = std::error::Error::source(&error).map(|cause| cause.to_string());
         let known = self.servers.borrow().len();
         let before = self.failure.send_replace(Some(error.clone()));
-        if before.is_none_or(|before| before.kind() != kind) {
+        // While none are known, somebody waits for the first, and says what becomes of that.
+        if known > 0 && before.is_none_or(|before| before.kind() != kind) {
             tracing::warn!(service, %error, cause, known, "Consul names no servers; those that are known stay");
         } else {
             tracing::debug!(service, %error, cause, "Consul names no servers");

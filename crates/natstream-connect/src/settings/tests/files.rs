@@ -362,3 +362,33 @@ proptest! {
         prop_assert!(!said.contains(SECRET), "{}: {}", text, said);
     }
 }
+
+#[cfg(feature = "consul")]
+#[test]
+fn what_is_said_of_consul_is_taken() {
+    let world = World::new();
+    let yaml = "use_consul: true\nservice_name: nats\nconsul_address: consul.example:8501\nconsul_tags: [a, b]\nconsul_ssl: true
+consul_datacenter: dc2\nconsul_ca: /ca.pem\nconsul_cert: /c.pem\nconsul_key: /k.pem\ntimeout: 4s\n";
+    let loader = || Loader::new().config_file(world.write("consul.yaml", yaml));
+    let settings = load(loader().set("consul_token", SECRET));
+    let config = format!("{:?}", settings.consul_config().expect("it is used"));
+    for part in [
+        "https://consul.example:8501",
+        r#"service: "nats""#,
+        r#"datacenter: Some("dc2")"#,
+        r#"tags: ["a", "b"]"#,
+        "/ca.pem",
+        "/c.pem",
+        "/k.pem",
+        "timeout: 2s",
+        "token: Some",
+    ] {
+        assert!(config.contains(part), "{part}: {config}");
+    }
+    assert!(load(loader().set("use_consul", "false")).consul_config().is_none());
+    let half = world.write("half.yaml", "consul_cert: /c.pem\n");
+    let error = fail(Loader::new().config_file(half));
+    assert_eq!(error.kind(), SettingsErrorKind::Incomplete);
+    let plain = load(Loader::new().set("use_consul", "true").set("consul_ssl", "true"));
+    assert!(format!("{:?}", plain.consul_config()).contains("https://127.0.0.1:8500"));
+}
