@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use integration::LIMIT;
 use natstream::{
-    Clock, ConnectConfig, Connections, HandlerError, Pool, Request, RequestErrorKind, ResponseSender, Server,
+    Clock, ConnectConfig, Connections, HandlerError, Pool, Request, RequestErrorKind, ResponseSender, RetryPolicy,
+    Server,
 };
-use testkit::{Cluster, settles, shared_url, unique_subject, within};
+use testkit::{Cluster, NatsServer, settles, shared_url, unique_subject, within};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -156,4 +157,61 @@ async fn no_more_calls_run_than_are_allowed() {
     let _third = within(LIMIT, pool.request_stream(&subject, ""))
         .await
         .expect("a place is free");
+}
+
+#[tokio::test]
+async fn a_call_that_is_made_again_takes_the_place_of_its_last_attempt() {
+    let pool = Pool::builder(integration::connection(shared_url()).await)
+        .max_in_flight(1)
+        .build();
+    let request = pool
+        .request_stream(unique_subject("nobody"), "")
+        .retry(RetryPolicy::fixed(3, Duration::ZERO));
+    let mut responses = within(LIMIT, request).await.expect("sent");
+    let error = within(LIMIT, responses.try_next()).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), RequestErrorKind::NoResponders);
+    assert_eq!(responses.attempt(), 4);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_read_to_its_end_holds_nothing() {
+    let url = shared_url().to_owned();
+    let builder = Connections::builder(ConnectConfig::new(url)).warm_up();
+    let connections = within(LIMIT, builder.connect()).await.expect("connected");
+    let pool = Pool::builder(connections.clone()).max_in_flight(1).build();
+    let server = Server::new(integration::connection(shared_url()).await);
+    let subject = unique_subject("count");
+    within(LIMIT, server.on(&subject, count)).await.expect("served");
+    let mut first = within(LIMIT, pool.request_stream(&subject, "1")).await.expect("sent");
+    while within(LIMIT, first.try_next()).await.expect("complete").is_some() {}
+    assert_eq!((connections.stats().in_flight, pool.stats().in_flight), (0, 0));
+    counted(pool, subject, 1).await;
+    assert_eq!(first.received(), 1, "it is still there");
+}
+
+#[tokio::test]
+async fn a_call_waits_for_no_connection_that_is_down_while_others_are_up() {
+    let (mut a, b) = (
+        within(LIMIT, NatsServer::start()).await,
+        within(LIMIT, NatsServer::start()).await,
+    );
+    let builder = Connections::builder(ConnectConfig::new([a.url(), b.url()])).pinned();
+    let connections = within(LIMIT, builder.warm_up().connect()).await.expect("connected");
+    let pool = Pool::new(connections.clone());
+    let server = Server::new(integration::connection(&b.url()).await);
+    let subject = unique_subject("count");
+    within(LIMIT, server.on(&subject, count)).await.expect("served");
+    a.kill();
+    for _ in 0..100 {
+        let request = pool
+            .request_stream(&subject, "1")
+            .connect_timeout(Duration::from_secs(2));
+        match within(LIMIT, request).await {
+            // What is with the dead server may not know it yet.
+            Ok(mut responses) => drop(within(LIMIT, responses.next()).await),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    settles(LIMIT, async || connections.stats().up, 1).await;
+    counted(pool, subject, 10).await;
 }

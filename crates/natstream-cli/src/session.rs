@@ -34,7 +34,9 @@ pub(crate) async fn connect_many(
     per_server: usize,
     interrupts: &mut Interrupts,
 ) -> Result<Connections, Failure> {
-    let builder = Connections::builder(settings.config(name))
+    // All are dialled at once, each within two of these.
+    let config = settings.config(name).connect_timeout(settings.timeout / 5);
+    let builder = Connections::builder(config)
         .per_server(per_server..=per_server)
         .warm_up();
     within(settings, builder.connect(), interrupts).await

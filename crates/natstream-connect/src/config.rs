@@ -289,20 +289,15 @@ impl ConnectConfig {
         self.clone().prepare(&Arc::default()).await.map(drop)
     }
 
-    /// The same settings for other servers; user info of the old ones stays.
-    pub(crate) fn with_servers(mut self, entries: Vec<String>) -> Self {
-        let login = self.servers.as_ref().ok().and_then(|servers| servers.login.clone());
-        self.servers = ServerList::parse(&entries).map(|mut servers| {
-            servers.login = servers.login.or(login);
-            servers
-        });
-        self
-    }
-
     /// Other servers; user info of the old ones stays.
     pub(crate) fn replace_servers(&mut self, addresses: Vec<ServerAddr>) {
         let login = self.servers.as_ref().ok().and_then(|servers| servers.login.clone());
         self.servers = Ok(ServerList { addresses, login });
+    }
+
+    /// After how many refusals of the credentials in a row nobody tries again.
+    pub(crate) fn most_refusals(&self) -> Option<usize> {
+        self.max_refusals
     }
 
     /// The servers, without user info.
@@ -342,6 +337,7 @@ impl fmt::Debug for ConnectConfig {
         #[cfg(feature = "consul")]
         debug.field("consul", &self.consul);
         debug
+            .field("home", &self.home.as_ref().map(ServerAddr::as_url_str))
             .field("client_capacity", &self.client_capacity)
             .field("connect_timeout", &self.connect_timeout)
             .field("credentials", &self.credentials)

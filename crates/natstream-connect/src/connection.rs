@@ -450,6 +450,16 @@ impl Inner {
         &self.signals
     }
 
+    /// Is it connected, as far as was published?
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state.borrow().is_connected()
+    }
+
+    /// Is the published state the end?
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.borrow().is_closed()
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
     }

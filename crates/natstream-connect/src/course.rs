@@ -49,15 +49,14 @@ impl Connection {
     /// [`InvalidConfig`](crate::ConnectErrorKind::InvalidConfig): nothing has changed. The list is empty or not valid, it has
     /// user info (who the connection is was settled when it was made), or the connection is one of somebody else's client.
     pub fn set_servers(&self, servers: impl IntoServers) -> Result<(), ConnectError> {
-        let problem = |message: String| ConnectError::config("servers", message);
-        let ServerList { addresses, login } = ServerList::parse(&servers.into_servers()).map_err(problem)?;
-        if login.is_some() {
-            return Err(problem("user info cannot be changed; leave it out".to_owned()));
+        let addresses = ServerList::parse_without_login(&servers.into_servers())?;
+        match self.inner().set_list(addresses) {
+            true => Ok(()),
+            false => Err(ConnectError::config(
+                "servers",
+                "the client was connected by somebody else",
+            )),
         }
-        if !self.inner().set_list(addresses) {
-            return Err(problem("the client was connected by somebody else".to_owned()));
-        }
-        Ok(())
     }
 }
 

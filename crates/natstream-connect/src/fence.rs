@@ -23,9 +23,11 @@ pub(crate) async fn fence_since(inner: &Inner, epoch: u64, limit: Duration) -> R
     if inner.is_confirmed(epoch) {
         return Ok(Duration::ZERO);
     }
-    fence_on(inner, Some(epoch), limit)
-        .await
-        .map(|(_, round_trip)| round_trip)
+    match fence_on(inner, Some(epoch), limit).await {
+        // An orderly end meanwhile has confirmed it.
+        Err(error) if error.kind() == FenceErrorKind::Closed && inner.is_confirmed(epoch) => Ok(Duration::ZERO),
+        outcome => outcome.map(|(_, round_trip)| round_trip),
+    }
 }
 
 /// A fence, and the epoch that it vouches for; it must be this one if it is given.

@@ -4,6 +4,7 @@ use async_nats::ServerAddr;
 use url::Url;
 
 use crate::credentials::Credentials;
+use crate::error::ConnectError;
 
 /// What [`ConnectConfig::new`](crate::ConnectConfig::new) takes as a list of servers.
 ///
@@ -78,6 +79,16 @@ pub(crate) struct ServerList {
 impl ServerList {
     /// The error of an empty list.
     pub(crate) const NO_SERVER: &str = "no server given";
+
+    /// The addresses of a running connection: who it is was settled when it was made.
+    pub(crate) fn parse_without_login(entries: &[String]) -> Result<Vec<ServerAddr>, ConnectError> {
+        let problem = |message: String| ConnectError::config("servers", message);
+        let Self { addresses, login } = Self::parse(entries).map_err(problem)?;
+        match login {
+            None => Ok(addresses),
+            Some(_) => Err(problem("user info cannot be changed; leave it out".to_owned())),
+        }
+    }
 
     /// Checks the entries; the error says which entry is wrong and why, in words that show no
     /// secret.

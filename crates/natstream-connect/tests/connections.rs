@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use natstream_connect::{ConnectConfig, ConnectErrorKind, Connections, ConnectionsBuilder, ConnectionsStats};
+use natstream_connect::{
+    ConnectConfig, ConnectErrorKind, Connections, ConnectionsBuilder, ConnectionsStats, Credentials, EndReason, Lease,
+};
 use support::LIMIT;
 use testkit::{NatsServer, free_port, within};
 
@@ -95,18 +97,9 @@ async fn an_old_connection_is_replaced_and_lives_as_long_as_it_is_used() {
 async fn a_connection_goes_elsewhere_and_its_server_gets_another_one_when_it_is_back() {
     let (mut a, b) = (NatsServer::start().await, NatsServer::start().await);
     let connections = connect(Connections::builder(config(&[&a, &b]))).await;
-    let mut on_a = None;
-    while on_a.is_none() {
-        let lease = within(LIMIT, connections.lease()).await.expect("open");
-        on_a = Some(lease).filter(|lease| lease.server_url() == Some(a.url()));
-    }
-    let on_a = on_a.expect("one is with it");
+    let on_a = lease_on(&connections, &a).await;
     a.kill();
-    let mut state = on_a.state();
-    within(LIMIT, state.wait_for(|state| state.epoch == 2))
-        .await
-        .expect("it lives on");
-    assert_eq!(on_a.server_url(), Some(b.url()));
+    assert_eq!(comes_back(&on_a).await, Some(b.url()));
     let score = |stats: &ConnectionsStats| {
         stats
             .servers
@@ -122,27 +115,154 @@ async fn a_connection_goes_elsewhere_and_its_server_gets_another_one_when_it_is_
     a.restart().await;
     let home = settled(&connections, |stats| stats.dials_ok >= 3).await;
     assert_eq!(home.connections, 2);
-    let new = async {
+    lease_on(&connections, &a).await;
+    within(LIMIT, on_a.fence(LIMIT)).await.expect("what was used goes on");
+}
+
+/// A lease of a connection that is with this server.
+async fn lease_on(connections: &Connections, server: &NatsServer) -> Lease {
+    let lease = async {
         loop {
             let lease = connections.lease().await.expect("open");
-            if lease.server_url() == Some(a.url()) {
+            if lease.server_url() == Some(server.url()) {
                 return lease;
             }
+            // sleep: nothing tells where the next one is
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    within(LIMIT, new).await;
-    within(LIMIT, on_a.fence(LIMIT)).await.expect("what was used goes on");
+    within(LIMIT, lease).await
+}
+
+/// The connection is up again; returns the server that it is with.
+async fn comes_back(lease: &Lease) -> Option<String> {
+    let mut state = lease.state();
+    let back = state.wait_for(|state| state.is_connected() && state.epoch > 1);
+    within(LIMIT, back).await.expect("it lives on");
+    lease.server_url()
 }
 
 #[tokio::test]
 async fn a_pinned_connection_waits_for_its_server() {
     let (mut a, b) = (NatsServer::start().await, NatsServer::start().await);
     let connections = connect(Connections::builder(config(&[&a, &b])).pinned()).await;
+    // Also when the list changes.
+    connections.set_servers([b.url(), a.url()]).expect("valid");
+    let lease = lease_on(&connections, &a).await;
     a.kill();
-    settled(&connections, |stats| stats.up == 1).await;
+    let mut state = lease.state();
+    within(LIMIT, state.wait_for(|state| !state.is_connected()))
+        .await
+        .expect("it lives on");
     a.restart().await;
+    assert_eq!(comes_back(&lease).await, Some(a.url()));
     let stats = settled(&connections, |stats| stats.up == 2).await;
     assert_eq!(stats.dials_ok, 2, "the same connections");
+}
+
+#[tokio::test]
+async fn what_runs_on_a_connection_that_retires_goes_to_the_new_servers_with_it() {
+    let (mut a, b) = (NatsServer::start().await, NatsServer::start().await);
+    let connections = connect(Connections::builder(config(&[&a]))).await;
+    let lease = within(LIMIT, connections.lease()).await.expect("open");
+    connections.set_servers([b.url()]).expect("valid");
+    settled(&connections, |stats| stats.up == 1 && stats.dials_ok == 2).await;
+    assert_eq!(lease.server_url(), Some(a.url()), "as long as that lives");
+    a.kill();
+    assert_eq!(comes_back(&lease).await, Some(b.url()));
+}
+
+#[tokio::test]
+async fn a_dial_to_a_server_that_has_left_the_list_is_in_vain() {
+    let (mut a, b) = (NatsServer::start().await, NatsServer::start().await);
+    a.pause();
+    let connections = within(LIMIT, Connections::connect(config(&[&a, &b])))
+        .await
+        .expect("one is up");
+    settled(&connections, |stats| stats.servers[0].dialling == 1).await;
+    connections.set_servers([b.url()]).expect("valid");
+    a.resume();
+    let stats = settled(&connections, |stats| stats.dials_ok == 2).await;
+    assert_eq!(stats.connections, 1);
+    assert_eq!(lease_on(&connections, &b).await.server_url(), Some(b.url()));
+}
+
+#[tokio::test]
+async fn a_dial_that_knew_another_list_ends_with_the_present_one() {
+    let (mut a, b, c) = (
+        NatsServer::start().await,
+        NatsServer::start().await,
+        NatsServer::start().await,
+    );
+    a.pause();
+    let connections = within(LIMIT, Connections::connect(config(&[&a, &b])))
+        .await
+        .expect("one is up");
+    settled(&connections, |stats| stats.servers[0].dialling == 1).await;
+    connections.set_servers([a.url(), c.url()]).expect("valid");
+    a.resume();
+    let lease = lease_on(&connections, &a).await;
+    // sleep: nothing tells that async-nats has taken over the list
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    a.kill();
+    assert_eq!(comes_back(&lease).await, Some(c.url()));
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_dials() {
+    let (mut a, b) = (NatsServer::start().await, NatsServer::start().await);
+    a.pause();
+    let patient = || config(&[&a, &b]).connect_timeout(LIMIT);
+    for is_closed in [true, false] {
+        let connections = within(LIMIT, Connections::connect(patient())).await.expect("one is up");
+        settled(&connections, |stats| stats.servers[0].dialling == 1).await;
+        let mut state = within(LIMIT, connections.lease()).await.expect("open").state();
+        if is_closed {
+            within(LIMIT / 2, connections.close(Duration::ZERO)).await;
+        }
+        drop(connections);
+        let ended = async { while state.changed().await.is_ok() {} };
+        within(LIMIT / 2, ended).await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_somebody_closes_is_given_to_nobody_else() {
+    let server = NatsServer::start().await;
+    let connections = connect(Connections::builder(config(&[&server])).per_server(2..=2)).await;
+    let lease = within(LIMIT, connections.lease()).await.expect("open");
+    within(LIMIT, lease.close(LIMIT)).await.expect("closed");
+    for _ in 0..20 {
+        let lease = within(LIMIT, connections.lease()).await.expect("open");
+        within(LIMIT, lease.fence(LIMIT)).await.expect("it works");
+    }
+    settled(&connections, |stats| stats.up == 2).await;
+}
+
+#[tokio::test]
+async fn credentials_that_become_wrong_end_the_set() {
+    let users = |password: &str| format!("authorization {{ user: a, password: {password} }}");
+    let mut server = NatsServer::builder().config(users("right")).start().await;
+    let config = config(&[&server]).credentials(Credentials::user_password("a", "right"));
+    let connections = connect(Connections::builder(config.max_refusals(Some(2)))).await;
+    assert_eq!(connections.end_reason(), None);
+    server.reload(users("wrong")).await;
+    let ended = async {
+        loop {
+            if let Err(reason) = connections.lease().await {
+                return reason;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let reason = within(LIMIT, ended).await;
+    assert!(
+        matches!(reason, EndReason::CredentialsRefused { attempts: 2, .. }),
+        "{reason:?}"
+    );
+    assert_eq!(connections.end_reason(), Some(reason));
+    let stats = connections.stats();
+    assert_eq!(stats.servers[0].failure, Some(ConnectErrorKind::Authentication));
 }
 
 #[tokio::test]
@@ -154,8 +274,10 @@ async fn other_servers_take_over() {
     settled(&connections, |stats| stats.up == 1 && stats.dials_ok == 2).await;
     let new = within(LIMIT, connections.lease()).await.expect("open");
     assert_eq!((old.server_url(), new.server_url()), (Some(a.url()), Some(b.url())));
-    let error = connections.set_servers(["ws://a"]).expect_err("not valid");
-    assert_eq!(error.kind(), ConnectErrorKind::InvalidConfig);
+    for wrong in ["ws://a", "nats://user:password@a"] {
+        let error = connections.set_servers([wrong]).expect_err("not valid");
+        assert_eq!(error.kind(), ConnectErrorKind::InvalidConfig);
+    }
     connections.set_servers(Vec::<String>::new()).expect("no news");
     assert_eq!(connections.stats().servers.len(), 1);
 }
@@ -175,6 +297,16 @@ async fn servers_that_cannot_be_reached_are_tried_again() {
     let none = Connections::builder(ConnectConfig::new(server.url())).per_server(0..=3);
     let error = within(LIMIT, none.connect()).await.expect_err("none at all");
     assert_eq!(error.kind(), ConnectErrorKind::InvalidConfig);
+    let builder = || Connections::builder(ConnectConfig::new(server.url()));
+    for (hasty, field) in [
+        (builder().max_life(Duration::ZERO), "max_life"),
+        (builder().idle_after(Duration::ZERO), "idle_after"),
+    ] {
+        let error = within(LIMIT, hasty.connect())
+            .await
+            .expect_err("they would come and go");
+        assert_eq!(error.field(), Some(field));
+    }
 }
 
 #[tokio::test]
@@ -184,14 +316,16 @@ async fn closing_waits_for_leases_until_the_deadline() {
     let held = within(LIMIT, connections.lease()).await.expect("open");
     let state = held.state();
     let meanwhile = async {
-        while within(LIMIT, connections.lease()).await.is_some() {
+        while within(LIMIT, connections.lease()).await.is_ok() {
             tokio::task::yield_now().await;
         }
+        assert!(connections.try_lease().is_none());
         within(LIMIT, held.fence(LIMIT)).await.expect("it is held");
         drop(held);
     };
     let (left, ()) = tokio::join!(within(LIMIT, connections.close(LIMIT)), meanwhile);
     assert_eq!(left, 0);
+    assert_eq!(connections.end_reason(), Some(EndReason::Closed));
     assert!(state.borrow().is_closed());
 
     let connections = connect(Connections::builder(config(&[&server]))).await;

@@ -40,10 +40,18 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) call: Arc<Call>,
-    _link: Link,
-    _place: Option<OwnedSemaphorePermit>,
+    link: Option<Link>,
+    place: Option<OwnedSemaphorePermit>,
     /// It was sent so soon after the own reconnect that a 503 means little.
     pub(crate) is_in_grace: bool,
+}
+
+impl Attempt {
+    /// It has ended: its share of the load, and its place, are others' now.
+    pub(crate) fn ended(&mut self) {
+        self.link = None;
+        self.place = None;
+    }
 }
 
 impl Drop for Attempt {
@@ -66,11 +74,10 @@ impl Request {
     }
 
     /// A connection that can probably take the request, and where the answer will arrive.
-    async fn ready(&self) -> Result<(Link, Router), RequestError> {
+    async fn ready(&self) -> Result<Option<(Link, Router)>, RequestError> {
         let link = self.message.link().await?;
         let router = self.router(&link.host).await?;
-        self.message.room(&link.host).await?;
-        Ok((link, router))
+        Ok(self.message.room(&link).await?.then_some((link, router)))
     }
 
     /// Where the answer arrives. A call that may be of another dialect has a subscription of its own: its end is the only
@@ -132,8 +139,8 @@ impl Request {
         call.set_route(route);
         let mut attempt = Attempt {
             call,
-            _link: link,
-            _place: None,
+            link: Some(link),
+            place: None,
             is_in_grace: reconnected.is_some_and(|at| now.saturating_duration_since(at) < GRACE),
         };
         if attempt.call.is_denied() {
@@ -142,7 +149,7 @@ impl Request {
         }
         match host.driver.try_send(open) {
             Ok(()) => {
-                attempt._place = place.take();
+                attempt.place = place.take();
                 Ok(Some(attempt))
             }
             Err(TrySendError::Busy) => {
@@ -150,7 +157,10 @@ impl Request {
                 attempt.call.forget_client();
                 Ok(None)
             }
-            Err(TrySendError::Failed(error)) => Err(RequestError::connection(&self.message.subject, error)),
+            Err(TrySendError::Failed(error)) => match &attempt.link {
+                Some(link) => self.message.refused(link, error).map(|()| None),
+                None => Ok(None),
+            },
             Err(_) => Ok(None),
         }
     }

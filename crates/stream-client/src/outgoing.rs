@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use async_nats::client::PublishError;
 use bytes::Bytes;
 use natstream_connect::{CodecError, ConnectionStatus, Driver, check_publish_subject, headers_len, user_header};
 use tokio::sync::OwnedSemaphorePermit;
@@ -156,7 +157,7 @@ impl Outgoing {
         Ok(place.map_err(|_| RequestError::timeout(&self.subject, clock))?.ok())
     }
 
-    /// Hands over what `try_send` sends, as soon as `ready` has what it needs for that. It gives `None` when the connection
+    /// Hands over what `try_send` sends, as soon as `ready` has what it needs for that. Either gives `None` when the connection
     /// takes nothing after all.
     ///
     /// # Cancel safety
@@ -168,12 +169,14 @@ impl Outgoing {
         mut try_send: impl FnMut(R) -> Result<Option<T>, RequestError>,
     ) -> Result<T, RequestError>
     where
-        F: Future<Output = Result<R, RequestError>>,
+        F: Future<Output = Result<Option<R>, RequestError>>,
     {
         loop {
             let ready = timeout_at(patience.until, ready()).await;
             let ready = ready.map_err(|_| RequestError::timeout(&self.subject, patience.clock))??;
-            if let Some(sent) = try_send(ready)? {
+            if let Some(ready) = ready
+                && let Some(sent) = try_send(ready)?
+            {
                 return Ok(sent);
             }
             // Others took the room, or the connection has just gone.
@@ -183,16 +186,36 @@ impl Outgoing {
 
     /// A connection that is up.
     pub(crate) async fn link(&self) -> Result<Link, RequestError> {
-        let link = self.pool.inner.link().await.ok_or_else(|| self.closed())?;
-        self.connected(&link.host).await?;
+        let link = self.pool.inner.link().await;
+        let link = link.map_err(|reason| RequestError::closed(&self.subject, &reason.to_string()))?;
+        if !link.has_others() {
+            self.connected(&link.host).await?;
+        }
         Ok(link)
     }
 
-    /// Waits until the connection can probably take a message.
-    pub(crate) async fn room(&self, host: &Host) -> Result<(), RequestError> {
-        match host.driver.ready().await {
+    /// Waits until the connection can probably take a message; false when it is down, and another one may be up.
+    pub(crate) async fn room(&self, link: &Link) -> Result<bool, RequestError> {
+        if !link.has_others() {
+            return match link.host.driver.ready().await {
+                true => Ok(true),
+                false => Err(self.closed()),
+            };
+        }
+        let mut state = link.host.connection.state();
+        tokio::select! {
+            biased;
+            // The connection's end is an error, and down too.
+            _ = state.wait_for(|state| !state.is_connected()) => Ok(false),
+            is_ready = link.host.driver.ready() => Ok(is_ready),
+        }
+    }
+
+    /// What to do when nothing can be handed over any more: ask another connection, if there are others.
+    pub(crate) fn refused(&self, link: &Link, error: PublishError) -> Result<(), RequestError> {
+        match link.has_others() && link.host.is_closed() {
             true => Ok(()),
-            false => Err(self.closed()),
+            false => Err(RequestError::connection(&self.subject, error)),
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use natstream_connect::{Codec as _, Connection, Connections, FenceError, FenceErrorKind, Json, Lease};
+use futures_util::future::join_all;
+use natstream_connect::{Codec as _, Connection, Connections, EndReason, FenceError, FenceErrorKind, Json, Lease};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -60,8 +61,15 @@ enum Source {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) host: Arc<Host>,
-    /// Its share of the connection's load.
-    pub(crate) _lease: Option<Lease>,
+    /// Its share of the load, where there are several.
+    pub(crate) lease: Option<Lease>,
+}
+
+impl Link {
+    /// Is there another connection to try, now that this one is down or closed?
+    pub(crate) fn has_others(&self) -> bool {
+        self.lease.is_some()
+    }
 }
 
 /// One connection, or several that are shared: what a [`Pool`] makes its calls on.
@@ -117,7 +125,7 @@ impl PoolBuilder {
     /// Most calls and requests for one reply that run at a time. Others wait for one to end, as long as they wait for a connection
     /// ([`connect_timeout`](RequestBuilder::connect_timeout)). Default: no limit.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.max_in_flight = Some(calls);
+        self.max_in_flight = Some(calls.max(1));
         self
     }
 
@@ -241,8 +249,10 @@ impl Pool {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn flush(&self, limit: Duration) -> Result<(), FenceError> {
-        flush_all(self.inner.all(), limit).await?;
-        self.inner.tell_loss()
+        let flushed = flush_all(self.inner.all(), limit).await;
+        // Asked in any case: what is told now is not told again.
+        let lost = self.inner.tell_loss();
+        flushed.and(lost)
     }
 
     fn encoded(&self, subject: String, value: &(impl Serialize + ?Sized)) -> Outgoing {
@@ -273,10 +283,10 @@ impl Pool {
             Ok(()) => 0,
             Err(_) => common.cancel_all(),
         };
-        for host in self.inner.all() {
-            if let Err(error) = host.connection.fence(FENCE_TIMEOUT).await {
-                tracing::debug!(%error, "the pool was drained without a confirmation");
-            }
+        let hosts = self.inner.all();
+        let fences = hosts.iter().map(|host| host.connection.fence(FENCE_TIMEOUT));
+        for error in join_all(fences).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "the pool was drained without a confirmation");
         }
         cancelled
     }
@@ -289,22 +299,22 @@ impl Pool {
 }
 
 impl Inner {
-    /// The connection that the next attempt is made on, with its share of the load where there are several. `None` when there
+    /// The connection that the next attempt is made on, with its share of the load where there are several. An error when there
     /// will be none any more.
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub(crate) async fn link(&self) -> Option<Link> {
+    pub(crate) async fn link(&self) -> Result<Link, EndReason> {
         match &self.source {
-            Source::One(host) => Some(Link {
+            Source::One(host) => Ok(Link {
                 host: host.clone(),
-                _lease: None,
+                lease: None,
             }),
             Source::Many(connections) => {
                 let lease = connections.lease().await?;
-                Some(Link {
+                Ok(Link {
                     host: self.host(lease.connection()),
-                    _lease: Some(lease),
+                    lease: Some(lease),
                 })
             }
         }

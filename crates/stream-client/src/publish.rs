@@ -85,10 +85,9 @@ impl PublishBuilder {
         self.message.hand_over(patience, || self.ready(), try_send).await
     }
 
-    async fn ready(&self) -> Result<Link, RequestError> {
+    async fn ready(&self) -> Result<Option<Link>, RequestError> {
         let link = self.message.link().await?;
-        self.message.room(&link.host).await?;
-        Ok(link)
+        Ok(self.message.room(&link).await?.then_some(link))
     }
 
     fn check(&self) -> Result<(), RequestError> {
@@ -128,7 +127,7 @@ impl PublishBuilder {
                 pool.inner.common.stats.lock().published += 1;
                 Ok(Some(()))
             }
-            Err(TrySendError::Failed(error)) => Err(RequestError::connection(subject, error)),
+            Err(TrySendError::Failed(error)) => self.message.refused(link, error).map(|()| None),
             Err(_) => Ok(None),
         }
     }

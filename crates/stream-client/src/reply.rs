@@ -121,11 +121,10 @@ impl ReplyBuilder {
     }
 
     /// A connection that can probably take the request, and where the reply will arrive.
-    async fn ready(&self) -> Result<(Link, Router), RequestError> {
+    async fn ready(&self) -> Result<Option<(Link, Router)>, RequestError> {
         let link = self.message.link().await?;
         let router = link.host.router(&self.message.subject).await?;
-        self.message.room(&link.host).await?;
-        Ok((link, router))
+        Ok(self.message.room(&link).await?.then_some((link, router)))
     }
 
     /// Hands the request over, if that is possible now.
@@ -169,7 +168,7 @@ impl ReplyBuilder {
                 waiting.running.is_sent = true;
                 Ok(Some(waiting))
             }
-            Err(TrySendError::Failed(error)) => Err(RequestError::connection(subject, error)),
+            Err(TrySendError::Failed(error)) => self.message.refused(&waiting._link, error).map(|()| None),
             Err(_) => Ok(None),
         }
     }

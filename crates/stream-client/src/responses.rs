@@ -301,6 +301,7 @@ impl Stream for Responses {
             match next {
                 Next::Items(items) => self.items = items,
                 Next::End(termination) => {
+                    self.attempt.ended();
                     let error = RequestError::from_termination(&self.subject, self.received, &termination);
                     if let Some(error) = &error
                         && self.begin_again(&termination, error)

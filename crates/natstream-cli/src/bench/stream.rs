@@ -108,7 +108,8 @@ pub(super) async fn run(mut context: Context, args: StreamArgs) -> Result<Exit, 
 async fn serve(responders: &Connections, subject: &str) -> Result<Vec<Server>, Failure> {
     let mut servers = Vec::new();
     for _ in 0..responders.stats().up {
-        let Some(lease) = responders.lease().await else { break };
+        let lease = responders.lease().await;
+        let lease = lease.map_err(|reason| Failure::new(Exit::NoConnection, anyhow::Error::new(reason)))?;
         let server = Server::new(lease);
         server.on(subject, load::serve).await?;
         servers.push(server);

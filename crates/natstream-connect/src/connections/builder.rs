@@ -4,18 +4,15 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
 use crate::config::ConnectConfig;
-use crate::connections::lease::Members;
-use crate::connections::plan::{Action, Limits, Plan};
-use crate::connections::{Connections, Inner, driver};
+use crate::connections::plan::{Action, Limits};
+use crate::connections::{Connections, Set, driver};
 use crate::error::ConnectError;
-use crate::supervisor::now;
+
+/// A shorter life or idle time is a mistake.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Settings of [`Connections`].
 ///
@@ -66,7 +63,7 @@ impl ConnectionsBuilder {
         self
     }
 
-    /// A connection beyond the fewest is closed when it carried nothing for so long.
+    /// A connection beyond the fewest is closed when it carried nothing for so long; `Duration::MAX` keeps it.
     pub fn idle_after(mut self, idle: Duration) -> Self {
         self.limits.idle = idle;
         self
@@ -104,71 +101,71 @@ impl ConnectionsBuilder {
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
     pub async fn connect(self) -> Result<Connections, ConnectError> {
-        let Limits { min, max, .. } = self.limits;
+        self.check()?;
+        #[cfg(feature = "consul")]
+        let (config, feed) = Box::pin(self.config.discovered()).await?;
+        #[cfg(not(feature = "consul"))]
+        let config = self.config;
+        let list = config.servers()?.to_vec();
+        let set = Arc::new(Set::new(config, list, self.limits, self.is_pinned));
+        // From here on, giving up ends everything.
+        let alive = set.over.clone().drop_guard();
+        let (tell, mut outcomes) = mpsc::unbounded_channel();
+        let actions = set.plan.lock().poll(set.time(), driver::share);
+        for action in actions {
+            if let Action::Dial { id, server } = action {
+                let tell = tell.clone();
+                // Nobody may be waiting any more.
+                driver::start(&set, id, server, move |outcome| drop(tell.send(outcome)));
+            }
+        }
+        drop(tell);
+        driver::spawn(&set);
+        let mut errors = Vec::new();
+        while let Some(outcome) = outcomes.recv().await {
+            match outcome {
+                Ok(()) if !self.warms_up => break,
+                Ok(()) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        if !set.members.is_any_up()
+            && let Some(error) = ConnectError::all(errors)
+        {
+            return Err(error);
+        }
+        #[cfg(feature = "consul")]
+        if let Some(feed) = feed {
+            feed.start_many(&set);
+        }
+        Ok(Connections {
+            set,
+            _alive: Arc::new(alive),
+        })
+    }
+
+    fn check(&self) -> Result<(), ConnectError> {
+        let Limits {
+            min,
+            max,
+            idle,
+            max_life,
+            ..
+        } = self.limits;
         if min == 0 || max < min {
             return Err(ConnectError::config(
                 "per_server",
                 "it must allow for one connection, and for no fewer than the least",
             ));
         }
-        #[cfg(feature = "consul")]
-        let (config, feed) = Box::pin(self.config.discovered()).await?;
-        #[cfg(not(feature = "consul"))]
-        let config = self.config;
-        let servers: Vec<String> = {
-            let servers = config.servers()?;
-            servers.iter().map(|server| server.as_url_str().to_owned()).collect()
-        };
-        let grow_above = self.limits.grow_above;
-        let inner = Arc::new(Inner {
-            config: Mutex::new(config),
-            is_pinned: self.is_pinned,
-            origin: now(),
-            plan: Mutex::new(Plan::new(self.limits, servers)),
-            members: Members::default(),
-            wake: Notify::new(),
-            joined: Notify::new(),
-            over: CancellationToken::new(),
-            grow_above,
-        });
-        let actions = inner.plan.lock().poll(inner.time(), driver::share);
-        let dials = actions.into_iter().filter_map(|action| match action {
-            Action::Dial { id, server } => Some((id, server)),
-            Action::Retire { .. } => None,
-        });
-        // In this task: giving up gives all of them up.
-        let mut dials: FuturesUnordered<_> = dials
-            .map(|(id, server)| {
-                let inner = &inner;
-                async move {
-                    let outcome = inner.dial(&server).await;
-                    (id, server, outcome)
-                }
-            })
-            .collect();
-        let mut errors = Vec::new();
-        while let Some((id, server, outcome)) = dials.next().await {
-            let connection = outcome.map_err(|error| errors.push(error)).ok();
-            let is_first = connection.is_some();
-            inner.dialled(id, &server, connection);
-            if is_first && !self.warms_up {
-                break;
+        for (field, time) in [("idle_after", Some(idle)), ("max_life", max_life)] {
+            if time.is_some_and(|time| time < SHORTEST) {
+                return Err(ConnectError::config(
+                    field,
+                    "it is below 100 ms: connections would come and go all the time",
+                ));
             }
         }
-        drop(dials);
-        if let (0, _, _) = inner.members.figures()
-            && let Some(error) = ConnectError::all(errors)
-        {
-            return Err(error);
-        }
-        // What was not waited for is dialled by the driver.
-        inner.plan.lock().forget_dials();
-        driver::spawn(&inner);
-        #[cfg(feature = "consul")]
-        if let Some(feed) = feed {
-            feed.start_many(&inner);
-        }
-        let alive = Arc::new(inner.over.clone().drop_guard());
-        Ok(Connections { inner, _alive: alive })
+        Ok(())
     }
 }

@@ -1,17 +1,23 @@
 //! What keeps a set of connections as its plan wants it.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::connections::plan::Action;
-use crate::connections::{CLOSE, Inner};
+use crate::connection::Connection;
+use crate::connections::plan::{Action, Id};
+use crate::connections::set::{CLOSE, Set};
+use crate::error::ConnectError;
 use crate::reconnect::random;
 
 /// How often to look without being told to: what a lost connection may go unnoticed for.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The same while there is no connection to give out: somebody may wait for one that comes back by itself.
+const ANXIOUS_LOOK: Duration = Duration::from_millis(20);
 
 /// A number between 0 and 1.
 pub(crate) fn share() -> f64 {
@@ -20,21 +26,22 @@ pub(crate) fn share() -> f64 {
 
 /// Keeps the set; ends with its last handle, or once it is closed.
 #[expect(clippy::disallowed_methods, reason = "the driver of the set")]
-pub(crate) fn spawn(inner: &Arc<Inner>) {
-    tokio::spawn(keep(Arc::downgrade(inner), inner.over.clone()));
+pub(crate) fn spawn(set: &Arc<Set>) {
+    tokio::spawn(keep(Arc::downgrade(set), set.over.clone()));
 }
 
-async fn keep(inner: Weak<Inner>, over: CancellationToken) {
+async fn keep(set: Weak<Set>, over: CancellationToken) {
     let mut wait = Duration::ZERO;
     loop {
         {
-            let Some(inner) = inner.upgrade() else { return };
+            let Some(set) = set.upgrade() else { return };
             tokio::select! {
-                () = inner.wake.notified() => {}
-                () = sleep(wait) => {}
+                biased;
                 () = over.cancelled() => return,
+                () = set.wake.notified() => {}
+                () = sleep(wait) => {}
             }
-            wait = turn(&inner);
+            wait = turn(&set);
         }
         // Others may hold the last handle now.
         tokio::task::yield_now().await;
@@ -42,43 +49,55 @@ async fn keep(inner: Weak<Inner>, over: CancellationToken) {
 }
 
 /// Looks, and does what is to be done; returns how long nothing will be.
-fn turn(inner: &Arc<Inner>) -> Duration {
-    let now = inner.time();
-    for member in inner.members.remove_done() {
-        inner.plan.lock().closed(member.id);
+fn turn(set: &Arc<Set>) -> Duration {
+    let now = set.time();
+    for member in set.members.remove_done() {
+        set.plan.lock().closed(member.id);
         #[expect(clippy::disallowed_methods, reason = "it ends by itself within seconds")]
         tokio::spawn(async move { member.close(CLOSE).await });
     }
-    let seen = inner.members.seen();
-    let mut plan = inner.plan.lock();
+    let seen = set.members.seen();
+    let is_up = set.members.is_any_up();
+    if is_up {
+        // Some may wait for one that has come back by itself.
+        set.joined.notify_waiters();
+    }
+    let mut plan = set.plan.lock();
     for (id, seen) in seen {
         plan.seen(id, now, seen);
     }
     let actions = plan.poll(now, share);
     let next = plan.next_wake(now).saturating_sub(now);
+    set.may_grow.store(plan.may_grow(), Ordering::Relaxed);
     drop(plan);
     for action in actions {
-        start(inner, action);
+        match action {
+            Action::Dial { id, server } => start(set, id, server, |_| {}),
+            Action::Retire { id } => set.members.retire(id),
+        }
     }
-    next.min(LOOK)
+    next.min(if is_up { LOOK } else { ANXIOUS_LOOK })
 }
 
-/// Does what the plan says; a dial goes on by itself.
-pub(crate) fn start(inner: &Arc<Inner>, action: Action) {
-    let Action::Dial { id, server } = action else {
-        return inner.retire(&action);
-    };
-    let inner = inner.clone();
+/// Dials, in a task of its own, which ends with the set; `tell` hears how it went.
+pub(crate) fn start(
+    set: &Arc<Set>,
+    id: Id,
+    server: String,
+    tell: impl FnOnce(Result<(), ConnectError>) + Send + 'static,
+) {
+    let (config, generation) = set.config_for(&server);
+    let (set, over) = (Arc::downgrade(set), set.over.clone());
     #[expect(clippy::disallowed_methods, reason = "one task for each dial, which is bounded")]
     tokio::spawn(async move {
-        let connection = inner.dial(&server).await;
-        let connection = connection
-            .inspect_err(|error| tracing::debug!(%error, server, "a dial failed"))
-            .ok();
-        match connection {
-            // Nobody would close it.
-            Some(connection) if inner.over.is_cancelled() => drop(connection),
-            connection => inner.dialled(id, &server, connection),
+        let dial = async { Connection::connect(config?).await };
+        let outcome = tokio::select! {
+            biased;
+            () = over.cancelled() => return,
+            outcome = dial => outcome,
+        };
+        if let Some(set) = set.upgrade() {
+            tell(set.dialled(id, &server, outcome, generation));
         }
     });
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::error::ConnectErrorKind;
+
 /// A failure counts half as much after this time.
 const HALF_LIFE: Duration = Duration::from_secs(30);
 
@@ -18,6 +20,9 @@ pub(crate) struct Health {
     penalty: f64,
     as_of: Duration,
     failures_in_a_row: u32,
+    failed_at: Option<Duration>,
+    /// Why the last dial failed.
+    failure: Option<ConnectErrorKind>,
     /// No dial before this.
     not_before: Duration,
 }
@@ -33,14 +38,36 @@ impl Health {
         self.not_before
     }
 
+    /// Notes why a dial failed; whether that is another reason than before.
+    pub(crate) fn note_failure(&mut self, kind: ConnectErrorKind) -> bool {
+        self.failure.replace(kind) != Some(kind)
+    }
+
+    /// Why the last dial failed.
+    pub(crate) fn failure(&self) -> Option<ConnectErrorKind> {
+        self.failure
+    }
+
+    /// Has the last dial failed?
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures_in_a_row > 0
+    }
+
     /// A dial succeeded.
     pub(crate) fn succeeded(&mut self) {
         self.failures_in_a_row = 0;
+        self.failed_at = None;
+        self.failure = None;
         self.not_before = Duration::ZERO;
     }
 
-    /// A dial failed; `share`, between 0 and 1, is drawn at random, so that clients do not come back in step.
-    pub(crate) fn failed(&mut self, now: Duration, share: f64) {
+    /// A dial that began at `since` failed; `share`, between 0 and 1, is drawn at random, so that clients do not come back in
+    /// step. Of several that were under way together the first one counts.
+    pub(crate) fn failed(&mut self, since: Duration, now: Duration, share: f64) {
+        if self.failed_at.is_some_and(|at| since <= at) {
+            return;
+        }
+        self.failed_at = Some(now);
         self.count(now);
         let doublings = self.failures_in_a_row.min(20);
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
@@ -85,19 +112,24 @@ mod tests {
     fn the_wait_doubles_and_begins_anew_after_a_success() {
         let mut health = Health::default();
         let mut waits = Vec::new();
+        let mut now = S;
         for _ in 0..11 {
-            health.failed(S, 1.0);
-            waits.push((health.not_before() - S).as_millis());
+            health.failed(now, now, 1.0);
+            waits.push((health.not_before() - now).as_millis());
+            now = health.not_before();
         }
         assert_eq!(waits[..4], [100, 200, 400, 800]);
         assert_eq!(waits[10], 30_000);
         health.succeeded();
         assert_eq!(health.not_before(), Duration::ZERO);
-        health.failed(S, 0.0);
-        assert_eq!(health.not_before() - S, FIRST_BACKOFF / 2);
+        health.failed(now, now, 0.0);
+        assert_eq!(health.not_before() - now, FIRST_BACKOFF / 2);
+        health.failed(now, now, 1.0);
+        assert_eq!(health.not_before() - now, FIRST_BACKOFF / 2, "it was under way before");
         for _ in 0..100 {
-            health.failed(S, 1.0);
+            now = health.not_before();
+            health.failed(now, now, 1.0);
         }
-        assert_eq!(health.not_before() - S, LONGEST_BACKOFF);
+        assert_eq!(health.not_before() - now, LONGEST_BACKOFF);
     }
 }

@@ -1,9 +1,9 @@
-//! The connections of a set, and their load.
+//! A share of a connection, and the connections that are shared.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::ServerAddr;
@@ -12,8 +12,8 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::connection::Connection;
-use crate::connections::Inner;
 use crate::connections::plan::{Id, Seen};
+use crate::connections::set::Set;
 
 /// A connection of a set.
 pub(crate) struct Member {
@@ -22,6 +22,8 @@ pub(crate) struct Member {
     server: String,
     connection: Connection,
     load: AtomicUsize,
+    /// Leases that it ever had.
+    leases: AtomicU64,
     is_retiring: AtomicBool,
 }
 
@@ -32,6 +34,7 @@ impl Member {
             server: server.to_owned(),
             connection,
             load: AtomicUsize::new(0),
+            leases: AtomicU64::new(0),
             is_retiring: AtomicBool::new(false),
         }
     }
@@ -40,25 +43,42 @@ impl Member {
         self.load.load(Ordering::Acquire)
     }
 
+    fn take(&self) {
+        self.load.fetch_add(1, Ordering::AcqRel);
+        self.leases.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn is_up(&self) -> bool {
-        self.connection.nats().connection_state() == State::Connected
+        // async-nats is the first to know that it is down, and never knows that it was closed.
+        self.connection.nats().connection_state() == State::Connected && self.connection.inner().is_connected()
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.connection.state().borrow().is_closed()
+    fn is_closed(&self) -> bool {
+        self.connection.inner().is_over()
     }
 
-    pub(crate) fn seen(&self) -> Seen {
+    fn is_retiring(&self) -> bool {
+        self.is_retiring.load(Ordering::Acquire)
+    }
+
+    fn seen(&self) -> Seen {
         Seen {
             is_up: self.is_up(),
             is_home: self.connection.server_url().is_some_and(|url| url == self.server),
             load: self.load(),
+            leases: self.leases.load(Ordering::Relaxed),
         }
     }
 
-    /// Has it no more work, and gets none?
-    pub(crate) fn is_done(&self) -> bool {
-        self.is_retiring.load(Ordering::Acquire) && self.load() == 0
+    /// Where else it may go. One whose server is not among them stays with it as long as that lives.
+    pub(crate) fn set_list(&self, list: &[ServerAddr]) {
+        let mut list = list.to_vec();
+        if let Ok(home) = self.server.parse::<ServerAddr>()
+            && !list.contains(&home)
+        {
+            list.push(home);
+        }
+        self.connection.inner().set_list(list);
     }
 
     pub(crate) async fn close(&self, limit: Duration) {
@@ -71,90 +91,144 @@ impl Member {
 /// All of them, those that retire included.
 #[derive(Default)]
 pub(crate) struct Members {
-    all: RwLock<Vec<Arc<Member>>>,
+    all: RwLock<All>,
     /// Where the search begins: those that carry the same take turns.
     turn: AtomicUsize,
     /// A lease was dropped.
     pub(crate) released: Notify,
 }
 
+#[derive(Default)]
+struct All {
+    members: Vec<Arc<Member>>,
+    /// No leases are given out any more.
+    refuses: bool,
+    /// Everything was taken: what comes now is too late.
+    is_gone: bool,
+}
+
 impl Members {
-    pub(crate) fn add(&self, member: Arc<Member>) {
-        self.all.write().push(member);
+    pub(crate) fn add(&self, member: Member) {
+        let mut all = self.all.write();
+        if !all.is_gone {
+            all.members.push(Arc::new(member));
+        }
     }
 
     pub(crate) fn retire(&self, id: Id) {
-        if let Some(member) = self.all.read().iter().find(|member| member.id == id) {
+        let all = self.all.read();
+        if let Some(member) = all.members.iter().find(|member| member.id == id) {
             member.is_retiring.store(true, Ordering::Release);
         }
     }
 
     /// Those that are closed, or retire and have no more work, are removed; but the last that can work stay.
     pub(crate) fn remove_done(&self) -> Vec<Arc<Member>> {
-        let (_, up, _) = self.figures();
-        let is_over = |member: &Arc<Member>| member.is_closed() || (up > 0 && member.is_done());
-        if !self.all.read().iter().any(is_over) {
+        let can_spare = self.figures().up > 0;
+        let is_over =
+            |member: &Arc<Member>| member.is_closed() || (can_spare && member.is_retiring() && member.load() == 0);
+        if !self.all.read().members.iter().any(is_over) {
             return Vec::new();
         }
-        self.all.write().extract_if(.., |member| is_over(member)).collect()
+        // Under this lock nobody takes one.
+        self.all
+            .write()
+            .members
+            .extract_if(.., |member| is_over(member))
+            .collect()
     }
 
-    /// Tells those that get work where else they may go.
+    /// Tells all where else they may go, those that retire too: what runs on them shall not end with their servers.
     pub(crate) fn set_list(&self, list: &[ServerAddr]) {
-        let all = self.all.read();
-        for member in all.iter().filter(|member| !member.is_retiring.load(Ordering::Acquire)) {
-            member.connection.inner().set_list(list.to_vec());
+        for member in &self.all.read().members {
+            member.set_list(list);
         }
     }
 
+    pub(crate) fn refuse_leases(&self) {
+        self.all.write().refuses = true;
+    }
+
+    /// Everything, for good.
     pub(crate) fn take(&self) -> Vec<Arc<Member>> {
-        std::mem::take(&mut *self.all.write())
+        let mut all = self.all.write();
+        (all.refuses, all.is_gone) = (true, true);
+        std::mem::take(&mut all.members)
     }
 
     pub(crate) fn seen(&self) -> Vec<(Id, Seen)> {
         let all = self.all.read();
-        let active = all.iter().filter(|member| !member.is_retiring.load(Ordering::Acquire));
+        let active = all.members.iter().filter(|member| !member.is_retiring());
         active.map(|member| (member.id, member.seen())).collect()
     }
 
-    pub(crate) fn load(&self) -> usize {
-        self.all.read().iter().map(|member| member.load()).sum()
+    /// Is there one that work could be given to?
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.all.read().members.iter().any(|member| member.is_up())
     }
 
-    /// How many there are that get work, how many of them are up, and how much all carry.
-    pub(crate) fn figures(&self) -> (usize, usize, usize) {
+    pub(crate) fn load(&self) -> usize {
+        total(&self.all.read().members)
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
         let all = self.all.read();
-        let active = all.iter().filter(|member| !member.is_retiring.load(Ordering::Acquire));
-        let (count, up) = active.fold((0, 0), |(count, up), member| {
+        let active = all.members.iter().filter(|member| !member.is_retiring());
+        let (connections, up) = active.fold((0, 0), |(count, up), member| {
             (count + 1, up + usize::from(member.is_up()))
         });
-        (count, up, all.iter().map(|member| member.load()).sum())
+        Figures {
+            connections,
+            up,
+            in_flight: total(&all.members),
+        }
     }
 
     /// The server that each one is with, and what it carries.
     pub(crate) fn whereabouts(&self) -> Vec<(String, usize)> {
         let all = self.all.read();
-        let up = all.iter().filter(|member| member.is_up());
+        let up = all.members.iter().filter(|member| member.is_up());
         up.filter_map(|member| Some((member.connection.server_url()?, member.load())))
             .collect()
     }
 
     /// Takes the one that is up and carries least; one that retires only when there is no other.
-    pub(crate) fn least_loaded(&self, inner: &Arc<Inner>) -> Option<Lease> {
+    pub(crate) fn least_loaded(&self, set: &Arc<Set>) -> Option<Lease> {
         let all = self.all.read();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % all.len().max(1);
-        let candidates = all[turn..].iter().chain(&all[..turn]).filter(|member| member.is_up());
-        let member = candidates.min_by_key(|member| (member.is_retiring.load(Ordering::Acquire), member.load()))?;
+        if all.refuses {
+            return None;
+        }
+        let members = &all.members;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % members.len().max(1);
+        let candidates = members[turn..].iter().chain(&members[..turn]);
+        let member = candidates
+            .filter(|member| member.is_up())
+            .min_by_key(|member| (member.is_retiring(), member.load()))?;
         // Under the lock: one that is about to be removed for want of load is not taken.
-        Some(Lease::new(member.clone(), inner.clone()))
+        Some(Lease::new(member.clone(), set.clone()))
     }
+}
+
+/// Sums over all members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    /// Those that get work.
+    pub(crate) connections: usize,
+    /// How many of them are up.
+    pub(crate) up: usize,
+    /// What all carry.
+    pub(crate) in_flight: usize,
+}
+
+fn total(members: &[Arc<Member>]) -> usize {
+    members.iter().map(|member| member.load()).sum()
 }
 
 /// A connection, while somebody uses it.
 ///
 /// It is the connection, and where that is one of a set, it counts as load on it until it is dropped: another one is dialled,
 /// or this one closed, by how much that is. Hold it for a call, or for as long as a subscription lives. A clone of the
-/// connection itself is not counted.
+/// connection itself is not counted. Closing the connection closes it for all who share it.
 #[derive(Clone)]
 pub struct Lease {
     connection: Connection,
@@ -163,11 +237,11 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn new(member: Arc<Member>, inner: Arc<Inner>) -> Self {
-        member.load.fetch_add(1, Ordering::AcqRel);
+    fn new(member: Arc<Member>, set: Arc<Set>) -> Self {
+        member.take();
         Self {
             connection: member.connection.clone(),
-            share: Some(Share { member, inner }),
+            share: Some(Share { member, set }),
         }
     }
 
@@ -210,15 +284,15 @@ impl fmt::Debug for Lease {
 /// One of the users of a connection of a set.
 struct Share {
     member: Arc<Member>,
-    inner: Arc<Inner>,
+    set: Arc<Set>,
 }
 
 impl Clone for Share {
     fn clone(&self) -> Self {
-        self.member.load.fetch_add(1, Ordering::AcqRel);
+        self.member.take();
         Self {
             member: self.member.clone(),
-            inner: self.inner.clone(),
+            set: self.set.clone(),
         }
     }
 }
@@ -226,9 +300,9 @@ impl Clone for Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if self.member.load.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.inner.members.released.notify_waiters();
-            if self.member.is_retiring.load(Ordering::Acquire) {
-                self.inner.wake.notify_one();
+            self.set.members.released.notify_waiters();
+            if self.member.is_retiring() {
+                self.set.wake.notify_one();
             }
         }
     }

@@ -5,30 +5,28 @@ mod driver;
 mod health;
 mod lease;
 mod plan;
+mod refusals;
+mod set;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::ServerAddr;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
 
 use crate::config::ConnectConfig;
-use crate::connection::Connection;
-use crate::error::ConnectError;
-use crate::servers::IntoServers;
-use crate::supervisor::now;
-use lease::{Member, Members};
-use plan::Plan;
+use crate::end::EndReason;
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::servers::{IntoServers, ServerList};
+use set::CLOSE;
 
 pub use builder::ConnectionsBuilder;
 pub use lease::Lease;
-
-/// How long the end of one connection may take to be confirmed.
-const CLOSE: Duration = Duration::from_secs(5);
+pub(crate) use set::Set;
 
 /// Several connections to the same servers, shared by any number of users.
 ///
@@ -41,30 +39,16 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// [`lease`](Self::lease) chooses the connection that carries least; what it returns counts as load until it is dropped. There
 /// is nothing to give back, and nobody waits for a free one.
 ///
-/// Cloning gives another handle. When the last one is dropped, the connections end as those of
-/// [`Connection`] do.
+/// Cloning gives another handle. When the last one is dropped, nothing is dialled any more, and the connections end once no lease
+/// is held.
+///
+/// Where the credentials are refused again and again by all servers, the set [ends](Self::end_reason), as a
+/// [`Connection`](crate::Connection) does.
 #[derive(Clone)]
 pub struct Connections {
-    inner: Arc<Inner>,
+    set: Arc<Set>,
     /// Ends all that works for the set with the last handle.
     _alive: Arc<DropGuard>,
-}
-
-/// What the handles and the driver share.
-pub(crate) struct Inner {
-    config: Mutex<ConnectConfig>,
-    is_pinned: bool,
-    /// What the plan's times count from.
-    origin: Instant,
-    plan: Mutex<Plan>,
-    members: Members,
-    /// Wakes the driver: a load has changed in a way that matters.
-    wake: Notify,
-    /// Somebody waits for a connection.
-    joined: Notify,
-    /// Nobody asks for leases any more.
-    over: CancellationToken,
-    grow_above: usize,
 }
 
 /// Figures of a set of connections.
@@ -97,6 +81,8 @@ pub struct ServerStats {
     pub connections: usize,
     /// Those that are being established.
     pub dialling: usize,
+    /// Why the last dial failed; `None` once one has succeeded.
+    pub failure: Option<ConnectErrorKind>,
     /// Connections that are with it at this moment, whichever server they belong to.
     pub up: usize,
     /// Leases that are held on those.
@@ -125,172 +111,125 @@ impl Connections {
 
     /// The connection that carries least and is up; waits while there is none.
     ///
-    /// `None` when the set is closed.
+    /// # Errors
+    /// Why the set has [ended](Self::end_reason).
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn lease(&self) -> Option<Lease> {
+    pub async fn lease(&self) -> Result<Lease, EndReason> {
+        // Whoever takes one after the other lets other tasks run.
+        tokio::task::consume_budget().await;
         loop {
-            let joined = self.inner.joined.notified();
-            if self.inner.over.is_cancelled() {
-                return None;
+            let mut joined = pin!(self.set.joined.notified());
+            // From here on nothing is missed.
+            joined.as_mut().enable();
+            if let Some(reason) = self.set.end_reason() {
+                return Err(reason);
             }
             if let Some(lease) = self.try_lease() {
-                return Some(lease);
+                return Ok(lease);
             }
-            // A connection that comes back by itself tells nobody here.
-            let _ = timeout(RECHECK, joined).await;
+            joined.await;
         }
     }
 
-    /// The connection that carries least and is up, if there is one.
+    /// The connection that carries least and is up, if there is one; `None` also when the set has ended.
     #[must_use]
     pub fn try_lease(&self) -> Option<Lease> {
-        let lease = self.inner.members.least_loaded(&self.inner)?;
-        if lease.load() > self.inner.grow_above {
-            self.inner.wake.notify_one();
+        let lease = self.set.members.least_loaded(&self.set)?;
+        if lease.load() > self.set.grow_above && self.set.may_grow.load(Ordering::Relaxed) {
+            self.set.wake.notify_one();
         }
         Some(lease)
+    }
+
+    /// Why the set has ended: it was closed, or its credentials were refused by all servers, so many times in a row that it was
+    /// given up ([`ConnectConfig::max_refusals`]). `None` while it lives.
+    #[must_use]
+    pub fn end_reason(&self) -> Option<EndReason> {
+        self.set.end_reason()
     }
 
     /// Figures of this moment.
     #[must_use]
     pub fn stats(&self) -> ConnectionsStats {
-        let (connections, up, in_flight) = self.inner.members.figures();
-        let whereabouts = self.inner.members.whereabouts();
-        let plan = self.inner.plan.lock();
+        let figures = self.set.members.figures();
+        let whereabouts = self.set.members.whereabouts();
+        let plan = self.set.plan.lock();
         let (dials_ok, dials_failed) = plan.dials();
-        let servers = plan.servers(self.inner.time());
-        let servers = servers.map(|(server, score, connections, dialling)| {
-            let there = whereabouts.iter().filter(|(with, _)| with == server);
+        let servers = plan.servers(self.set.time()).map(|server| {
+            let there = whereabouts.iter().filter(|(with, _)| with == server.name);
             let (up, in_flight) = there.fold((0, 0), |(up, all), (_, load)| (up + 1, all + load));
             ServerStats {
-                server: server.to_owned(),
-                score,
-                connections,
-                dialling,
+                server: server.name.to_owned(),
+                score: server.score,
+                connections: server.connections,
+                dialling: server.dialling,
+                failure: server.failure,
                 up,
                 in_flight,
             }
         });
         ConnectionsStats {
-            connections,
-            up,
-            in_flight,
+            connections: figures.connections,
+            up: figures.up,
+            in_flight: figures.in_flight,
             dials_ok,
             dials_failed,
             servers: servers.collect(),
         }
     }
 
-    /// The servers are others from now on: connections of those that are gone retire, and new ones are dialled. A list without
-    /// servers changes nothing.
+    /// The servers are others from now on: connections of those that are gone retire, and new ones are dialled. What runs on
+    /// one that retires goes on; where its server dies, it goes to one of the new servers. A list without servers changes nothing.
     ///
     /// # Errors
-    /// `InvalidConfig` when a server is not valid. Nothing has changed then.
+    /// `InvalidConfig` when a server is not valid or has user info: who we are was settled at the connect. Nothing has changed
+    /// then.
     pub fn set_servers(&self, servers: impl IntoServers) -> Result<(), ConnectError> {
         let entries = servers.into_servers();
         if entries.is_empty() {
             return Ok(());
         }
-        let changed = self.inner.config.lock().clone().with_servers(entries);
-        self.inner.set_list(changed.servers()?.to_vec());
+        self.set.set_list(ServerList::parse_without_login(&entries)?);
         Ok(())
     }
 
-    /// Gives out no more leases, waits for those that are held, and closes all connections, at the latest at the deadline.
-    /// Returns how many leases were held then.
+    /// Gives out no more leases, waits for those that are held until the deadline, and closes all connections, which takes up
+    /// to 5 s more where servers do not answer. Returns how many leases were held.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the set closed and its connections open until the last lease is dropped.
+    /// Dropping the future leaves the set ended and its connections open until the last lease is dropped.
     pub async fn close(&self, deadline: Duration) -> usize {
-        self.inner.over.cancel();
-        self.inner.joined.notify_waiters();
+        self.set.end(EndReason::Closed);
         let idle = async {
-            while self.inner.members.load() > 0 {
-                let released = self.inner.members.released.notified();
-                if self.inner.members.load() > 0 {
-                    let _ = timeout(RECHECK, released).await;
+            loop {
+                let mut released = pin!(self.set.members.released.notified());
+                released.as_mut().enable();
+                if self.set.members.load() == 0 {
+                    return;
                 }
+                released.await;
             }
         };
         let _ = timeout(deadline, idle).await;
-        let left = self.inner.members.load();
-        for member in self.inner.members.take() {
-            member.close(CLOSE).await;
-        }
+        let left = self.set.members.load();
+        let members = self.set.members.take();
+        join_all(members.iter().map(|member| member.close(CLOSE))).await;
         left
-    }
-}
-
-/// How often it is looked whether a connection has come back while somebody waits for one.
-const RECHECK: Duration = Duration::from_millis(20);
-
-impl Inner {
-    /// The time, as the plan counts it.
-    fn time(&self) -> Duration {
-        now().saturating_duration_since(self.origin)
-    }
-
-    /// Dials one server.
-    async fn dial(&self, server: &str) -> Result<Connection, ConnectError> {
-        let address = server
-            .parse()
-            .map_err(|_| ConnectError::config("servers", "not a server URL"))?;
-        let mut config = self.config.lock().clone().home(address);
-        if self.is_pinned {
-            config = config.pinned();
-        }
-        Connection::connect(config).await
-    }
-
-    /// Ends with the last handle, or when the set is closed.
-    #[cfg(feature = "consul")]
-    pub(crate) fn over(&self) -> CancellationToken {
-        self.over.clone()
-    }
-
-    /// The servers are these from now on.
-    pub(crate) fn set_list(&self, list: Vec<ServerAddr>) {
-        self.config.lock().replace_servers(list.clone());
-        let servers = list.iter().map(|server| server.as_url_str().to_owned());
-        let actions = self.plan.lock().set_servers(servers);
-        for action in &actions {
-            self.retire(action);
-        }
-        self.members.set_list(&list);
-        self.wake.notify_one();
-    }
-
-    /// Notes how a dial went.
-    fn dialled(&self, id: plan::Id, server: &str, connection: Option<Connection>) {
-        let share = driver::share();
-        let is_ok = connection.is_some();
-        if let Some(connection) = connection {
-            self.members.add(Arc::new(Member::new(id, server, connection)));
-        }
-        let action = self.plan.lock().dialled(id, self.time(), is_ok, share);
-        if let Some(action) = action {
-            self.retire(&action);
-        }
-        self.joined.notify_waiters();
-        self.wake.notify_one();
-    }
-
-    fn retire(&self, action: &plan::Action) {
-        if let plan::Action::Retire { id } = action {
-            self.members.retire(*id);
-        }
     }
 }
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (connections, up, in_flight) = self.inner.members.figures();
+        let figures = self.set.members.figures();
         f.debug_struct("Connections")
-            .field("connections", &connections)
-            .field("up", &up)
-            .field("in_flight", &in_flight)
+            .field("connections", &figures.connections)
+            .field("up", &figures.up)
+            .field("in_flight", &figures.in_flight)
             .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::connections::health::Health;
+use crate::error::ConnectErrorKind;
 
 /// A connection of the set.
 pub(crate) type Id = u64;
@@ -40,6 +41,7 @@ struct Slot {
     /// It is replaced after this.
     expires: Option<Duration>,
     load: usize,
+    leases: u64,
     idle_since: Option<Duration>,
     /// It is with its own server.
     is_home: bool,
@@ -47,13 +49,36 @@ struct Slot {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// `replaces` is retired when it is up.
     Dialling {
-        replaces: Option<Id>,
+        purpose: Purpose,
+        since: Duration,
     },
     Up,
     /// Its connection is lost; async-nats looks for another server.
     Down,
+}
+
+/// Why a connection is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Those that there are carry much.
+    Growth,
+    /// Its server has fewer than the fewest.
+    Missing,
+    /// This one is retired when it is up.
+    Replaces(Id),
+}
+
+/// What there is to know about a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) score: f64,
+    /// Connections that belong to it.
+    pub(crate) connections: usize,
+    pub(crate) dialling: usize,
+    /// Why the last dial failed.
+    pub(crate) failure: Option<ConnectErrorKind>,
 }
 
 /// What is seen of a connection.
@@ -63,6 +88,8 @@ pub(crate) struct Seen {
     /// With the server that it was dialled to.
     pub(crate) is_home: bool,
     pub(crate) load: usize,
+    /// Leases that it ever had.
+    pub(crate) leases: u64,
 }
 
 #[derive(Debug)]
@@ -116,24 +143,35 @@ impl Plan {
         self.shrink(now, &mut actions);
         for index in 0..self.servers.len() {
             let missing = self.limits.min.saturating_sub(self.count(index));
+            // One at a time where it has failed: what is true of one connection to a server is true of all.
+            let missing = match self.servers[index].1.is_failing() {
+                true if self.is_dialled(index) => 0,
+                true => missing.min(1),
+                false => missing,
+            };
             for _ in 0..missing {
-                self.dial(now, index, None, &mut share, &mut actions);
+                self.dial(now, index, Purpose::Missing, &mut share, &mut actions);
             }
         }
         self.replace(now, &mut share, &mut actions);
         if self.is_loaded()
             && let Some(index) = self.emptiest(now)
         {
-            self.dial(now, index, None, &mut share, &mut actions);
+            self.dial(now, index, Purpose::Growth, &mut share, &mut actions);
         }
         actions
+    }
+
+    /// Is there room for one more connection?
+    pub(crate) fn may_grow(&self) -> bool {
+        (0..self.servers.len()).any(|index| self.count(index) < self.limits.max)
     }
 
     /// When to poll again at the latest, without anything happening.
     pub(crate) fn next_wake(&self, now: Duration) -> Duration {
         let expiries = self.slots.values().filter_map(|slot| slot.expires);
         let idles = self.slots.values().filter_map(|slot| slot.idle_since);
-        let idles = idles.map(|since| since + self.limits.idle);
+        let idles = idles.map(|since| since.saturating_add(self.limits.idle));
         let backoffs = self.servers.iter().map(|(_, health)| health.not_before());
         let next = expiries.chain(idles).chain(backoffs).filter(|at| *at > now).min();
         next.unwrap_or(now + Duration::from_secs(60))
@@ -141,8 +179,13 @@ impl Plan {
 
     /// How a dial went.
     pub(crate) fn dialled(&mut self, id: Id, now: Duration, succeeded: bool, share: f64) -> Option<Action> {
-        let slot = self.slots.get_mut(&id)?;
-        let Phase::Dialling { replaces } = slot.phase else {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            // Its server has left the list meanwhile.
+            self.dials_ok += u64::from(succeeded);
+            self.dials_failed += u64::from(!succeeded);
+            return succeeded.then_some(Action::Retire { id });
+        };
+        let Phase::Dialling { purpose, since } = slot.phase else {
             return None;
         };
         let server = self.servers.iter_mut().find(|(server, _)| *server == slot.server);
@@ -150,7 +193,7 @@ impl Plan {
             self.slots.remove(&id);
             self.dials_failed += 1;
             if let Some((_, health)) = server {
-                health.failed(now, share);
+                health.failed(since, now, share);
             }
             return None;
         }
@@ -161,7 +204,10 @@ impl Plan {
         if let Some((_, health)) = server {
             health.succeeded();
         }
-        replaces.and_then(|old| self.retire(old))
+        match purpose {
+            Purpose::Replaces(old) => self.retire(old),
+            Purpose::Growth | Purpose::Missing => None,
+        }
     }
 
     /// What a connection looks like now.
@@ -172,8 +218,13 @@ impl Plan {
         if matches!(slot.phase, Phase::Dialling { .. }) {
             return;
         }
-        slot.load = seen.load;
-        slot.idle_since = (seen.load == 0).then(|| slot.idle_since.unwrap_or(now));
+        let is_used = seen.load > 0 || seen.leases != slot.leases;
+        slot.idle_since = match slot.idle_since {
+            _ if seen.load > 0 => None,
+            Some(since) if !is_used => Some(since),
+            _ => Some(now),
+        };
+        (slot.load, slot.leases) = (seen.load, seen.leases);
         let was_fine = slot.phase == Phase::Up && slot.is_home;
         slot.phase = if seen.is_up { Phase::Up } else { Phase::Down };
         slot.is_home = seen.is_home;
@@ -186,12 +237,6 @@ impl Plan {
         }
     }
 
-    /// Nobody waits for the dials that are under way.
-    pub(crate) fn forget_dials(&mut self) {
-        self.slots
-            .retain(|_, slot| !matches!(slot.phase, Phase::Dialling { .. }));
-    }
-
     /// A connection is closed for good.
     pub(crate) fn closed(&mut self, id: Id) {
         self.slots.remove(&id);
@@ -202,15 +247,27 @@ impl Plan {
         (self.dials_ok, self.dials_failed)
     }
 
-    /// Each server with its score, its connections that are up, and those that are dialled.
-    pub(crate) fn servers(&self, now: Duration) -> impl Iterator<Item = (&str, f64, usize, usize)> {
+    /// Notes why a dial failed; whether that is news.
+    pub(crate) fn note_failure(&mut self, server: &str, kind: ConnectErrorKind) -> bool {
+        let known = self.servers.iter_mut().find(|(known, _)| known == server);
+        known.is_some_and(|(_, health)| health.note_failure(kind))
+    }
+
+    /// Each server, as it is now.
+    pub(crate) fn servers(&self, now: Duration) -> impl Iterator<Item = Server<'_>> {
         self.servers.iter().map(move |(server, health)| {
             let of = |dialling: bool| {
                 let is =
                     |slot: &&Slot| slot.server == *server && matches!(slot.phase, Phase::Dialling { .. }) == dialling;
                 self.slots.values().filter(is).count()
             };
-            (server.as_str(), health.score(now), of(false), of(true))
+            Server {
+                name: server,
+                score: health.score(now),
+                connections: of(false),
+                dialling: of(true),
+                failure: health.failure(),
+            }
         })
     }
 
@@ -218,15 +275,36 @@ impl Plan {
     fn count(&self, index: usize) -> usize {
         let server = &self.servers[index].0;
         let counts = |slot: &&Slot| {
-            let is_replacement = matches!(slot.phase, Phase::Dialling { replaces: Some(_) });
+            let is_replacement = matches!(
+                slot.phase,
+                Phase::Dialling {
+                    purpose: Purpose::Replaces(_),
+                    ..
+                }
+            );
             slot.server == *server && !is_replacement
         };
         self.slots.values().filter(counts).count()
     }
 
+    fn is_dialled(&self, index: usize) -> bool {
+        let server = &self.servers[index].0;
+        self.slots
+            .values()
+            .any(|slot| slot.server == *server && matches!(slot.phase, Phase::Dialling { .. }))
+    }
+
     /// Does the least loaded connection carry so much that another one would help?
     fn is_loaded(&self) -> bool {
-        let is_coming = |slot: &Slot| matches!(slot.phase, Phase::Dialling { replaces: None });
+        let is_coming = |slot: &Slot| {
+            matches!(
+                slot.phase,
+                Phase::Dialling {
+                    purpose: Purpose::Growth,
+                    ..
+                }
+            )
+        };
         if self.slots.values().any(is_coming) {
             return false;
         }
@@ -251,7 +329,7 @@ impl Plan {
         &mut self,
         now: Duration,
         index: usize,
-        replaces: Option<Id>,
+        purpose: Purpose,
         share: &mut impl FnMut() -> f64,
         actions: &mut Vec<Action>,
     ) {
@@ -263,14 +341,15 @@ impl Plan {
         let id = self.next;
         self.next += 1;
         // A tenth of it is left to chance, so that those that began together do not end together.
-        let life = self.limits.max_life.map(|life| life.mul_f64(0.9 + share() / 10.0));
+        let life = self.limits.max_life.map(|life| life - life.mul_f64((1.0 - share()) / 10.0));
         self.slots.insert(
             id,
             Slot {
                 server: server.clone(),
-                phase: Phase::Dialling { replaces },
-                expires: life.map(|life| now + life),
+                phase: Phase::Dialling { purpose, since: now },
+                expires: life.map(|life| now.saturating_add(life)),
                 load: 0,
+                leases: 0,
                 idle_since: None,
                 is_home: true,
             },
@@ -292,14 +371,11 @@ impl Plan {
             .map(|(id, slot)| (*id, slot.server.clone()))
             .collect();
         for (old, server) in due {
-            let is_replaced = |slot: &Slot| slot.phase == Phase::Dialling { replaces: Some(old) };
-            // One dial at a time: what is true of one connection to a server is true of all.
-            let is_dialled = |slot: &Slot| slot.server == server && matches!(slot.phase, Phase::Dialling { .. });
-            if self.slots.values().any(|slot| is_replaced(slot) || is_dialled(slot)) {
-                continue;
-            }
-            if let Some(index) = self.servers.iter().position(|(known, _)| *known == server) {
-                self.dial(now, index, Some(old), share, actions);
+            // One dial at a time.
+            if let Some(index) = self.servers.iter().position(|(known, _)| *known == server)
+                && !self.is_dialled(index)
+            {
+                self.dial(now, index, Purpose::Replaces(old), share, actions);
             }
         }
     }
@@ -308,15 +384,18 @@ impl Plan {
     fn shrink(&mut self, now: Duration, actions: &mut Vec<Action>) {
         for index in 0..self.servers.len() {
             let server = self.servers[index].0.clone();
-            let is_idle = |slot: &&Slot| {
-                let idle = slot.idle_since.is_some_and(|since| since + self.limits.idle <= now);
-                slot.server == server && slot.phase == Phase::Up && idle
+            let is_idle = |slot: &Slot| {
+                slot.idle_since
+                    .is_some_and(|since| since.saturating_add(self.limits.idle) <= now)
             };
-            let excess = self.count(index).saturating_sub(self.limits.min);
+            // Those that can be relied on.
+            let works = |slot: &Slot| slot.server == server && slot.phase == Phase::Up && slot.is_home;
+            let working = self.slots.values().filter(|slot| works(slot)).count();
+            let excess = working.saturating_sub(self.limits.min);
             let idle: Vec<Id> = self
                 .slots
                 .iter()
-                .filter(|(_, slot)| is_idle(slot))
+                .filter(|(_, slot)| works(slot) && is_idle(slot))
                 .map(|(id, _)| *id)
                 .take(excess)
                 .collect();
@@ -385,7 +464,12 @@ mod tests {
     }
 
     fn seen(is_up: bool, is_home: bool, load: usize) -> Seen {
-        Seen { is_up, is_home, load }
+        Seen {
+            is_up,
+            is_home,
+            load,
+            leases: 0,
+        }
     }
 
     #[test]
@@ -450,6 +534,105 @@ mod tests {
     }
 
     #[test]
+    fn several_dials_that_fail_together_are_one_failure() {
+        let mut plan = plan(
+            Limits {
+                min: 4,
+                max: 4,
+                ..limits()
+            },
+            &["a"],
+        );
+        let mut rounds = Vec::new();
+        let mut now = Duration::ZERO;
+        while rounds.len() < 4 {
+            let actions = run(&mut plan, now, &["a"]);
+            if !actions.is_empty() {
+                rounds.push((now.as_millis(), actions.len()));
+            }
+            now = plan.next_wake(now);
+        }
+        assert_eq!(rounds, [(0, 4), (100, 1), (300, 1), (700, 1)]);
+        assert_eq!(dials(&run(&mut plan, 2 * S, &[])).len(), 4, "it is back");
+    }
+
+    #[test]
+    fn growth_does_not_wait_for_a_server_that_hangs() {
+        let mut plan = plan(limits(), &["a", "b"]);
+        plan.poll(S, || 1.0);
+        plan.dialled(0, S, true, 1.0);
+        plan.seen(0, S, seen(true, true, 11));
+        assert_eq!(dials(&plan.poll(5 * S, || 1.0)), ["a"]);
+        assert_eq!(plan.poll(5 * S, || 1.0), [], "one at a time");
+    }
+
+    #[test]
+    fn only_what_works_counts_as_more_than_the_fewest() {
+        let mut plan = plan(limits(), &["a"]);
+        run(&mut plan, S, &[]);
+        plan.seen(0, S, seen(true, true, 11));
+        plan.poll(S, || 1.0);
+        plan.seen(0, 2 * S, seen(true, true, 0));
+        assert_eq!(plan.poll(100 * S, || 1.0), [], "the other one is only dialled");
+        plan.dialled(1, 100 * S, true, 1.0);
+        plan.seen(1, 100 * S, seen(false, true, 0));
+        assert_eq!(plan.poll(200 * S, || 1.0), [], "the other one is down");
+        plan.seen(1, 200 * S, seen(true, false, 0));
+        assert!(
+            retired(&plan.poll(200 * S, || 1.0)).is_empty(),
+            "the other one is elsewhere"
+        );
+    }
+
+    #[test]
+    fn short_use_is_use() {
+        let mut plan = plan(limits(), &["a"]);
+        run(&mut plan, S, &[]);
+        plan.seen(0, S, seen(true, true, 11));
+        run(&mut plan, S, &[]);
+        for second in 2..100 {
+            for id in 0..2 {
+                let leases = u64::from(second);
+                plan.seen(
+                    id,
+                    second * S,
+                    Seen {
+                        leases,
+                        ..seen(true, true, 0)
+                    },
+                );
+            }
+            assert_eq!(run(&mut plan, second * S, &[]), []);
+        }
+        assert_eq!(retired(&run(&mut plan, 159 * S, &[])).len(), 1);
+    }
+
+    #[test]
+    fn times_without_end_do_no_harm() {
+        let endless = Limits {
+            idle: Duration::MAX,
+            max_life: Some(Duration::MAX),
+            ..limits()
+        };
+        let mut plan = plan(endless, &["a"]);
+        run(&mut plan, S, &[]);
+        plan.seen(0, S, seen(true, true, 11));
+        run(&mut plan, S, &[]);
+        plan.seen(0, S, seen(true, true, 0));
+        plan.seen(1, S, seen(true, true, 0));
+        assert_eq!(run(&mut plan, 1_000_000 * S, &[]), []);
+    }
+
+    #[test]
+    fn a_dial_to_a_server_that_has_left_the_list_is_in_vain() {
+        let mut plan = plan(limits(), &["a"]);
+        plan.poll(S, || 1.0);
+        assert_eq!(retired(&plan.set_servers(["b".to_owned()])), [0]);
+        assert_eq!(plan.dialled(0, 2 * S, true, 1.0), Some(Action::Retire { id: 0 }));
+        assert_eq!(plan.dialled(7, 2 * S, false, 1.0), None);
+    }
+
+    #[test]
     fn an_old_one_goes_when_its_replacement_is_there() {
         let mut plan = plan(
             Limits {
@@ -484,7 +667,7 @@ mod tests {
         let later = plan.next_wake(2 * S);
         let actions = run(&mut plan, later, &[]);
         assert_eq!((dials(&actions), retired(&actions)), (vec!["a"], vec![0]));
-        let scores: Vec<_> = plan.servers(later).map(|(_, score, ..)| score < 1.0).collect();
+        let scores: Vec<_> = plan.servers(later).map(|server| server.score < 1.0).collect();
         assert_eq!(scores, [true, false]);
     }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::handle::Consul;
 use crate::config::ConnectConfig;
 use crate::connection::Inner;
-use crate::connections;
+use crate::connections::Set;
 use crate::error::ConnectError;
 use crate::servers::ServerList;
 use crate::state::ConnectionState;
@@ -118,16 +118,16 @@ pub(crate) struct Feed {
 impl Feed {
     /// Tells a set of connections, until it is over.
     #[expect(clippy::disallowed_methods, reason = "it ends with the set")]
-    pub(crate) fn start_many(self, connections: &Arc<connections::Inner>) {
-        tokio::spawn(self.run_many(Arc::downgrade(connections), connections.over()));
+    pub(crate) fn start_many(self, connections: &Arc<Set>) {
+        tokio::spawn(self.run_many(Arc::downgrade(connections), connections.over.clone()));
     }
 
-    async fn run_many(mut self, connections: Weak<connections::Inner>, over: CancellationToken) {
+    async fn run_many(mut self, connections: Weak<Set>, over: CancellationToken) {
         loop {
             let servers = self.servers.borrow_and_update().clone();
             if !servers.is_empty() {
-                let Some(inner) = connections.upgrade() else { return };
-                inner.set_list(self.scheme.apply(&servers));
+                let Some(set) = connections.upgrade() else { return };
+                set.set_list(self.scheme.apply(&servers));
             }
             tokio::select! {
                 () = over.cancelled() => return,
