@@ -74,8 +74,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](ConnectErrorKind::InvalidConfig) names the setting that cannot work; all
-    /// other [kinds](ConnectErrorKind) say what became of the servers.
+    /// [`InvalidConfig`](crate::ConnectErrorKind::InvalidConfig) names the setting that cannot work; all
+    /// other [kinds](crate::ConnectErrorKind) say what became of the servers.
     ///
     /// # Panics
     ///

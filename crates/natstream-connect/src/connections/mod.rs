@@ -7,6 +7,7 @@ mod lease;
 mod plan;
 mod refusals;
 mod set;
+mod slot;
 
 use std::fmt;
 use std::pin::pin;
@@ -98,7 +99,7 @@ impl Connections {
     /// One connection to each server, and more while the load needs them: see [`ConnectionsBuilder`].
     ///
     /// # Errors
-    /// As [`Connection::connect`]: no server could be reached, or a setting cannot work.
+    /// As [`Connection::connect`](crate::Connection::connect): no server could be reached, or a setting cannot work.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
