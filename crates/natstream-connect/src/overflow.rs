@@ -1,7 +1,7 @@
 //! Messages that async-nats has dropped: the queue of their subscription was full.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_nats::Subscriber;
@@ -12,10 +12,16 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct Overflow {
     has_happened: AtomicBool,
+    count: AtomicU64,
     wake: Notify,
 }
 
 impl Overflow {
+    /// How many messages were dropped so far; more, where async-nats was too busy to say so.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Completes when messages of the subscription were dropped since the last time.
     ///
     /// # Cancel safety
@@ -50,10 +56,11 @@ impl Overflows {
     /// A message of this subscription was dropped.
     pub(crate) fn note(&self, number: u64) {
         let overflow = self.0.lock().get(&number).and_then(Weak::upgrade);
-        if let Some(overflow) = overflow
-            && !overflow.has_happened.swap(true, Ordering::AcqRel)
-        {
-            overflow.wake.notify_one();
+        if let Some(overflow) = overflow {
+            overflow.count.fetch_add(1, Ordering::Relaxed);
+            if !overflow.has_happened.swap(true, Ordering::AcqRel) {
+                overflow.wake.notify_one();
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use natstream_connect::Router;
+use natstream_connect::{Router, Subscriber};
 use stream_proto::{OutboundConfig, PlainDialect};
 use tokio::time::timeout;
 
@@ -17,7 +17,7 @@ use crate::handler::Handler;
 use crate::limit::Limit;
 use crate::server::Inner;
 use crate::service::{EndpointIdentity, default_endpoint_name};
-use crate::serving::{self, Cause, FENCE_TIMEOUT, Serves, Stage, Subscribed, check};
+use crate::serving::{self, Cause, FENCE_TIMEOUT, Serves, Stage};
 use crate::stats::{Counters, EndpointStats};
 use crate::stream::MAX_METADATA;
 
@@ -241,7 +241,7 @@ impl EndpointBuilder {
     /// # Cancel safety
     /// When the future is dropped, the subject may be served for a moment; requests that arrive then are not answered.
     pub async fn start(self) -> Result<Endpoint, ServeError> {
-        check(&self.subject, self.queue_group.as_deref())?;
+        Subscriber::check(&self.subject, self.queue_group.as_deref())?;
         let invalid = |error: Cause| ServeError::new(ServeErrorKind::InvalidConfig, &self.subject, error);
         let identity = EndpointIdentity {
             name: self.name.unwrap_or_else(|| default_endpoint_name(&self.subject)),
@@ -265,13 +265,11 @@ impl EndpointBuilder {
         let router = router.map_err(|error| failed(error.into()))?;
         let connection = &self.server.connection;
         let group = self.queue_group.as_deref();
-        let mut subscription = Subscribed::begin(connection, refusals, &self.subject, group).await?;
+        let mut subscriber = Subscriber::begin(connection, refusals, &self.subject, group).await?;
         let inbox = format!("{}>", router.prefix());
-        let mut refusal = subscription.confirm(connection, &[&self.subject, &inbox]).await?;
-        if refusal.is_none() && router.is_denied() {
-            refusal = Some(format!("no permission to subscribe to `{inbox}`"));
-        }
-        if let Some(refusal) = refusal {
+        subscriber.confirm(&[&inbox]).await?;
+        if router.is_denied() {
+            let refusal = format!("no permission to subscribe to `{inbox}`");
             return Err(ServeError::new(ServeErrorKind::NotPermitted, &self.subject, refusal));
         }
         // After the endpoint's own subscription and its round trips, which come first where subscriptions are limited.
@@ -296,7 +294,7 @@ impl EndpointBuilder {
             server: self.server,
         });
         let (endpoint, handler) = (shared.clone(), self.handler);
-        serving::start(shared.clone(), subscription, move |message| {
+        serving::start(shared.clone(), subscriber, move |message| {
             endpoint.accept(message, &handler);
         })?;
         Ok(Endpoint { shared })

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use natstream_connect::{SubscriberError, SubscriberErrorKind};
 use stream_proto::{CloseReason, Code, Status};
 
 /// How a handler says that it failed. The caller gets the code, the message and the details.
@@ -234,6 +235,18 @@ impl ServeError {
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+}
+
+impl From<SubscriberError> for ServeError {
+    fn from(error: SubscriberError) -> Self {
+        let kind = match error.kind() {
+            SubscriberErrorKind::Invalid => ServeErrorKind::InvalidConfig,
+            SubscriberErrorKind::NotPermitted => ServeErrorKind::NotPermitted,
+            _ => ServeErrorKind::Connection,
+        };
+        let subject = error.subject().to_owned();
+        Self::new(kind, &subject, error.into_cause())
     }
 }
 

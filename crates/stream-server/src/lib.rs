@@ -49,7 +49,6 @@ mod endpoint;
 mod error;
 mod finished;
 mod handler;
-mod intake;
 mod limit;
 mod machine;
 mod message;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use async_nats::Subject;
+use natstream_connect::Subscriber;
 use stream_proto::{Code, Status};
 
 use crate::error::{HandlerError, ServeError, ServeErrorKind};
@@ -15,7 +16,7 @@ use crate::message::{Message, Responder};
 use crate::request::Request;
 use crate::run::HandlerFuture;
 use crate::server::{Inner, Server};
-use crate::serving::{self, Serves, Stage, Subscribed};
+use crate::serving::{self, Serves, Stage};
 use crate::stats::{MessageCounters, SubscriptionStats, count};
 
 /// Enough for handlers that wait for something else, and few enough for whatever they wait for.
@@ -125,17 +126,13 @@ impl SubscriptionBuilder {
     /// When the future is dropped, messages may arrive for a moment; they are lost.
     pub async fn start(self) -> Result<Subscription, ServeError> {
         let group = self.queue_group.as_deref();
-        serving::check(&self.subject, group)?;
-        let failed = |kind, cause: &str| Err(ServeError::new(kind, &self.subject, cause));
+        Subscriber::check(&self.subject, group)?;
         if self.max_concurrent == 0 {
-            return failed(ServeErrorKind::InvalidConfig, "`max_concurrent` is 0");
+            let cause = "`max_concurrent` is 0";
+            return Err(ServeError::new(ServeErrorKind::InvalidConfig, &self.subject, cause));
         }
         let connection = &self.server.connection;
-        let refusals = connection.server_errors();
-        let mut subscribed = Subscribed::begin(connection, refusals, &self.subject, group).await?;
-        if let Some(refusal) = subscribed.confirm(connection, &[&self.subject]).await? {
-            return failed(ServeErrorKind::NotPermitted, &refusal);
-        }
+        let subscriber = connection.subscribe(&self.subject, group).await?;
         // One that listens to everything does not make every reply subject one of this process's own (rule 6).
         let is_everything = self.subject.starts_with(['*', '>']);
         let served = (!is_everything).then(|| connection.serve(self.subject.clone()));
@@ -148,7 +145,7 @@ impl SubscriptionBuilder {
             counters: MessageCounters::default(),
         });
         let (subscription, handler) = (shared.clone(), self.handler);
-        serving::start(shared.clone(), subscribed, move |message| {
+        serving::start(shared.clone(), subscriber, move |message| {
             subscription.accept(message, &handler);
         })?;
         Ok(Subscription { shared })

@@ -1,31 +1,33 @@
-//! The subscription of an endpoint, and how it is left without losing a request.
+//! The messages of a subscription, and how it is left without losing one.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
-use natstream_connect::Connection;
 use tokio::task::coop;
 use tokio::time::{Instant, timeout_at};
 
-/// An endpoint that got no request for this long is idle: none is likely to be on its way.
+use crate::connection::Connection;
+use crate::supervisor::now;
+
+/// A subscription that got no message for this long is idle: none is likely to be on its way.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// How long the last requests may take to come.
+/// How long the last messages may take to come.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Requests are counted in stretches of this length: longer than one is on its way.
+/// Messages are counted in stretches of this length: longer than one is on its way.
 const STRETCH: Duration = Duration::from_millis(20);
 
-/// More requests than wait here at a time.
+/// More messages than wait here at a time.
 const MOST_WAITING: usize = 65_536;
 
-/// Where the requests of one endpoint arrive.
+/// Where the messages of one subscription arrive.
 #[derive(Debug)]
 pub(crate) struct Intake {
     subscriber: Subscriber,
-    /// Requests taken since the subscription began.
+    /// Messages taken since the subscription began.
     taken: u64,
     last: Option<Instant>,
     stretch: Stretch,
@@ -34,7 +36,7 @@ pub(crate) struct Intake {
     connects: u64,
 }
 
-/// How many requests arrive at a time.
+/// How many messages arrive at a time.
 #[derive(Debug, Default)]
 struct Stretch {
     began: Option<Instant>,
@@ -61,6 +63,10 @@ impl Stretch {
 }
 
 impl Intake {
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// `connects` is what [`connects`] said before the subscription was made.
     pub(crate) fn new(subscriber: Subscriber, connection: Connection, connects: u64) -> Self {
         Self {
@@ -73,7 +79,7 @@ impl Intake {
         }
     }
 
-    /// The next request; `None` when there will be none.
+    /// The next message; `None` when there will be none.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -90,7 +96,7 @@ impl Intake {
     ///
     /// async-nats forgets a subscription as soon as it is told to, and drops what nats-server has sent until then. So while
     /// there is traffic the end is agreed on by number: "until so many were delivered", a little more than can be on their
-    /// way. Both sides count, and stop at the same request.
+    /// way. Both sides count, and stop at the same message.
     pub(crate) async fn leave(&mut self, mut take: impl FnMut(Message)) {
         let is_idle = self
             .last
@@ -123,7 +129,7 @@ impl Intake {
         self.take_until(now() + PATIENCE, take).await
     }
 
-    /// Takes requests until then; true when there will be no more.
+    /// Takes messages until then; true when there will be no more.
     async fn take_until(&mut self, until: Instant, take: &mut impl FnMut(Message)) -> bool {
         loop {
             match timeout_at(until, self.next()).await {
@@ -138,11 +144,6 @@ impl Intake {
 /// How often the connection has connected so far.
 pub(crate) fn connects(connection: &Connection) -> u64 {
     connection.nats().statistics().connects.load(Ordering::Relaxed)
-}
-
-#[expect(clippy::disallowed_methods, reason = "an endpoint's task is a driver of its own")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]
