@@ -6,6 +6,7 @@ use natstream::{ConnectConfig, Connection, Pool, Server};
 
 pub mod load;
 pub mod numbers;
+pub mod sinks;
 pub mod world;
 
 /// More than any single step of a suite takes; a hang fails there instead of at the end of CI.

@@ -20,20 +20,22 @@ pub(crate) const TASK: Task = Task {
     about: "run one suite, or all, against a real nats-server",
     help: "\
 Usage: cargo xtask it [SUITE] [-- FILTER…]
-       cargo xtask it SUITE [--seeds N | --seed S] [--minutes N] [--calls N] [-- FILTER…]
+       cargo xtask it SUITE [--seeds N | --seed S] [--minutes N] [--calls N] [--kills N] [-- FILTER…]
        cargo xtask it list
 
 Runs one suite of the package `integration`, or all of them, against a nats-server that is
 started for it. What follows `--` goes to the test program: part of a test's name, or
 options such as --nocapture.
 
-The suites `chaos`, `soak`, `leak` and `accounts` have long forms. With one of these options a suite is built
-for release, and shows what it prints:
+The suites `chaos`, `soak`, `leak`, `accounts` and `sink-crash` have long forms. With one of these options a
+suite is built for release, and shows what it prints:
 
   --seeds N    how many seeds (chaos; default 4): NATSTREAM_SEEDS
-  --seed S     one seed only, with more to read (chaos), or another than 0 (soak): NATSTREAM_SEED
+  --seed S     one seed only, with more to read (chaos), another than 0 (soak), or that of a run before
+               (sink-crash): NATSTREAM_SEED
   --minutes N  for how long (soak; default a few seconds): NATSTREAM_MINUTES
   --calls N    how many calls (leak; default 3000; accounts; default 10000): NATSTREAM_CALLS
+  --kills N    how many kills (sink-crash; default 12): NATSTREAM_KILLS
 
 Builds the program `natstream` first, which some suites run. Needs a nats-server, and the suite
 `interop` clients of others, as `cargo xtask setup` provides them.
@@ -52,7 +54,9 @@ fn run(workspace: &Workspace, mut args: Args) -> Result<ExitCode> {
     let mut command = workspace.cargo(["test", "--package", SUITES]);
     if !env.is_empty() {
         if suite.is_none() {
-            return Err(Usage("--seeds, --seed, --minutes and --calls need the name of a suite".to_owned()).into());
+            return Err(
+                Usage("--seeds, --seed, --minutes, --calls and --kills need the name of a suite".to_owned()).into(),
+            );
         }
         command = command.arg("--release");
         filter.push("--nocapture".to_owned());
@@ -99,11 +103,13 @@ fn variables(args: &mut Args) -> Result<Vec<(&'static str, String)>, Usage> {
     }
     let minutes = number(args, "--minutes")?;
     let calls = number(args, "--calls")?;
+    let kills = number(args, "--kills")?;
     let all = [
         ("NATSTREAM_SEEDS", seeds),
         ("NATSTREAM_SEED", seed),
         ("NATSTREAM_MINUTES", minutes),
         ("NATSTREAM_CALLS", calls),
+        ("NATSTREAM_KILLS", kills),
     ];
     let given = all
         .into_iter()
@@ -140,6 +146,8 @@ mod tests {
         ];
         assert_eq!(told("soak --minutes 2 --seed 7").unwrap(), soak);
         assert_eq!(told("leak --calls 9").unwrap(), [("NATSTREAM_CALLS", "9".to_owned())]);
+        let kills = [("NATSTREAM_KILLS", "300".to_owned())];
+        assert_eq!(told("sink-crash --kills 300").unwrap(), kills);
         told("chaos --seed 7 --seeds 3").unwrap_err();
         told("soak --minutes long").unwrap_err();
     }

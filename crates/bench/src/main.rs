@@ -1,4 +1,5 @@
-//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`.
+//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`, or with
+//! peers that are not always built `cargo run --release -p bench --features peers -- sink`.
 //!
 //! Variants take turns (A B A B …), each round in the same processes and on the same connections; the tables show the
 //! median, the smallest and the largest round, and the processor time of each process.
@@ -9,6 +10,7 @@ mod caller;
 mod process;
 mod report;
 mod responder;
+mod sink;
 mod stream;
 mod task;
 
@@ -16,9 +18,13 @@ use anyhow::{Context as _, Result, bail};
 
 const HELP: &str = "\
 usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle N] [--json]
+       bench sink [--lines N] [--commit-lines N] [--size BYTES] [--producers N] [--rounds N] [--dir DIR] [--json]
 
   stream   a native stream beside plain async-nats: throughput (one message an item), allocations,
-           first item of a call beside request(), memory of idle streams";
+           first item of a call beside request(), memory of idle streams
+  sink     lines to hourly files beside plain writes and, with the feature `peers`, tracing-appender;
+           a round writes --lines (8,000,000) lines of --size (128) bytes below --dir, with commits
+           --commit-lines (12,000,000), and removes them";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +32,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match words.next() {
         Some("stream") => runtime.block_on(stream::run(stream::Options::parse(words)?)),
+        Some("sink") => sink::run(&sink::Options::parse(words)?),
         Some("--help" | "-h") => {
             println!("{HELP}");
             Ok(())
