@@ -36,11 +36,33 @@ fn demo() {
 }
 
 #[test]
+fn files() {
+    let output = run("files");
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in [
+        "survives a kill: true",
+        ".log: 2 records, ",
+        "2 records survive a power loss",
+    ] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
 fn messages() {
     let output = run("messages");
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "examples.events.user.created: Ada\nexamples.events.user.created: Grace\nsum 6, 2 events\n"
+    );
+}
+
+#[test]
+fn record() {
+    let output = run("record");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "2 events, 0 dropped\n1000 numbers, 1000 survive a power loss\nevents.log: 2 lines\nnumbers.log: 1000 lines\n"
     );
 }
 

@@ -12,6 +12,8 @@ use crate::logging::LogFormat;
 use crate::ls::LsArgs;
 use crate::options::ConnectionOptions;
 use crate::publish::PubArgs;
+use crate::record::RecordArgs;
+use crate::replay::ReplayArgs;
 use crate::request::RequestArgs;
 use crate::serve::ServeArgs;
 use crate::subscribe::SubArgs;
@@ -23,7 +25,7 @@ Examples:
   natstream call clock
 
 Exit codes: 0 complete, 1 the other side failed, 2 usage, 3 nobody answers, 4 a clock ran out, 5 data lost or the answer \
-cut short, 6 no connection, 7 not permitted, 130 interrupted.";
+cut short, 6 no connection, 7 not permitted, 8 not everything was recorded, 130 interrupted.";
 
 /// Streaming calls over NATS: items arrive in order, each once, and then exactly one verdict.
 ///
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     Ls(LsArgs),
     Pub(PubArgs),
+    Record(RecordArgs),
+    Replay(ReplayArgs),
     Request(RequestArgs),
     Serve(ServeArgs),
     Sub(SubArgs),

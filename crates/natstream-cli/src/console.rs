@@ -21,6 +21,11 @@ impl Console {
         self.json
     }
 
+    /// Is anything said but errors, for people?
+    pub(crate) fn is_chatty(self) -> bool {
+        !self.quiet && !self.json
+    }
+
     /// Progress, for people and for scripts that wait for a line.
     pub(crate) fn progress(self, text: &str) {
         if !self.quiet {

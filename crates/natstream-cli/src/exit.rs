@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use natstream::connect::SubjectError;
 use natstream::connect::settings::{Origin, Problem, SettingsError, SettingsErrorKind};
+use natstream::connect::{SubjectError, SubscriberError, SubscriberErrorKind};
 use natstream::{
     Clock, ConnectError, ConnectErrorKind, RequestError, RequestErrorKind, ServeError, ServeErrorKind, Status,
 };
@@ -31,6 +31,8 @@ pub(crate) enum Exit {
     NoConnection = 6,
     /// Not permitted.
     NotPermitted = 7,
+    /// Not everything was recorded.
+    NotRecorded = 8,
     /// Ended by a signal.
     Interrupted = 130,
 }
@@ -171,6 +173,21 @@ impl From<RequestError> for Failure {
         Self {
             hint,
             details: details.unwrap_or_default(),
+            ..Self::new(exit, error)
+        }
+    }
+}
+
+impl From<SubscriberError> for Failure {
+    fn from(error: SubscriberError) -> Self {
+        let exit = match error.kind() {
+            SubscriberErrorKind::Invalid => Exit::Usage,
+            SubscriberErrorKind::NotPermitted => Exit::NotPermitted,
+            _ => Exit::NoConnection,
+        };
+        let hint = (exit == Exit::NotPermitted).then(|| PERMISSIONS.to_owned());
+        Self {
+            hint,
             ..Self::new(exit, error)
         }
     }

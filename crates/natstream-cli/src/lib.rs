@@ -41,6 +41,8 @@ mod options;
 mod output;
 mod program;
 mod publish;
+mod record;
+mod replay;
 mod request;
 mod serve;
 mod services;

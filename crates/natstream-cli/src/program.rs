@@ -9,7 +9,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
 use crate::options::ConnectionSettings;
-use crate::{bench, call, config, doctor, logging, ls, publish, request, serve, subscribe, top};
+use crate::{bench, call, config, doctor, logging, ls, publish, record, replay, request, serve, subscribe, top};
 
 /// What every command works with.
 #[derive(Debug)]
@@ -80,6 +80,8 @@ async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::run(context()?, args).await,
         Command::Ls(args) => ls::run(context()?, args).await,
         Command::Pub(args) => publish::run(context()?, args).await,
+        Command::Record(args) => record::run(context, args, console).await,
+        Command::Replay(args) => replay::run(context()?, args).await,
         Command::Request(args) => request::run(context()?, args).await,
         Command::Serve(args) => serve::run(context()?, args).await,
         Command::Sub(args) => subscribe::run(context()?, args).await,

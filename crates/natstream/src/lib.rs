@@ -37,6 +37,8 @@
 //!   the `nats` CLI.
 //! - `consul`: servers from Consul, in `connect::consul`.
 //! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
+//! - `sinks`: the module `sinks`, files of records that roll and survive; with `gzip` and `zstd` they are compressed.
+//! - `recorder`: the module `recorder`, subjects and streams into such files.
 //!
 //! Each part is a crate of its own; depend on those alone if you like. [`proto`] is the protocol without NATS, to be
 //! embedded in other transports.
@@ -63,3 +65,7 @@ pub use stream_server::{
 };
 
 pub use natstream_connect as connect;
+#[cfg(feature = "recorder")]
+pub use natstream_recorder as recorder;
+#[cfg(feature = "sinks")]
+pub use stream_sinks as sinks;

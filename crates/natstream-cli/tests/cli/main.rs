@@ -10,6 +10,7 @@ mod exit;
 mod file;
 mod ls;
 mod messages;
+mod record;
 mod secrets;
 mod serve;
 mod support;

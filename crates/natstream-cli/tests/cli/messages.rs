@@ -1,41 +1,15 @@
 //! `natstream pub`, `natstream sub` and `natstream request`: messages without streams.
 
-use rustix::process::Signal;
 use serde_json::Value;
 use testkit::{NatsServer, unique_subject, within};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, ChildStderr};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::support::{LIMIT, Run, Serving, end, finish, natstream, run, signal};
+use crate::support::{LIMIT, Listening, Run, Serving, finish, natstream, run};
 
-/// A `natstream sub` that nats-server knows.
-struct Listening {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-}
-
-impl Listening {
-    async fn start(args: &[&str]) -> Self {
-        let mut child = natstream(["sub"]).args(args).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        within(LIMIT, stderr.read_line(&mut line)).await.unwrap();
-        assert!(line.starts_with("listening to "), "{line}");
-        Self { child, stderr }
-    }
-
-    async fn end(mut self) -> Run {
-        let mut stderr = String::new();
-        let (run, _) = tokio::join!(end(self.child), self.stderr.read_to_string(&mut stderr));
-        Run { stderr, ..run }
-    }
-
-    async fn stop(self) -> Run {
-        signal(&self.child, Signal::INT);
-        self.end().await
-    }
+async fn subscribed(args: &[&str]) -> Listening {
+    Listening::start(&[&["sub"], args].concat(), "listening to ").await
 }
 
 async fn publish(args: &[&str]) -> Run {
@@ -47,7 +21,7 @@ async fn publish(args: &[&str]) -> Run {
 #[tokio::test]
 async fn messages_are_printed_as_lines() {
     let subject = unique_subject("cli.sub");
-    let sub = Listening::start(&[&format!("{subject}.>"), "--max-items", "4", "--json"]).await;
+    let sub = subscribed(&[&format!("{subject}.>"), "--max-items", "4", "--json"]).await;
     publish(&[&format!("{subject}.a"), "one"]).await;
     let run = publish(&[&format!("{subject}.b.c"), "two", "--count", "3", "--json"]).await;
     assert_eq!(run.summary(), serde_json::json!({"messages": 3, "bytes": 9}));
@@ -62,7 +36,7 @@ async fn messages_are_printed_as_lines() {
 #[tokio::test]
 async fn messages_are_printed_as_json() {
     let subject = unique_subject("cli.sub");
-    let sub = Listening::start(&[&subject, "--jsonl", "--max-items", "2"]).await;
+    let sub = subscribed(&[&subject, "--jsonl", "--max-items", "2"]).await;
     publish(&[&subject, "text", "-H", "X-Name: value", "--reply", "_INBOX.a.b"]).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), b"\xff").unwrap();
@@ -90,7 +64,7 @@ async fn one_of_a_group_gets_a_message() {
     let mut members = Vec::new();
     let mut readers = JoinSet::new();
     for _ in 0..2 {
-        let mut member = Listening::start(&args).await;
+        let mut member = subscribed(&args).await;
         let mut stdout = BufReader::new(member.child.stdout.take().unwrap()).lines();
         let printed = printed.clone();
         readers.spawn(async move {
@@ -115,7 +89,7 @@ async fn one_of_a_group_gets_a_message() {
 #[tokio::test]
 async fn ctrl_c_is_a_clean_end() {
     let subject = unique_subject("cli.sub");
-    let mut sub = Listening::start(&[&subject, "--json"]).await;
+    let mut sub = subscribed(&[&subject, "--json"]).await;
     publish(&[&subject, "one"]).await;
     let mut stdout = BufReader::new(sub.child.stdout.take().unwrap());
     let mut line = String::new();
@@ -128,7 +102,7 @@ async fn ctrl_c_is_a_clean_end() {
 #[tokio::test]
 async fn a_closed_standard_output_is_not_an_error() {
     let subject = unique_subject("cli.sub");
-    let mut sub = Listening::start(&[&subject]).await;
+    let mut sub = subscribed(&[&subject]).await;
     drop(sub.child.stdout.take());
     let sub = sub.end().await.exits_with(0);
     assert!(!sub.stderr.contains("error:"), "{sub:?}");
@@ -166,7 +140,7 @@ async fn requests_fail_with_their_exit_codes() {
     assert!(failed.stderr.contains("broken"), "{failed:?}");
 
     let listening = unique_subject("cli.request");
-    let _sub = Listening::start(&[&listening]).await;
+    let _sub = subscribed(&[&listening]).await;
     let late = run(["request", &listening, "--timeout", "300ms"]).await.exits_with(4);
     assert!(late.stderr.contains("--timeout"), "{late:?}");
 }

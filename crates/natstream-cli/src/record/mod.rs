@@ -1,0 +1,212 @@
+//! `natstream record`: write messages to files.
+
+pub(crate) use self::files::RecordFormat;
+
+mod files;
+mod progress;
+mod verify;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use natstream::connect::{check_queue_group, check_subscribe_subject};
+use natstream::recorder::{Recorder, Recording, RecordingEnd, RecordingStats};
+use natstream::sinks::RollingWriter;
+use serde_json::json;
+
+use self::files::FileOptions;
+use self::progress::Progress;
+use self::verify::VerifyArgs;
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::program::Context;
+use crate::session;
+use crate::size;
+
+const EXAMPLES: &str = "\
+Examples:
+  natstream record 'logs.>' --dir /var/log/app --name app --format timestamped --compress gzip
+  natstream record 'orders.*' --dir orders --name orders --rotate minutely --format jsonl --sync commit
+  natstream record verify /var/log/app
+
+A file grows as NAME.part and appears under its final name when its time is over; SIGTERM and Ctrl-C end the recording and \
+close it, with exit code 0. What a recorder that was killed left is mended by the next one.
+
+Messages that come while the connection is down are lost. What a slow or full disk leaves no room for in --buffer is \
+dropped, counted, and exit code 8.";
+
+/// How long the end may take: the last messages, and the disk.
+const END: Duration = Duration::from_secs(10);
+
+/// Write the messages on a subject to files that roll by the hour and survive crashes.
+#[derive(Args, Debug)]
+#[command(
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    override_usage = "natstream record [OPTIONS] --dir <DIR> --name <NAME> <SUBJECT>\n       natstream record verify [OPTIONS] <DIR>"
+)]
+pub(crate) struct RecordArgs {
+    #[command(subcommand)]
+    command: Option<RecordCommand>,
+    #[command(flatten)]
+    subscription: SubscriptionArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum RecordCommand {
+    Verify(VerifyArgs),
+}
+
+#[derive(Args, Debug)]
+struct SubscriptionArgs {
+    /// What to record; may have wildcards.
+    // There is none with `verify`.
+    #[arg(required = true)]
+    subject: Option<String>,
+    /// Queue group: each message reaches one of its members [default: none].
+    #[arg(long, value_name = "GROUP")]
+    queue: Option<String>,
+    /// End after this many messages.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_items: Option<u64>,
+    /// Most bytes of messages that wait for the disk.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse_positive)]
+    buffer: u64,
+    #[command(flatten)]
+    files: FileOptions,
+}
+
+/// Runs the command.
+pub(crate) async fn run(
+    context: impl FnOnce() -> Result<Context, Failure>,
+    args: RecordArgs,
+    console: Console,
+) -> Result<Exit, Failure> {
+    let SubscriptionArgs {
+        subject,
+        queue,
+        max_items,
+        buffer,
+        files,
+    } = args.subscription;
+    match (args.command, subject) {
+        (Some(RecordCommand::Verify(args)), _) => verify::run(args, console).await,
+        (None, Some(subject)) => {
+            let what = What {
+                subject,
+                queue,
+                max_items,
+                buffer: size::to_usize(buffer),
+            };
+            record(context()?, &what, &files).await
+        }
+        (None, None) => Err(Failure::usage("there is no subject")),
+    }
+}
+
+/// What is recorded.
+struct What {
+    subject: String,
+    queue: Option<String>,
+    max_items: Option<u64>,
+    buffer: usize,
+}
+
+async fn record(mut context: Context, args: &What, files: &FileOptions) -> Result<Exit, Failure> {
+    check_subscribe_subject(&args.subject).map_err(|error| Failure::subject(&args.subject, error))?;
+    if let Some(group) = &args.queue {
+        check_queue_group(group).map_err(|_| Failure::usage(format!("`{group}` is not a queue group")))?;
+    }
+    // First: what is wrong with the directory is known without a connection.
+    let writer = files.open().await?;
+    let connection = session::connect(&context.connection, "natstream record", &mut context.interrupts).await?;
+    let mut recorder = Recorder::new(writer.clone()).max_buffered(args.buffer);
+    if let Some(count) = args.max_items {
+        recorder = recorder.max_records(count);
+    }
+    let subscribe = recorder.subscribe(&connection, &args.subject, args.queue.as_deref());
+    let recording = tokio::select! {
+        recording = subscribe => recording?,
+        signal = context.interrupts.next() => return Err(session::interrupted(signal)),
+    };
+    context
+        .console
+        .progress(&format!("recording {} to {}", args.subject, files.dir().display()));
+    let mut progress = Progress::new(context.console);
+    let end = tokio::select! {
+        end = recording.ended() => end,
+        signal = context.interrupts.next() => {
+            tracing::debug!(signal, "told to end");
+            stop(&recording, &mut context).await?
+        }
+        () = progress.show(&recording, &writer) => unreachable!("it never ends"),
+        () = session::tell_state(&connection, context.console) => recording.ended().await,
+    };
+    progress.clear();
+    let is_closed = connection.state().borrow().status == natstream::ConnectionStatus::Closed;
+    session::leave(&connection, &mut context.interrupts).await;
+    let end = end?;
+    let summary = summarize(context.console, &end, &writer);
+    match &end.refusal {
+        Some(refusal) => Err(Failure::text(Exit::NotPermitted, refusal.to_string()).with_hint(session::PERMISSIONS)),
+        None if is_closed => Err(session::ended(&connection)),
+        None => summary,
+    }
+}
+
+/// Ends it; a second signal ends the program at once.
+async fn stop(
+    recording: &Recording,
+    context: &mut Context,
+) -> Result<Result<RecordingEnd, natstream::sinks::SinkError>, Failure> {
+    tokio::select! {
+        end = recording.stop(END) => Ok(end),
+        signal = context.interrupts.next() => Err(session::interrupted(signal)
+            .with_hint("the file in progress is closed when the next recording begins")),
+    }
+}
+
+fn summarize(console: Console, end: &RecordingEnd, writer: &RollingWriter) -> Result<Exit, Failure> {
+    let (stats, files) = (end.stats, writer.stats());
+    let RecordingStats {
+        recorded,
+        bytes,
+        dropped,
+        missed,
+        refused,
+        reconnects,
+        ..
+    } = stats;
+    console.summary(
+        || {
+            let size = size::display(bytes as f64);
+            let mut text = format!("recorded: {recorded} messages, {size}, {} files", files.files_closed);
+            for (count, what) in [
+                (dropped, "dropped"),
+                (missed, "missed at least"),
+                (refused, "too large"),
+                (reconnects, "reconnects"),
+            ] {
+                if count > 0 {
+                    text.push_str(&format!("; {what}: {count}"));
+                }
+            }
+            text
+        },
+        || {
+            json!({
+                "messages": recorded, "bytes": bytes, "files": files.files_closed, "dropped": dropped, "missed": missed,
+                "refused": refused, "reconnects": reconnects,
+                "survive_power_loss": end.receipt.survive_power_loss,
+            })
+        },
+    );
+    match dropped + missed + refused {
+        0 => Ok(Exit::Complete),
+        lost => Err(Failure::text(
+            Exit::NotRecorded,
+            format!("{lost} messages were not recorded"),
+        )),
+    }
+}
