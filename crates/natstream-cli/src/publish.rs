@@ -23,7 +23,7 @@ Examples:
 Exit code 0 says that nats-server has the messages, not that anybody was subscribed.";
 
 /// How long a refusal may take after nats-server has confirmed that it has processed the messages.
-const REFUSAL_GRACE: Duration = Duration::from_millis(10);
+pub(crate) const REFUSAL_GRACE: Duration = Duration::from_millis(10);
 
 /// Publish a message to whoever is subscribed.
 #[derive(Args, Debug)]
@@ -96,7 +96,7 @@ async fn publish(connection: &Connection, args: &PubArgs, payload: Bytes, limit:
     }
 }
 
-fn unconfirmed(error: FenceError) -> Failure {
+pub(crate) fn unconfirmed(error: FenceError) -> Failure {
     let exit = match error.kind() {
         FenceErrorKind::Timeout => Exit::ClockRanOut,
         _ => Exit::Lost,

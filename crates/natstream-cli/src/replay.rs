@@ -1,24 +1,26 @@
 //! `natstream replay`: publish what was recorded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use natstream::connect::{check_publish_subject, user_header};
+use natstream::connect::{Operation, check_publish_subject, user_header};
 use natstream::recorder::{ManifestLog, RecordedFiles};
 use natstream::sinks::{ReadFormat, RecordReader, StoredRecord};
-use natstream::{Connection, Pool};
+use natstream::{Pool, RequestErrorKind};
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::now;
 use crate::console::Console;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, printable};
 use crate::program::Context;
+use crate::publish;
 use crate::record::RecordFormat;
-use crate::session;
+use crate::session::{self, Refusals};
 use crate::size;
 
 const EXAMPLES: &str = "\
@@ -30,7 +32,10 @@ Closed files are read, compressed or not, the oldest first; files in progress ar
 has all of them, 5 that a file is damaged: what could be read was published.";
 
 /// Records that are read ahead.
-const READ_AHEAD: usize = 1024;
+const READ_AHEAD: usize = 64;
+
+/// Damages that are told one by one.
+const MOST_DAMAGES: u64 = 20;
 
 /// Publish recorded messages again, in their order.
 #[derive(Args, Debug)]
@@ -53,11 +58,13 @@ struct Tally {
     records: u64,
     bytes: u64,
     headers_left_out: u64,
+    /// Files and records that could not be read or published.
+    damages: u64,
 }
 
 /// What the reading thread tells.
 enum Read {
-    Record(StoredRecord),
+    Record(Arc<Path>, StoredRecord),
     Damage(String),
 }
 
@@ -66,67 +73,83 @@ pub(crate) async fn run(mut context: Context, args: ReplayArgs) -> Result<Exit, 
     if let Some(subject) = &args.subject {
         check_publish_subject(subject).map_err(|error| Failure::subject(subject, error))?;
     }
-    let unreadable = |error: std::io::Error| {
+    let files = files(&args)?;
+    let connection = session::connect(&context.connection, "natstream replay", &mut context.interrupts).await?;
+    let limit = context.connection.timeout;
+    let mut refusals = Refusals::of(&connection);
+    let pool = Pool::new(connection.clone());
+    let mut tally = Tally::default();
+    let outcome = tokio::select! {
+        outcome = replay(&pool, &args, files, limit, context.console, &mut tally) => outcome,
+        refused = refused(&mut refusals) => Err(refused),
+        signal = context.interrupts.next() => Err(session::interrupted(signal)),
+    };
+    // Also when it failed: what was published before counts.
+    let flushed = tokio::select! {
+        flushed = confirm(&pool, &mut refusals, limit) => flushed,
+        signal = context.interrupts.next() => Err(session::interrupted(signal)),
+    };
+    tally.tell(context.console);
+    session::leave(&connection, &mut context.interrupts).await;
+    outcome.and(flushed)?;
+    match tally.damages {
+        0 => Ok(Exit::Complete),
+        damages => Err(Failure::text(
+            Exit::Lost,
+            format!("{damages} files or records are damaged"),
+        )),
+    }
+}
+
+/// The files in the order of their records, and how each is read.
+fn files(args: &ReplayArgs) -> Result<Vec<(PathBuf, ReadFormat)>, Failure> {
+    let listed = RecordedFiles::list(&args.dir).and_then(|files| Ok((files, ManifestLog::read(&args.dir)?)));
+    let (files, manifests) = listed.map_err(|error| {
         let context = format!("{} cannot be read", args.dir.display());
         Failure::new(Exit::Usage, anyhow::Error::new(error).context(context))
-    };
-    let files = files(&args).map_err(unreadable)?;
-    if files.is_empty() {
+    })?;
+    let mut closed = files.closed;
+    if closed.is_empty() {
         return Err(Failure::usage(format!(
             "there is no closed file in {}",
             args.dir.display()
         )));
     }
-    let connection = session::connect(&context.connection, "natstream replay", &mut context.interrupts).await?;
-    let limit = context.connection.timeout;
-    let console = context.console;
-    let outcome = tokio::select! {
-        outcome = replay(&connection, &args, files, limit, console) => outcome,
-        signal = context.interrupts.next() => Err(session::interrupted(signal)),
-    };
-    session::leave(&connection, &mut context.interrupts).await;
-    outcome
-}
-
-/// The files, and how each is read.
-fn files(args: &ReplayArgs) -> std::io::Result<Vec<(PathBuf, ReadFormat)>> {
-    let entries = ManifestLog::read(&args.dir)?;
-    let files = RecordedFiles::list(&args.dir)?;
     let format = |path: &PathBuf| {
-        let name = path.strip_prefix(&args.dir).unwrap_or(path).to_string_lossy();
-        let name = name
-            .strip_suffix(".gz")
-            .or_else(|| name.strip_suffix(".zst"))
-            .unwrap_or(&name);
-        let entry = entries.iter().find(|entry| entry.file == name);
-        entry
-            .and_then(|entry| entry.read_format())
-            .unwrap_or_else(|| args.format.read_format())
+        let name = path.strip_prefix(&args.dir).unwrap_or(path);
+        manifests.format_of(name).unwrap_or_else(|| args.format.read_format())
     };
-    Ok(files
-        .closed
-        .into_iter()
-        .map(|path| (path.clone(), format(&path)))
-        .collect())
+    closed.retain(|path| {
+        let name = path.strip_prefix(&args.dir).unwrap_or(path);
+        // Beside those of a writer others may lie, which nobody wants published.
+        manifests.entries().next().is_none() || manifests.format_of(name).is_some()
+    });
+    let files: Vec<_> = closed.into_iter().map(|path| (path.clone(), format(&path))).collect();
+    if files.iter().any(|(_, format)| *format == ReadFormat::Raw) {
+        return Err(Failure::usage(
+            "files of the form raw do not tell where a message ends, and cannot be replayed",
+        ));
+    }
+    Ok(files)
 }
 
 async fn replay(
-    connection: &Connection,
+    pool: &Pool,
     args: &ReplayArgs,
     files: Vec<(PathBuf, ReadFormat)>,
     limit: Duration,
     console: Console,
-) -> Result<Exit, Failure> {
+    tally: &mut Tally,
+) -> Result<(), Failure> {
     let (sender, mut records) = mpsc::channel(READ_AHEAD);
     let reading = tokio::task::spawn_blocking(move || read(files, &sender));
-    let pool = Pool::new(connection.clone());
-    let (mut tally, mut damages, begin) = (Tally::default(), 0_u64, Instant::from_std(now()));
+    let step = args.rate.map(|rate| Duration::from_secs(1) / rate);
+    let mut next = Instant::from_std(now());
     while let Some(read) = records.recv().await {
-        let record = match read {
-            Read::Record(record) => record,
+        let (place, record) = match read {
+            Read::Record(place, record) => (place, record),
             Read::Damage(text) => {
-                damages += 1;
-                console.progress(&text);
+                tally.damage(console, &text);
                 continue;
             }
         };
@@ -135,8 +158,18 @@ async fn replay(
                 "the records do not say where they came from; give a subject",
             ));
         };
-        check_publish_subject(subject).map_err(|error| Failure::subject(subject, error))?;
-        tally.bytes += record.payload.len() as u64;
+        if let Err(error) = check_publish_subject(subject) {
+            tally.damage(
+                console,
+                &format!("{}: a record of `{subject}`: {error}", place.display()),
+            );
+            continue;
+        }
+        if let Some(step) = step {
+            sleep_until(next).await;
+            next = next.max(Instant::from_std(now())) + step;
+        }
+        let size = record.payload.len() as u64;
         let mut message = pool
             .publish(subject, Bytes::from(record.payload))
             .connect_timeout(limit);
@@ -146,49 +179,79 @@ async fn replay(
                 None => tally.headers_left_out += 1,
             }
         }
-        message.send().await?;
-        tally.records += 1;
-        if let Some(rate) = args.rate {
-            sleep_until(begin + Duration::from_secs(1).mul_f64(tally.records as f64 / f64::from(rate))).await;
+        match message.send().await {
+            Ok(()) => {
+                tally.records += 1;
+                tally.bytes += size;
+            }
+            Err(error) if error.kind() == RequestErrorKind::InvalidRequest => {
+                tally.damage(console, &format!("{}: {error}", place.display()));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
-    drop(reading);
-    pool.flush(limit)
-        .await
-        .map_err(|error| Failure::new(Exit::Lost, error))?;
-    console.summary(
-        || {
-            let mut text = format!(
-                "replayed: {} records, {}",
-                tally.records,
-                size::display(tally.bytes as f64)
-            );
-            if tally.headers_left_out > 0 {
-                text.push_str(&format!("; headers that cannot be sent: {}", tally.headers_left_out));
-            }
-            text
-        },
-        || {
-            json!({
-                "records": tally.records, "bytes": tally.bytes, "damages": damages,
-                "headers_left_out": tally.headers_left_out,
-            })
-        },
-    );
-    match damages {
-        0 => Ok(Exit::Complete),
-        _ => Err(Failure::text(
-            Exit::Lost,
-            format!("{damages} files or records are damaged"),
-        )),
+    // Not the end of the files, if it panicked.
+    reading.await.map_err(|error| Failure::new(Exit::Failed, error))
+}
+
+/// Completes when nats-server refuses what is published.
+async fn refused(refusals: &mut Refusals) -> Failure {
+    loop {
+        let refusal = refusals.next().await;
+        if refusal.operation == Operation::Publish {
+            return refusal.into_failure();
+        }
+    }
+}
+
+/// nats-server has all, and has refused none.
+async fn confirm(pool: &Pool, refusals: &mut Refusals, limit: Duration) -> Result<(), Failure> {
+    pool.flush(limit).await.map_err(publish::unconfirmed)?;
+    match timeout(publish::REFUSAL_GRACE, refused(refusals)).await {
+        Ok(failure) => Err(failure),
+        Err(_) => Ok(()),
+    }
+}
+
+impl Tally {
+    fn damage(&mut self, console: Console, text: &str) {
+        self.damages += 1;
+        if self.damages <= MOST_DAMAGES {
+            console.progress(&printable(text));
+        }
+    }
+
+    fn tell(&self, console: Console) {
+        let Self {
+            records,
+            bytes,
+            headers_left_out,
+            damages,
+        } = *self;
+        console.summary(
+            || {
+                let mut text = format!("replayed: {records} records, {}", size::display(bytes as f64));
+                if headers_left_out > 0 {
+                    text.push_str(&format!("; headers that cannot be sent: {headers_left_out}"));
+                }
+                text
+            },
+            || json!({"records": records, "bytes": bytes, "damages": damages, "headers_left_out": headers_left_out}),
+        );
     }
 }
 
 /// In a thread: decompression blocks.
 fn read(files: Vec<(PathBuf, ReadFormat)>, sender: &mpsc::Sender<Read>) {
     for (path, format) in files {
-        let damage = |error: &dyn std::fmt::Display| Read::Damage(format!("{}: {error}", path.display()));
-        let reader = match RecordReader::open(&path, format) {
+        let place: Arc<Path> = path.into();
+        let damage = |error: &dyn std::error::Error| {
+            let causes: Vec<_> = std::iter::successors(Some(error), |error| error.source())
+                .map(ToString::to_string)
+                .collect();
+            Read::Damage(format!("{}: {}", place.display(), causes.join(": ")))
+        };
+        let reader = match RecordReader::open(&place, format) {
             Ok(reader) => reader,
             Err(error) => {
                 if sender.blocking_send(damage(&error)).is_err() {
@@ -199,7 +262,7 @@ fn read(files: Vec<(PathBuf, ReadFormat)>, sender: &mpsc::Sender<Read>) {
         };
         for record in reader {
             let read = match record {
-                Ok(record) => Read::Record(record),
+                Ok(record) => Read::Record(place.clone(), record),
                 Err(error) => damage(&error),
             };
             // An error: the command has ended.

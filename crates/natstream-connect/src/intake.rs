@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// Messages are counted in stretches of this length: longer than one is on its way.
 const STRETCH: Duration = Duration::from_millis(20);
 
-/// More messages than wait here at a time.
+/// More messages than wait here at a time, with the capacity that subscriptions have by default.
 const MOST_WAITING: usize = 65_536;
 
 /// Where the messages of one subscription arrive.
@@ -90,6 +90,11 @@ impl Intake {
         self.last = Some(now);
         self.stretch.count(now);
         Some(message)
+    }
+
+    /// It ends after so many messages.
+    pub(crate) async fn take_only(&mut self, count: u64) -> Result<(), async_nats::UnsubscribeError> {
+        self.subscriber.unsubscribe_after(count).await
     }
 
     /// Leaves the group, and takes what still arrives.

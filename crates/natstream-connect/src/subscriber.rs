@@ -34,6 +34,7 @@ const REFUSAL_GRACE: Duration = Duration::from_millis(10);
 /// # Drop
 /// Ends the subscription; messages that are on their way are lost.
 #[derive(Debug)]
+#[must_use = "dropping it ends the subscription"]
 pub struct Subscriber {
     subject: String,
     intake: Intake,
@@ -160,13 +161,13 @@ impl Subscriber {
             return None;
         }
         tokio::select! {
-            // The common case costs nothing more.
+            // First the complaints: of those there are few, and the oldest are forgotten while nobody reads them.
             biased;
-            message = self.intake.next() => message,
             refusal = refused(&mut self.refusals, &self.subject, &[]) => {
                 self.refusal = Some(refusal);
                 None
             }
+            message = self.intake.next() => message,
         }
     }
 
@@ -176,16 +177,29 @@ impl Subscriber {
         self.refusal.as_ref()
     }
 
-    /// How many messages were dropped since nobody took them: at least so many, since async-nats may be too busy to tell of
-    /// each. Always 0 on a foreign client without [`observe`](crate::observe).
+    /// Ends after this many messages, agreed on with nats-server: what is beyond them goes to others of a queue group. It is
+    /// called before [`confirm`](Self::confirm).
+    ///
+    /// # Errors
+    /// [`Connection`](SubscriberErrorKind::Connection).
+    ///
+    /// # Cancel safety
+    /// It may be agreed on, or not.
+    pub async fn take_only(&mut self, count: u64) -> Result<(), SubscriberError> {
+        let agreed = timeout(FENCE_TIMEOUT, self.intake.take_only(count)).await;
+        let agreed = agreed.map_err(|error| SubscriberError::connection(&self.subject, error))?;
+        agreed.map_err(|error| SubscriberError::connection(&self.subject, error))
+    }
+
+    /// Counts the messages that were dropped since nobody took them.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.overflow.count()
+    pub fn losses(&self) -> Losses {
+        Losses(self.overflow.clone())
     }
 
     /// Ends the subscription; what was sent before nats-server has heard of it still goes to `take`.
     ///
-    /// It ends within 10 s: nats-server is asked to confirm the end.
+    /// It ends within 5 s: nats-server is asked to confirm the end.
     ///
     /// # Errors
     /// [`Connection`](SubscriberErrorKind::Connection): it has ended, but nats-server did not confirm it.
@@ -202,6 +216,19 @@ impl Subscriber {
             Ok(Err(error)) => Err(SubscriberError::connection(&self.subject, error)),
             Err(error) => Err(SubscriberError::connection(&self.subject, error)),
         }
+    }
+}
+
+/// Messages of a [`Subscriber`] that were dropped since nobody took them; it goes on counting when that has gone.
+#[derive(Clone, Debug)]
+pub struct Losses(Arc<Overflow>);
+
+impl Losses {
+    /// How many there were: at least so many, since async-nats may be too busy to tell of each. Always 0 on a foreign client
+    /// without [`observe`](crate::observe).
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.count()
     }
 }
 

@@ -73,6 +73,15 @@ impl Entry {
         &self.payload
     }
 
+    /// Without the buffers that it was read into: those hold many messages, and live as long as one of them.
+    pub(crate) fn detached(self) -> Self {
+        Self {
+            payload: Bytes::copy_from_slice(&self.payload),
+            subject: self.subject.map(|subject| Subject::from(subject.as_str())),
+            ..self
+        }
+    }
+
     pub(crate) fn arrived(&self) -> Option<SystemTime> {
         self.time
     }

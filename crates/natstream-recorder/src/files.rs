@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::manifest::without_compression;
+
 /// The files below a directory that a writer has made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,7 +20,8 @@ pub struct RecordedFiles {
 }
 
 impl RecordedFiles {
-    /// Looks at `dir` and below it. Hidden files and links are left out.
+    /// Looks at `dir` and below it. Hidden files, and all that is no regular file, are left out; of a file and its compressed
+    /// form only that.
     ///
     /// The order is that of names in the default layout and in templates whose fields go from the year downwards: an hour that
     /// comes twice is put in its order by its offset, and `.1`, `.2` follow the name without a number.
@@ -28,7 +31,11 @@ impl RecordedFiles {
     pub fn list(dir: impl AsRef<Path>) -> io::Result<Self> {
         let mut files = Self::default();
         files.add(dir.as_ref())?;
-        files.closed.sort_by_cached_key(|path| key(path));
+        // In the order of names, a compressed file follows the one that it was made of; for a moment there are both.
+        files.closed.sort_by_cached_key(|path| (key(path), path.clone()));
+        files.closed.reverse();
+        files.closed.dedup_by_key(|path| without_compression(path));
+        files.closed.reverse();
         files.in_progress.sort();
         files.damaged.sort();
         Ok(files)
@@ -40,11 +47,15 @@ impl RecordedFiles {
             let (path, name) = (entry.path(), entry.file_name());
             let name = name.to_string_lossy();
             let kind = entry.file_type()?;
-            if name.starts_with('.') || kind.is_symlink() {
+            if name.starts_with('.') || !(kind.is_dir() || kind.is_file()) {
                 continue;
             }
             if kind.is_dir() {
-                self.add(&path)?;
+                match self.add(&path) {
+                    // Retention removes directories of dates that have nothing left.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    added => added?,
+                }
             } else if name.ends_with(".part") {
                 self.in_progress.push(path);
             } else if name.ends_with(".damaged") || name.contains(".damaged.") {
@@ -115,6 +126,8 @@ mod tests {
             "20261025/a_2026102504.log.part",
             "20261025/a_2026102501.log.damaged",
             "20261025/.a.journal",
+            // Its compressed form is there, too.
+            "20261024/a_2026102423.log",
         ];
         for name in names.iter().rev().chain(&others) {
             let path = dir.path().join(name);

@@ -50,9 +50,9 @@ mod verify;
 pub use self::{
     entry::Entry,
     files::RecordedFiles,
-    manifest::{ManifestEntry, ManifestLog, read_format},
+    manifest::{ManifestEntry, ManifestLog, Manifests, read_format},
     recorder::{RecordError, Recorded, Recorder},
-    recording::{Recording, RecordingEnd},
+    recording::{Recording, RecordingEnd, RecordingError},
     stats::RecordingStats,
     verify::{Finding, FindingKind, Verified, verify},
 };

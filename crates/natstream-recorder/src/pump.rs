@@ -1,6 +1,7 @@
 //! Puts records into a sink, however often that takes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stream_sinks::{Receipt, RecordSink, SinkError, SinkErrorKind};
@@ -8,7 +9,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::clock::now;
 use crate::entry::Entry;
-use crate::stats::{Tally, add};
 
 /// Between two attempts while the storage fails; the sink tries by itself, too.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -20,7 +20,8 @@ const RECORDS_PER_LOOK: u32 = 256;
 #[derive(Debug)]
 pub(crate) struct Pump<S> {
     sink: S,
-    pub(crate) tally: Arc<Tally>,
+    /// How often the storage failed.
+    pub(crate) failures: Arc<AtomicU64>,
     pub(crate) flush_interval: Duration,
     /// The oldest record that was not flushed is so old then; `None` without one.
     flush_at: Option<Instant>,
@@ -33,7 +34,7 @@ impl<S: RecordSink> Pump<S> {
     pub(crate) fn new(sink: S, flush_interval: Duration) -> Self {
         Self {
             sink,
-            tally: Arc::default(),
+            failures: Arc::default(),
             flush_interval,
             flush_at: None,
             unlooked: 0,
@@ -65,7 +66,6 @@ impl<S: RecordSink> Pump<S> {
             self.is_failing = false;
             tracing::warn!("the sink takes records again");
         }
-        self.tally.accepted(entry);
         if self.flush_at.is_none() {
             self.flush_at = Some(now() + self.flush_interval);
         }
@@ -73,7 +73,7 @@ impl<S: RecordSink> Pump<S> {
     }
 
     fn failed(&mut self, error: &SinkError) {
-        add(&self.tally.storage_failures, 1);
+        self.failures.fetch_add(1, Ordering::Relaxed);
         if !self.is_failing {
             self.is_failing = true;
             tracing::error!(%error, "the sink takes no records at the moment; what it has taken is kept");

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::StreamExt as _;
-use natstream_connect::{Connection, SubscriberError};
+use natstream_connect::{Connection, Subscriber, SubscriberError};
 use stream_sinks::{Receipt, RecordSink, SinkError};
 use tokio::task::coop;
 
 use crate::entry::Entry;
 use crate::pump::Pump;
-use crate::recording::{Limits, Recording};
+use crate::recording::Recording;
 
 /// How much waits for a sink at most: a second and a half of small messages at the rate of one connection.
 const MAX_BUFFERED: usize = 256 << 20;
@@ -74,7 +74,8 @@ impl<S: RecordSink> Recorder<S> {
         self
     }
 
-    /// A subscription ends by itself after this many messages; what has arrived beside them is left out.
+    /// A subscription ends by itself after this many messages. It is agreed on with nats-server: what is beyond them goes to
+    /// other members of the queue group.
     #[must_use]
     pub fn max_records(mut self, count: u64) -> Self {
         self.max_records = Some(count);
@@ -155,7 +156,7 @@ impl<S: RecordSink> Recorder<S> {
     /// Messages are put in with their subject, headers, and the time of their arrival.
     ///
     /// # Errors
-    /// As [`Connection::subscribe`].
+    /// As [`Connection::subscribe`]; the sink is dropped then, too.
     ///
     /// # Panics
     /// Outside of a tokio runtime with time.
@@ -168,17 +169,20 @@ impl<S: RecordSink> Recorder<S> {
         subject: impl Into<String>,
         group: Option<&str>,
     ) -> Result<Recording, SubscriberError> {
-        let subscriber = connection.subscribe(subject, group).await?;
-        let limits = Limits {
-            buffered: self.max_buffered,
-            records: self.max_records,
-        };
-        Ok(Recording::begin(self.pump, connection, subscriber, limits))
+        let mut subscriber = Subscriber::begin(connection, connection.server_errors(), subject, group).await?;
+        if let Some(count) = self.max_records {
+            subscriber.take_only(count).await?;
+        }
+        subscriber.confirm(&[]).await?;
+        Ok(Recording::begin(self.pump, connection, subscriber, self.max_buffered))
     }
 
     /// Closes the sink.
     ///
     /// # Errors
+    /// As [`RecordSink::close`].
+    ///
+    /// # Cancel safety
     /// As [`RecordSink::close`].
     pub async fn close(self) -> Result<Receipt, SinkError> {
         self.pump.close().await

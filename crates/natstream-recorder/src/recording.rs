@@ -1,34 +1,39 @@
 //! A subscription that is recorded.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::Message;
-use natstream_connect::{Connection, ServerErrorEvent, Subscriber};
+use natstream_connect::{Connection, Losses, ServerErrorEvent, Subscriber};
 use stream_sinks::{Receipt, RecordSink, SinkError, SinkErrorKind};
 use tokio::sync::watch;
 use tokio::task::coop;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::{Buffer, Taken};
-use crate::clock::wall;
+use crate::buffer::{Buffer, Fate, Taken};
+use crate::clock::{now, wall};
 use crate::entry::Entry;
 use crate::pump::Pump;
-use crate::stats::{RecordingStats, Tally, add};
+use crate::stats::RecordingStats;
 
 /// How many records are taken from the buffer at a time.
 const BATCH: usize = 256;
+
+/// What is dropped is told no more often.
+const TELL: Duration = Duration::from_secs(1);
 
 /// The messages on a subject on their way into a sink, in a task of its own. Made by
 /// [`Recorder::subscribe`](crate::Recorder::subscribe).
 ///
 /// # Drop
 /// Ends the recording: what has arrived is put into the sink, which is closed then, as long as the process and the runtime
-/// live. [`stop`](Self::stop) it to know.
+/// live, and however long the sink takes. [`stop`](Self::stop) it to know, and to bound that.
+#[must_use = "dropping it ends the recording"]
 pub struct Recording {
     shared: Arc<Shared>,
 }
@@ -45,25 +50,38 @@ pub struct RecordingEnd {
     pub refusal: Option<ServerErrorEvent>,
 }
 
+/// Why a recording could not be ended as it should.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RecordingError {
+    /// The sink was closed by somebody else, or could not be closed: some of what it had accepted may be lost.
+    #[non_exhaustive]
+    Sink {
+        /// What it said.
+        error: SinkError,
+        /// All that became of the messages.
+        stats: RecordingStats,
+    },
+    /// The runtime has ended, or the sink panicked.
+    #[non_exhaustive]
+    TaskEnded {
+        /// All that became of the messages.
+        stats: RecordingStats,
+    },
+}
+
 struct Shared {
     connection: Connection,
     buffer: Buffer,
-    tally: Arc<Tally>,
+    failures: Arc<AtomicU64>,
+    losses: Losses,
     /// At the beginning.
     epoch: u64,
     /// Take no more messages.
     stop: CancellationToken,
     /// Do not wait for the sink any longer.
     give_up: CancellationToken,
-    end: watch::Sender<Option<Result<RecordingEnd, SinkError>>>,
-    max_records: Option<u64>,
-}
-
-/// When to drop, and when to end.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) buffered: usize,
-    pub(crate) records: Option<u64>,
+    end: watch::Sender<Option<Result<RecordingEnd, RecordingError>>>,
 }
 
 impl Recording {
@@ -71,20 +89,20 @@ impl Recording {
         pump: Pump<S>,
         connection: &Connection,
         subscriber: Subscriber,
-        limits: Limits,
+        max_buffered: usize,
     ) -> Self {
         let shared = Arc::new(Shared {
             epoch: connection.state().borrow().epoch,
             connection: connection.clone(),
-            buffer: Buffer::new(limits.buffered),
-            tally: pump.tally.clone(),
+            buffer: Buffer::new(max_buffered),
+            failures: pump.failures.clone(),
+            losses: subscriber.losses(),
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),
             end: watch::Sender::new(None),
-            max_records: limits.records,
         });
         #[expect(clippy::disallowed_methods, reason = "one task for each recording")]
-        tokio::spawn(run(shared.clone(), subscriber, pump));
+        tokio::spawn(run(Running(shared.clone()), subscriber, pump));
         Self { shared }
     }
 
@@ -98,11 +116,11 @@ impl Recording {
     /// within `limit` are dropped and counted. Closing takes as long as the sink's own limit says.
     ///
     /// # Errors
-    /// Of the sink, when it was closed.
+    /// As [`ended`](Self::ended).
     ///
     /// # Cancel safety
     /// It goes on by itself, without the limit.
-    pub async fn stop(&self, limit: Duration) -> Result<RecordingEnd, SinkError> {
+    pub async fn stop(&self, limit: Duration) -> Result<RecordingEnd, RecordingError> {
         self.shared.stop.cancel();
         tokio::select! {
             end = self.ended() => return end,
@@ -112,20 +130,24 @@ impl Recording {
     }
 
     /// Completes when the recording has ended: it was [stopped](Self::stop), there were
-    /// [enough](crate::Recorder::max_records) messages, the connection was closed, nats-server took the
-    /// subscription back, or somebody closed the sink.
+    /// [enough](crate::Recorder::max_records) messages, the connection was closed, nats-server took the subscription back, or
+    /// somebody closed the sink. What had arrived is in the sink then, however long that took.
     ///
     /// # Errors
-    /// Of the sink, when it was closed.
+    /// [`RecordingError::Sink`], [`RecordingError::TaskEnded`].
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn ended(&self) -> Result<RecordingEnd, SinkError> {
+    pub async fn ended(&self) -> Result<RecordingEnd, RecordingError> {
         let mut end = self.shared.end.subscribe();
-        // The sender lives in `self`, so waiting cannot fail.
-        match end.wait_for(Option::is_some).await {
-            Ok(end) => end.clone().unwrap_or_else(|| unreachable!("it was waited for")),
-            Err(_) => std::future::pending().await,
+        loop {
+            if let Some(end) = &*end.borrow_and_update() {
+                return end.clone();
+            }
+            if end.changed().await.is_err() {
+                // Not while this handle has the sender.
+                return Err(RecordingError::TaskEnded { stats: self.stats() });
+            }
         }
     }
 }
@@ -142,93 +164,136 @@ impl fmt::Debug for Recording {
     }
 }
 
+impl RecordingError {
+    /// All that became of the messages.
+    #[must_use]
+    pub fn stats(&self) -> RecordingStats {
+        match self {
+            Self::Sink { stats, .. } | Self::TaskEnded { stats } => *stats,
+        }
+    }
+}
+
+impl fmt::Display for RecordingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sink { .. } => f.write_str("the recording ended with a failure of its sink"),
+            Self::TaskEnded { .. } => {
+                f.write_str("the recording's task ended: its runtime was shut down, or the sink panicked")
+            }
+        }
+    }
+}
+
+impl Error for RecordingError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Sink { error, .. } => Some(error),
+            Self::TaskEnded { .. } => None,
+        }
+    }
+}
+
 impl Shared {
     fn stats(&self) -> RecordingStats {
         let epoch = self.connection.state().borrow().epoch;
-        self.tally
-            .snapshot(self.buffer.level(), epoch.saturating_sub(self.epoch))
+        RecordingStats {
+            missed: self.losses.count(),
+            reconnects: epoch.saturating_sub(self.epoch),
+            storage_failures: self.failures.load(Ordering::Relaxed),
+            ..self.buffer.stats(wall())
+        }
+    }
+}
+
+/// However the task ends, with its runtime or with a panic too, somebody who waits is told.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Self(shared) = self;
+        if shared.end.borrow().is_none() {
+            shared.buffer.abandon();
+            let stats = shared.stats();
+            shared.end.send_replace(Some(Err(RecordingError::TaskEnded { stats })));
+        }
     }
 }
 
 /// Ends with both halves.
-async fn run<S: RecordSink>(shared: Arc<Shared>, subscriber: Subscriber, mut pump: Pump<S>) {
-    let reading = pin!(read(&shared, subscriber));
-    let (refusal, written) = tokio::join!(reading, write(&shared, &mut pump));
+async fn run<S: RecordSink>(running: Running, subscriber: Subscriber, mut pump: Pump<S>) {
+    let shared = &running.0;
+    let (refusal, written) = tokio::join!(read(shared, subscriber), write(shared, &mut pump));
     let closed = match written {
         Ok(()) => pump.close().await,
         Err(error) => Err(error),
     };
-    let end = closed.map(|receipt| RecordingEnd {
-        stats: shared.stats(),
-        receipt,
-        refusal,
-    });
+    let stats = shared.stats();
+    let end = match closed {
+        Ok(receipt) => Ok(RecordingEnd {
+            stats,
+            receipt,
+            refusal,
+        }),
+        Err(error) => Err(RecordingError::Sink { error, stats }),
+    };
     shared.end.send_replace(Some(end));
 }
 
 /// From the subscription to the buffer: it waits for nobody.
 async fn read(shared: &Shared, mut subscriber: Subscriber) -> Option<ServerErrorEvent> {
-    let mut intake = Intake {
-        shared,
-        in_a_row: 0,
-        left: shared.max_records.unwrap_or(u64::MAX),
+    let mut drops = Tell::new("messages were dropped: there was no room for them");
+    let mut take = |message: Message| {
+        let entry = Entry::from(message).detached().time(wall());
+        drops.note(!shared.buffer.push(entry));
     };
-    while intake.left > 0 {
+    loop {
         let message = tokio::select! {
             biased;
             () = shared.stop.cancelled() => break,
             message = subscriber.next() => message,
         };
         let Some(message) = message else { break };
-        intake.take(message);
-        shared.tally.set_missed(subscriber.dropped());
+        take(message);
         coop::consume_budget().await;
     }
     let refusal = subscriber.refusal().cloned();
-    if let Err(error) = subscriber.leave(|message| intake.take(message)).await {
+    if let Err(error) = subscriber.leave(&mut take).await {
         tracing::debug!(%error, "the recorded subscription ended without a confirmation");
     }
-    intake.tell();
+    drops.tell();
     shared.buffer.close();
     refusal
 }
 
-struct Intake<'a> {
-    shared: &'a Shared,
-    /// Messages that were dropped one after the other.
-    in_a_row: u64,
-    /// How many more there may be.
-    left: u64,
+/// Says how often something happened, now and then.
+struct Tell {
+    what: &'static str,
+    count: u64,
+    last: Option<Instant>,
 }
 
-impl Intake<'_> {
-    fn take(&mut self, message: Message) {
-        let tally = &self.shared.tally;
-        if self.left == 0 {
-            return;
-        }
-        self.left -= 1;
-        add(&tally.received, 1);
-        let entry = Entry::from(message).time(wall());
-        if self.shared.buffer.push(entry) {
-            self.tell();
-            return;
-        }
-        add(&tally.dropped, 1);
-        self.in_a_row += 1;
-        if self.in_a_row == 1 {
-            tracing::warn!("the sink is too slow, and messages are dropped");
+impl Tell {
+    fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            count: 0,
+            last: None,
         }
     }
 
-    /// Says how many were dropped until now.
+    fn note(&mut self, has_happened: bool) {
+        self.count += u64::from(has_happened);
+        if self.count > 0 && self.last.is_none_or(|last| last.elapsed() >= TELL) {
+            self.tell();
+        }
+    }
+
     fn tell(&mut self) {
-        if self.in_a_row > 0 {
-            tracing::warn!(
-                messages = self.in_a_row,
-                "messages were dropped, since the sink was too slow"
-            );
-            self.in_a_row = 0;
+        if self.count > 0 {
+            tracing::warn!(messages = self.count, "{}", self.what);
+            self.count = 0;
+            self.last = Some(now());
         }
     }
 }
@@ -242,16 +307,20 @@ async fn write<S: RecordSink>(shared: &Shared, pump: &mut Pump<S>) -> Result<(),
     };
     // What is left will not be put in.
     shared.stop.cancel();
-    add(&shared.tally.dropped, shared.buffer.abandon());
+    shared.buffer.abandon();
     written
 }
 
 async fn put_all<S: RecordSink>(shared: &Shared, pump: &mut Pump<S>) -> Result<(), SinkError> {
     let mut batch = VecDeque::with_capacity(BATCH);
+    let mut refusals = Tell::new("messages are too large for the sink, and cannot be recorded");
     loop {
         match shared.buffer.take(&mut batch, BATCH) {
-            Taken::Some => shared.tally.set_lag(batch.front().and_then(Entry::arrived)),
-            Taken::End => return Ok(()),
+            Taken::Some => {}
+            Taken::End => {
+                refusals.tell();
+                return Ok(());
+            }
             Taken::Empty => {
                 tokio::select! {
                     () = shared.buffer.filled() => {}
@@ -260,17 +329,14 @@ async fn put_all<S: RecordSink>(shared: &Shared, pump: &mut Pump<S>) -> Result<(
                 continue;
             }
         }
-        while let Some(entry) = batch.front() {
-            match pump.put(entry).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == SinkErrorKind::TooLarge => {
-                    add(&shared.tally.refused, 1);
-                    tracing::error!(%error, "a message cannot be recorded");
-                }
+        while let Some(entry) = batch.pop_front() {
+            let fate = match pump.put(&entry).await {
+                Ok(()) => Fate::Recorded,
+                Err(error) if error.kind() == SinkErrorKind::TooLarge => Fate::Refused,
                 Err(error) => return Err(error),
-            }
-            shared.buffer.release(entry);
-            batch.pop_front();
+            };
+            refusals.note(fate == Fate::Refused);
+            shared.buffer.done(&entry, fate, batch.front());
             pump.flush_if_due().await?;
             coop::consume_budget().await;
         }

@@ -1,6 +1,6 @@
 //! Are the files what was recorded?
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use stream_sinks::{ReadError, ReadFormat, RecordReader};
 
 use crate::files::RecordedFiles;
-use crate::manifest::{ManifestEntry, ManifestLog, without_compression};
+use crate::manifest::{ManifestEntry, ManifestLog, Manifests, without_compression};
+
+/// Findings of one kind that are told of one file.
+const MOST_FINDINGS: u64 = 20;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -26,12 +29,14 @@ pub struct Verified {
     pub gaps: u64,
     /// Files that no [`ManifestLog`] tells of: only their records were looked at.
     pub unlisted: u64,
-    /// Files that a manifest tells of and that are gone, all of them older than those that are there: retention.
-    pub expired: u64,
+    /// Files that retention has removed.
+    pub removed: u64,
     /// Files in progress, which are not read.
     pub in_progress: Vec<PathBuf>,
-    /// What is wrong.
+    /// What is wrong; of one file at most some dozens.
     pub findings: Vec<Finding>,
+    /// What else is wrong with those files.
+    pub more_findings: u64,
 }
 
 /// Something that is wrong with a file.
@@ -68,7 +73,7 @@ pub enum FindingKind {
         /// Records that are in it, their bytes and their CRC-32C.
         found: (u64, u64, u32),
     },
-    /// It was closed, and is not there, though older ones are.
+    /// It was closed, retention did not remove it, and it is not there.
     Missing,
     /// A writer that died left it incomplete, and recovery kept what it had to cut off.
     CutOff,
@@ -76,7 +81,7 @@ pub enum FindingKind {
 
 /// Reads all closed files below `dir`, and compares with what their writers noted.
 ///
-/// `format` is for files that no manifest tells of.
+/// Writers may go on meanwhile. `format` is for files of which no manifest tells how they are read.
 ///
 /// It blocks, and reads with the speed of the disk and of decompression.
 ///
@@ -84,41 +89,93 @@ pub enum FindingKind {
 /// The directory cannot be read.
 pub fn verify(dir: impl AsRef<Path>, format: ReadFormat) -> io::Result<Verified> {
     let dir = dir.as_ref();
-    // Before the files: one that is closed meanwhile is unlisted, and not missing.
-    let entries = ManifestLog::read(dir)?;
     let files = RecordedFiles::list(dir)?;
-    let listed: HashMap<&str, &ManifestEntry> = entries.iter().map(|entry| (&*entry.file, entry)).collect();
-    let mut verified = Verified {
-        in_progress: files.in_progress,
-        ..Verified::default()
+    // After the files: all that were noted when they were listed are in it.
+    let manifests = ManifestLog::read(dir)?;
+    let mut check = Check {
+        dir,
+        format,
+        manifests,
+        seen: HashSet::new(),
+        last: HashMap::new(),
+        verified: Verified {
+            in_progress: files.in_progress,
+            ..Verified::default()
+        },
     };
-    let mut last = None;
     for path in &files.closed {
-        let name = name_in(dir, path);
-        let entry = listed.get(&*name).copied();
-        verified.unlisted += u64::from(entry.is_none());
-        verified.file(path, entry, format, &mut last);
+        check.file(path);
     }
     for path in files.damaged {
-        verified.find(&path, FindingKind::CutOff);
+        check.verified.find(&path, FindingKind::CutOff);
     }
-    let there: Vec<String> = files.closed.iter().map(|path| name_in(dir, path)).collect();
-    let mut is_behind = false;
-    for entry in &entries {
-        if there.contains(&entry.file) {
-            is_behind = true;
-        } else if is_behind {
-            verified.find(&dir.join(&entry.file), FindingKind::Missing);
-        } else {
-            verified.expired += 1;
-        }
-    }
-    Ok(verified)
+    check.missing()?;
+    Ok(check.verified)
 }
 
-fn name_in(dir: &Path, path: &Path) -> String {
-    let path = path.strip_prefix(dir).unwrap_or(path);
-    without_compression(path).to_string_lossy().into_owned()
+struct Check<'a> {
+    dir: &'a Path,
+    format: ReadFormat,
+    manifests: Manifests,
+    /// Names of files that were read.
+    seen: HashSet<PathBuf>,
+    /// The last sequence of each writer.
+    last: HashMap<String, u64>,
+    verified: Verified,
+}
+
+impl Check<'_> {
+    /// Reads one, unless it has been compressed or removed meanwhile: then it is looked for later.
+    fn file(&mut self, path: &Path) {
+        let name = path.strip_prefix(self.dir).unwrap_or(path).to_owned();
+        let format = self.manifests.format_of(&name).unwrap_or(self.format);
+        let reader = match RecordReader::open(path, format) {
+            Ok(reader) => reader,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                self.seen.insert(without_compression(&name));
+                return self.verified.find(path, FindingKind::Unreadable(error));
+            }
+        };
+        self.seen.insert(without_compression(&name));
+        let entry = self.manifests.entry(&name).cloned();
+        let (writer, _) = self.manifests.order(&name);
+        let last = self.last.entry(writer).or_default();
+        self.verified.unlisted += u64::from(entry.is_none());
+        self.verified.read(path, reader, entry, last);
+    }
+
+    /// Looks for those that were noted and not read.
+    fn missing(&mut self) -> io::Result<()> {
+        // Those that were compressed, or closed, while the others were read.
+        self.manifests = ManifestLog::read(self.dir)?;
+        let mut names: Vec<PathBuf> = self.unread();
+        names.sort_by_cached_key(|name| self.manifests.order(name));
+        for name in names {
+            for ending in ["", ".gz", ".zst"] {
+                let mut path = self.dir.join(&name).into_os_string();
+                path.push(ending);
+                self.file(Path::new(&path));
+                if self.seen.contains(&name) {
+                    break;
+                }
+            }
+        }
+        // A removal is noted before it happens: who is not there now, and was not removed, is missing.
+        self.manifests = ManifestLog::read(self.dir)?;
+        let mut missing = self.unread();
+        missing.sort();
+        for name in missing {
+            self.verified.find(&self.dir.join(name), FindingKind::Missing);
+        }
+        self.verified.removed = self.manifests.removed();
+        Ok(())
+    }
+
+    fn unread(&self) -> Vec<PathBuf> {
+        let names = self.manifests.entries().map(|entry| PathBuf::from(&entry.file));
+        names.filter(|name| !self.seen.contains(name)).collect()
+    }
 }
 
 impl Verified {
@@ -135,55 +192,52 @@ impl Verified {
         });
     }
 
-    fn file(&mut self, path: &Path, entry: Option<&ManifestEntry>, format: ReadFormat, last: &mut Option<u64>) {
-        self.files += 1;
-        let format = entry.and_then(ManifestEntry::read_format).unwrap_or(format);
-        let mut reader = match RecordReader::open(path, format) {
-            Ok(reader) => reader,
-            Err(error) => return self.find(path, FindingKind::Unreadable(error)),
-        };
+    fn read(&mut self, path: &Path, mut reader: RecordReader, entry: Option<ManifestEntry>, last: &mut u64) {
         let mut records = 0;
-        let mut is_read = true;
+        let (mut damages, mut overlaps) = (Vec::new(), Vec::new());
+        let mut more = 0;
         for record in reader.by_ref() {
-            match record {
+            let (findings, kind) = match record {
                 Ok(record) => {
                     records += 1;
-                    if let Some(sequence) = record.sequence {
-                        self.sequence(path, sequence, last);
+                    let Some(next) = record.sequence else { continue };
+                    let before = std::mem::replace(last, next);
+                    let (low, high) = self.sequences.unwrap_or((next, next));
+                    self.sequences = Some((low.min(next), high.max(next)));
+                    // 0: the first one.
+                    self.gaps += u64::from(before != 0 && next > before + 1);
+                    if before == 0 || next > before {
+                        continue;
                     }
+                    (&mut overlaps, FindingKind::Overlap { last: before, next })
                 }
-                Err(error) => {
-                    is_read = false;
-                    self.find(path, FindingKind::Record(error));
-                }
+                Err(error) => (&mut damages, FindingKind::Record(error)),
+            };
+            match findings.len() as u64 {
+                MOST_FINDINGS.. => more += 1,
+                _ => findings.push(kind),
             }
         }
         let (bytes, crc32c) = (reader.offset(), reader.crc32c());
+        self.files += 1;
         self.records += records;
         self.bytes += bytes;
-        if let Some(expected) = entry
-            && is_read
-        {
-            // Payloads may have newlines of their own.
-            let counts = !matches!(format, ReadFormat::Raw | ReadFormat::Lines | ReadFormat::Timestamped);
-            let differs = (expected.bytes, expected.crc32c) != (bytes, crc32c) || counts && expected.records != records;
-            if differs {
-                let expected = expected.clone();
-                let found = (records, bytes, crc32c);
-                self.find(path, FindingKind::Changed { expected, found });
+        match entry {
+            // Each byte is as it was written, whatever the payloads look like.
+            Some(expected) if (expected.bytes, expected.crc32c) == (bytes, crc32c) => {
+                damages.clear();
+                more = 0;
             }
-        }
-    }
-
-    fn sequence(&mut self, path: &Path, next: u64, last: &mut Option<u64>) {
-        let (low, high) = self.sequences.unwrap_or((next, next));
-        self.sequences = Some((low.min(next), high.max(next)));
-        match *last {
-            Some(last) if next <= last => self.find(path, FindingKind::Overlap { last, next }),
-            Some(last) if next > last + 1 => self.gaps += 1,
+            Some(expected) if damages.is_empty() => {
+                let found = (records, bytes, crc32c);
+                damages.push(FindingKind::Changed { expected, found });
+            }
             _ => {}
         }
-        *last = Some(next);
+        self.more_findings += more;
+        for kind in damages.into_iter().chain(overlaps) {
+            self.find(path, kind);
+        }
     }
 }
 
@@ -191,6 +245,9 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.file.display())?;
         match &self.kind {
+            FindingKind::Record(ReadError::Io { offset, error, .. }) => {
+                write!(f, "cannot be read behind offset {offset}: {error}")
+            }
             FindingKind::Record(error) => write!(f, "{error}"),
             FindingKind::Unreadable(error) => write!(f, "cannot be opened: {error}"),
             FindingKind::Overlap { last, next } => write!(f, "record {next} follows record {last}"),
@@ -202,7 +259,7 @@ impl fmt::Display for Finding {
                 "{} bytes with checksum {:08x} were recorded ({} records), and {bytes} with {crc32c:08x} are there ({records})",
                 expected.bytes, expected.crc32c, expected.records
             ),
-            FindingKind::Missing => write!(f, "was closed, and is gone though older files are there"),
+            FindingKind::Missing => write!(f, "was closed, and is gone, though not by retention"),
             FindingKind::CutOff => write!(
                 f,
                 "was cut off behind the last whole record of a file that a writer left"

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use futures_util::stream;
 use natstream_connect::{ConnectConfig, Connection, SubscriberErrorKind};
-use natstream_recorder::{RecordError, Recorder, RecordingStats};
+use natstream_recorder::{RecordError, Recorder, RecordingError, RecordingStats};
 use serde_json::{Value, json};
 use stream_sinks::{
     CrashImage, Fault, Format, Receipt, Record, RecordSink, RollingWriter, RollingWriterBuilder, SinkError,
@@ -148,7 +148,7 @@ impl RecordSink for Slow {
 }
 
 fn adds_up(stats: &RecordingStats) -> bool {
-    stats.received == stats.recorded + stats.dropped + stats.refused + stats.waiting as u64
+    stats.received == stats.recorded + stats.dropped + stats.refused + stats.waiting
 }
 
 #[tokio::test]
@@ -307,7 +307,104 @@ async fn somebody_else_closes_the_sink() {
     within(LIMIT, RecordSink::close(writer)).await.expect("closed");
     publish(&connection, &subject, 5..6).await;
     let end = within(LIMIT, recording.ended()).await;
-    assert_eq!(end.map(drop).map_err(|error| error.kind()), Err(SinkErrorKind::Closed));
+    assert!(
+        matches!(&end, Err(RecordingError::Sink { error, .. }) if error.kind() == SinkErrorKind::Closed),
+        "{end:?}"
+    );
     let stats = recording.stats();
     assert!(stats.dropped == 1 && adds_up(&stats), "{stats:?}");
+}
+
+#[tokio::test]
+async fn members_that_have_enough_leave_the_rest_to_others() {
+    let subject = unique_subject("record");
+    let images = [CrashImage::new(), CrashImage::new()];
+    let few = Recorder::new(files(&images[0]).open().expect("opened")).max_records(100);
+    let few = few
+        .subscribe(&connected().await, &subject, Some("group"))
+        .await
+        .expect("subscribed");
+    let all = Recorder::new(files(&images[1]).open().expect("opened"));
+    let all = all
+        .subscribe(&connected().await, &subject, Some("group"))
+        .await
+        .expect("subscribed");
+    publish(&connected().await, &subject, 0..5000).await;
+    let few = within(LIMIT, few.ended()).await.expect("closed");
+    let all = within(LIMIT, all.stop(LIMIT)).await.expect("closed");
+    assert_eq!((few.stats.recorded, all.stats.recorded), (100, 4900));
+}
+
+/// Panics with its first record.
+struct Panics;
+
+impl RecordSink for Panics {
+    async fn append(&mut self, _: Record<'_>) -> Result<u64, SinkError> {
+        panic!("on purpose");
+    }
+
+    async fn flush(&mut self) -> Result<Receipt, SinkError> {
+        Ok(Receipt::default())
+    }
+
+    async fn close(self) -> Result<Receipt, SinkError> {
+        Ok(Receipt::default())
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_panics_ends_the_recording() {
+    let connection = connected().await;
+    let subject = unique_subject("record");
+    let recording = Recorder::new(Panics)
+        .subscribe(&connection, &subject, None)
+        .await
+        .expect("subscribed");
+    publish(&connection, &subject, 0..3).await;
+    let end = within(LIMIT, recording.ended()).await;
+    let Err(RecordingError::TaskEnded { stats, .. }) = end else {
+        panic!("{end:?}");
+    };
+    assert!(adds_up(&stats) && stats.recorded == 0, "{stats:?}");
+}
+
+#[test]
+fn a_runtime_that_ends_ends_the_recording() {
+    let other = tokio::runtime::Runtime::new().expect("a runtime");
+    let connection = other.block_on(connected());
+    let recorder = Recorder::new(files(&CrashImage::new()).open().expect("opened"));
+    let recording = other
+        .block_on(recorder.subscribe(&connection, unique_subject("record"), None))
+        .expect("subscribed");
+    other.shutdown_background();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let end = runtime.block_on(async { within(LIMIT, recording.stop(LIMIT)).await });
+    assert!(matches!(end, Err(RecordingError::TaskEnded { .. })), "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_add_up_at_every_moment() {
+    let connection = connected().await;
+    let subject = unique_subject("record");
+    let permits = Arc::new(Semaphore::new(0));
+    let recorder = Recorder::new(Slow(permits.clone(), 0)).max_buffered(64 << 10);
+    let recording = recorder
+        .subscribe(&connection, &subject, None)
+        .await
+        .expect("subscribed");
+    let publishing = publish(&connection, &subject, 0..20_000);
+    let looking = async {
+        while recording.stats().received < 20_000 {
+            permits.add_permits(1);
+            let stats = recording.stats();
+            assert!(adds_up(&stats), "{stats:?}");
+            tokio::task::yield_now().await;
+        }
+    };
+    within(LIMIT, async { tokio::join!(publishing, looking) }).await;
+    let stats = match within(LIMIT, recording.stop(Duration::ZERO)).await {
+        Ok(end) => end.stats,
+        Err(error) => error.stats(),
+    };
+    assert!(adds_up(&stats) && stats.waiting == 0, "{stats:?}");
 }

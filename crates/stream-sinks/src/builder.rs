@@ -15,7 +15,7 @@ use crate::{
     committer::{Committer, Place, Settings},
     driver,
     format::Encoder,
-    janitor::{Care, CareCounts, Hook, Janitor},
+    janitor::{Care, CareCounts, Hook, Janitor, RemoveHook},
     planner::Planner,
     queue::{Limits, Queue},
     recovery::recover,
@@ -79,6 +79,7 @@ pub struct RollingWriterBuilder {
     file_mode: Option<u32>,
     dir_mode: Option<u32>,
     hook: Option<Hook>,
+    remove_hook: Option<RemoveHook>,
     close_timeout: Duration,
     backoff: (Duration, Duration),
     storage: Option<Arc<dyn Storage>>,
@@ -113,6 +114,7 @@ impl RollingWriterBuilder {
             file_mode: None,
             dir_mode: None,
             hook: None,
+            remove_hook: None,
             close_timeout: Duration::from_secs(10),
             backoff: (Duration::from_millis(50), Duration::from_secs(5)),
             storage: None,
@@ -238,6 +240,13 @@ impl RollingWriterBuilder {
         self
     }
 
+    /// Called with each file that [retention](Self::retention) is about to remove, in the thread of the other hook. A process
+    /// that dies before it is removed calls it again.
+    pub fn on_remove(mut self, hook: impl Fn(&Path) + Send + std::marker::Sync + 'static) -> Self {
+        self.remove_hook = Some(Arc::new(hook));
+        self
+    }
+
     /// How long closing goes on trying while the storage fails. A call of the system that does not return is waited for.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
@@ -310,6 +319,7 @@ impl RollingWriterBuilder {
             compression: self.compression,
             retention: self.retention,
             hook: self.hook.clone(),
+            remove_hook: self.remove_hook.clone(),
             counts: Arc::clone(&counts),
         };
         let settings = Settings {

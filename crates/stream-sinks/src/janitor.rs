@@ -19,12 +19,13 @@ use crate::{
     clock::Clock,
     committer::{Closed, Place},
     compress::{self, Compression},
-    recovery::walk,
+    recovery::{journaled, walk},
     retention::{self, Retention},
     template::PART,
 };
 
 pub(crate) type Hook = Arc<dyn Fn(&Manifest) + Send + Sync>;
+pub(crate) type RemoveHook = Arc<dyn Fn(&Path) + Send + Sync>;
 
 /// Handle of the thread that cares for closed files. The thread exists only while there is something to do.
 #[derive(Clone)]
@@ -50,6 +51,8 @@ enum Job {
     Closed(Closed),
 }
 
+type Pending<'a> = &'a dyn Fn() -> HashSet<PathBuf>;
+
 /// What is done.
 pub(crate) struct Care {
     pub(crate) place: Place,
@@ -57,6 +60,7 @@ pub(crate) struct Care {
     pub(crate) compression: Option<Compression>,
     pub(crate) retention: Retention,
     pub(crate) hook: Option<Hook>,
+    pub(crate) remove_hook: Option<RemoveHook>,
     pub(crate) counts: Arc<CareCounts>,
 }
 
@@ -123,23 +127,27 @@ impl Inner {
                 self.idle.notify_all();
                 return;
             };
-            let pending = state.jobs.iter().filter_map(|job| match job {
-                Job::Closed(closed) => Some(closed.manifest.path.clone()),
-                Job::Start(_) => None,
-            });
-            let pending = pending.collect();
             drop(state);
             match job {
-                Job::Start(left) => self.care.start(left, &pending),
-                Job::Closed(closed) => self.care.closed(closed, &pending),
+                Job::Start(left) => self.care.start(left, &|| self.pending()),
+                Job::Closed(closed) => self.care.closed(closed, &|| self.pending()),
             }
         }
+    }
+
+    fn pending(&self) -> HashSet<PathBuf> {
+        let state = self.state.lock();
+        let pending = state.jobs.iter().filter_map(|job| match job {
+            Job::Closed(closed) => Some(closed.manifest.path.clone()),
+            Job::Start(_) => None,
+        });
+        pending.collect()
     }
 }
 
 impl Care {
-    /// `pending` are files whose turn comes later.
-    pub(crate) fn start(&self, left: Vec<Closed>, pending: &HashSet<PathBuf>) {
+    /// `pending` gives the files whose turn comes later.
+    pub(crate) fn start(&self, left: Vec<Closed>, pending: Pending<'_>) {
         for closed in left {
             self.finish(closed);
         }
@@ -147,7 +155,7 @@ impl Care {
         self.retain(pending);
     }
 
-    pub(crate) fn closed(&self, closed: Closed, pending: &HashSet<PathBuf>) {
+    pub(crate) fn closed(&self, closed: Closed, pending: Pending<'_>) {
         self.finish(closed);
         self.retain(pending);
     }
@@ -208,7 +216,7 @@ impl Care {
         !path.ends_with(PART) && self.place.template.parse_path(path).is_some()
     }
 
-    fn retain(&self, pending: &HashSet<PathBuf>) {
+    fn retain(&self, pending: Pending<'_>) {
         if self.retention.is_unlimited() {
             return;
         }
@@ -222,7 +230,15 @@ impl Care {
                 files.push((parsed, entry));
             }
         }
-        for path in retention::expired(&self.retention, files, pending, self.clock.now()) {
+        // After the files: what got its name meanwhile is pending, and not among them.
+        let mut waiting = pending();
+        waiting.extend(journaled(&self.place));
+        for path in retention::expired(&self.retention, files, &waiting, self.clock.now()) {
+            if let Some(hook) = &self.remove_hook
+                && catch_unwind(AssertUnwindSafe(|| hook(&path))).is_err()
+            {
+                self.failed("the hook for removals panicked", &path, None);
+            }
             match self.place.storage.remove(&path) {
                 Ok(()) => {
                     self.counts.removed.fetch_add(1, Ordering::Relaxed);

@@ -23,7 +23,8 @@ pub enum ReadFormat {
     /// [`Format::lines`](crate::Format::lines).
     #[default]
     Lines,
-    /// [`Format::timestamped`](crate::Format::timestamped), in UTC.
+    /// [`Format::timestamped`](crate::Format::timestamped), in UTC. Lines that do not begin with a time belong to the record
+    /// before them.
     Timestamped,
     /// [`Format::json_lines`](crate::Format::json_lines).
     JsonLines,
@@ -74,6 +75,8 @@ pub struct RecordReader {
     offset: u64,
     crc32c: u32,
     buffer: Vec<u8>,
+    /// What was read ahead: of timestamped records only the next one tells where one ends.
+    ahead: Option<Result<StoredRecord, ReadError>>,
     /// After an error that nothing can be read behind.
     is_over: bool,
 }
@@ -98,11 +101,12 @@ impl RecordReader {
             offset: 0,
             crc32c: 0,
             buffer: Vec::new(),
+            ahead: None,
             is_over: false,
         }
     }
 
-    /// How many bytes the records had that were read, uncompressed.
+    /// How many bytes were read, uncompressed: those of the records so far, and of what was read ahead.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
@@ -124,14 +128,13 @@ impl RecordReader {
         let Some(len) = record else { return Ok(None) };
         let offset = self.offset;
         self.offset += len;
-        let bytes = &self.buffer[..];
         let decoded = match self.format {
             ReadFormat::Lines | ReadFormat::LengthPrefixed | ReadFormat::Raw => Ok(StoredRecord {
-                payload: bytes.to_vec(),
+                payload: std::mem::take(&mut self.buffer),
                 ..StoredRecord::default()
             }),
-            ReadFormat::Timestamped => decode::timestamped(bytes),
-            ReadFormat::JsonLines => decode::json(bytes),
+            ReadFormat::Timestamped => decode::timestamped(&self.buffer),
+            ReadFormat::JsonLines => decode::json(&self.buffer),
         };
         decoded.map(Some).map_err(|what| ReadError::Damaged { offset, what })
     }
@@ -199,6 +202,29 @@ impl Iterator for RecordReader {
     type Item = Result<StoredRecord, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.format != ReadFormat::Timestamped {
+            return self.read_next();
+        }
+        let mut record = self.ahead.take().or_else(|| self.read_next())?;
+        while let Ok(whole) = &mut record {
+            match self.read_next() {
+                // A payload with a newline.
+                Some(Err(ReadError::Damaged { .. })) => {
+                    whole.payload.push(b'\n');
+                    whole.payload.extend_from_slice(&self.buffer);
+                }
+                ahead => {
+                    self.ahead = ahead;
+                    break;
+                }
+            }
+        }
+        Some(record)
+    }
+}
+
+impl RecordReader {
+    fn read_next(&mut self) -> Option<Result<StoredRecord, ReadError>> {
         if self.is_over {
             return None;
         }
@@ -382,7 +408,9 @@ mod tests {
         let found = read(b"{}\nnot json\n{\"data\":\"x\"}\n", ReadFormat::JsonLines);
         let damaged = |record: &Result<_, _>| matches!(record, Err(ReadError::Damaged { .. }));
         assert_eq!(found.iter().map(damaged).collect::<Vec<_>>(), [true, true, false]);
-        let found = read(b"[1970-01-01 00:00:00.000] a: x\nnothing\n", ReadFormat::Timestamped);
-        assert_eq!(found.iter().map(damaged).collect::<Vec<_>>(), [false, true]);
+        let text = b"nothing\n[1970-01-01 00:00:00.000] a: x\n\ny\n[1970-01-01 00:00:00.001] b: z\n";
+        let found = read(text, ReadFormat::Timestamped);
+        assert_eq!(found.iter().map(damaged).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(found[1].as_ref().expect("whole").payload, b"x\n\ny");
     }
 }

@@ -1,6 +1,7 @@
 //! What a process that died left behind: found, cut to the last whole record, and closed under its final name.
 
 use std::{
+    collections::HashSet,
     io,
     path::{Path, PathBuf},
 };
@@ -109,6 +110,21 @@ pub(crate) fn walk(place: &Place, dir: &Path, depth: usize) -> Vec<StorageEntry>
         found.push(entry);
     }
     found
+}
+
+/// Files that have their final names, or are about to get them, and whose hooks are still to be called.
+pub(crate) fn journaled(place: &Place) -> HashSet<PathBuf> {
+    let mut files = HashSet::new();
+    for entry in walk(place, &place.dir, place.template.depth()) {
+        if !entry.name().starts_with('.') || !entry.name().ends_with(".journal") {
+            continue;
+        }
+        let journal = place.storage.read(&entry.path).and_then(|file| read_all(&*file));
+        if let Some(path) = journal.ok().and_then(|bytes| Journal::decode(&bytes).sealed) {
+            files.extend(["", ".gz", ".zst"].map(|ending| place.dir.join(format!("{path}{ending}"))));
+        }
+    }
+    files
 }
 
 type Mended = (RecoveredFile, Option<Closed>);

@@ -19,6 +19,10 @@ const GZIP_LEVEL: u32 = 6;
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
 
+/// Not a comment: in those, clap takes `{n}` for the end of a line.
+const TEMPLATE: &str = "Path of a file below the directory, with {name}, {date}, {year}, {month}, {day}, {hour}, {minute}, {offset} and \
+                        {\u{200b}n} (nothing, .1, .2 …) [default: {date}/{name}_{date}{hour}.log, as --rotate needs]";
+
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Files")]
 pub(super) struct FileOptions {
@@ -38,9 +42,7 @@ pub(super) struct FileOptions {
     /// What a message becomes.
     #[arg(long, value_enum, default_value_t)]
     format: RecordFormat,
-    /// Path of a file below the directory: {name}, {date}, {year}, {month}, {day}, {hour}, {minute}, {offset}, {n}
-    /// [default: {date}/{name}_{date}{hour}.log, as --rotate needs].
-    #[arg(long, value_name = "TEMPLATE")]
+    #[arg(long, value_name = "TEMPLATE", help = TEMPLATE)]
     template: Option<String>,
     /// Compress files when they are closed.
     #[arg(long, value_enum, default_value_t)]
@@ -149,9 +151,16 @@ impl FileOptions {
             Compress::Zstd => builder = builder.compression(Compression::Zstd(ZSTD_LEVEL)),
         }
         let manifests = ManifestLog::new(self.dir(), name, self.format.name());
-        let builder = builder.on_close(manifests.hook());
-        match tokio::task::spawn_blocking(|| builder.open()).await {
-            Ok(opened) => Ok(opened?),
+        let builder = manifests.attach(builder).close_timeout(super::END / 2);
+        let open = move || {
+            let writer = builder.open()?;
+            if let Err(error) = manifests.opened() {
+                tracing::error!(%error, "what is recorded cannot be noted; `record verify` will know less");
+            }
+            Ok::<_, Failure>(writer)
+        };
+        match tokio::task::spawn_blocking(open).await {
+            Ok(opened) => opened,
             Err(error) => Err(Failure::new(Exit::Failed, error)),
         }
     }
@@ -188,17 +197,22 @@ impl From<SinkError> for Failure {
 fn rotation(text: &str) -> Result<Rotation, String> {
     const FORM: &str = "it is minutely, hourly, daily, size:64MiB, or one of the former with a size: hourly,size:64MiB";
     let (unit, bytes) = match text.split_once("size:") {
-        Some((unit, bytes)) => (
-            unit.strip_suffix(',').unwrap_or(unit),
-            Some(size::parse_positive(bytes)?),
-        ),
+        // What stands before it is nothing, or a unit and a comma.
+        Some((unit, bytes)) => {
+            let unit = if unit.is_empty() {
+                unit
+            } else {
+                unit.strip_suffix(',').ok_or(FORM)?
+            };
+            (unit, Some(size::parse_positive(bytes)?))
+        }
         None => (text, None),
     };
     let rotation = match unit {
         "minutely" => Rotation::MINUTELY,
         "hourly" => Rotation::HOURLY,
         "daily" => Rotation::DAILY,
-        "" if bytes.is_some() => Rotation::NEVER,
+        "" if text.starts_with("size:") => Rotation::NEVER,
         _ => return Err(FORM.to_owned()),
     };
     Ok(match bytes {
@@ -238,7 +252,16 @@ mod tests {
         ] {
             assert_eq!(rotation(text), Ok(expected), "{text}");
         }
-        for text in ["", "weekly", "size:", "size:0", "hourly;size:1KiB", "64MiB"] {
+        for text in [
+            "",
+            "weekly",
+            "size:",
+            "size:0",
+            "hourly;size:1KiB",
+            "hourlysize:1KiB",
+            ",size:1KiB",
+            "64MiB",
+        ] {
             assert!(rotation(text).is_err(), "{text}");
         }
     }

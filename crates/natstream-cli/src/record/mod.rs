@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use natstream::connect::{check_queue_group, check_subscribe_subject};
-use natstream::recorder::{Recorder, Recording, RecordingEnd, RecordingStats};
+use natstream::recorder::{Recorder, Recording, RecordingEnd, RecordingError, RecordingStats};
 use natstream::sinks::RollingWriter;
 use serde_json::json;
 
@@ -35,7 +35,7 @@ close it, with exit code 0. What a recorder that was killed left is mended by th
 Messages that come while the connection is down are lost. What a slow or full disk leaves no room for in --buffer is \
 dropped, counted, and exit code 8.";
 
-/// How long the end may take: the last messages, and the disk.
+/// How long the end may take: half of it for the last messages, and half for closing the file.
 const END: Duration = Duration::from_secs(10);
 
 /// Write the messages on a subject to files that roll by the hour and survive crashes.
@@ -92,6 +92,9 @@ pub(crate) async fn run(
     } = args.subscription;
     match (args.command, subject) {
         (Some(RecordCommand::Verify(args)), _) => verify::run(args, console).await,
+        (None, Some(subject)) if subject == "verify" => Err(Failure::usage(
+            "`verify` is a command, and no subject here; it takes a directory and nothing else",
+        )),
         (None, Some(subject)) => {
             let what = What {
                 subject,
@@ -119,7 +122,10 @@ async fn record(mut context: Context, args: &What, files: &FileOptions) -> Resul
         check_queue_group(group).map_err(|_| Failure::usage(format!("`{group}` is not a queue group")))?;
     }
     // First: what is wrong with the directory is known without a connection.
-    let writer = files.open().await?;
+    let writer = tokio::select! {
+        writer = files.open() => writer?,
+        signal = context.interrupts.next() => return Err(session::interrupted(signal)),
+    };
     let connection = session::connect(&context.connection, "natstream record", &mut context.interrupts).await?;
     let mut recorder = Recorder::new(writer.clone()).max_buffered(args.buffer);
     if let Some(count) = args.max_items {
@@ -141,34 +147,45 @@ async fn record(mut context: Context, args: &What, files: &FileOptions) -> Resul
             stop(&recording, &mut context).await?
         }
         () = progress.show(&recording, &writer) => unreachable!("it never ends"),
-        () = session::tell_state(&connection, context.console) => recording.ended().await,
+        // Its last messages may wait for the disk.
+        () = session::tell_state(&connection, context.console) => stop(&recording, &mut context).await?,
     };
     progress.clear();
     let is_closed = connection.state().borrow().status == natstream::ConnectionStatus::Closed;
     session::leave(&connection, &mut context.interrupts).await;
-    let end = end?;
-    let summary = summarize(context.console, &end, &writer);
-    match &end.refusal {
-        Some(refusal) => Err(Failure::text(Exit::NotPermitted, refusal.to_string()).with_hint(session::PERMISSIONS)),
-        None if is_closed => Err(session::ended(&connection)),
-        None => summary,
+    let recorded = summarize(context.console, &end, &writer);
+    match end {
+        Err(RecordingError::Sink { error, .. }) => Err(error.into()),
+        Err(error) => Err(Failure::new(Exit::NotRecorded, error)),
+        // What was lost counts more than why it ended.
+        Ok(_) if recorded.is_err() => recorded,
+        Ok(RecordingEnd {
+            refusal: Some(refusal), ..
+        }) => Err(Failure::text(Exit::NotPermitted, refusal.to_string()).with_hint(session::PERMISSIONS)),
+        Ok(_) if is_closed => Err(session::ended(&connection)),
+        Ok(_) => recorded,
     }
 }
 
 /// Ends it; a second signal ends the program at once.
-async fn stop(
-    recording: &Recording,
-    context: &mut Context,
-) -> Result<Result<RecordingEnd, natstream::sinks::SinkError>, Failure> {
+async fn stop(recording: &Recording, context: &mut Context) -> Result<Result<RecordingEnd, RecordingError>, Failure> {
     tokio::select! {
-        end = recording.stop(END) => Ok(end),
+        end = recording.stop(END / 2) => Ok(end),
         signal = context.interrupts.next() => Err(session::interrupted(signal)
             .with_hint("the file in progress is closed when the next recording begins")),
     }
 }
 
-fn summarize(console: Console, end: &RecordingEnd, writer: &RollingWriter) -> Result<Exit, Failure> {
-    let (stats, files) = (end.stats, writer.stats());
+fn summarize(
+    console: Console,
+    end: &Result<RecordingEnd, RecordingError>,
+    writer: &RollingWriter,
+) -> Result<Exit, Failure> {
+    let stats = match end {
+        Ok(end) => end.stats,
+        Err(error) => error.stats(),
+    };
+    let files = writer.stats();
     let RecordingStats {
         recorded,
         bytes,
@@ -198,7 +215,7 @@ fn summarize(console: Console, end: &RecordingEnd, writer: &RollingWriter) -> Re
             json!({
                 "messages": recorded, "bytes": bytes, "files": files.files_closed, "dropped": dropped, "missed": missed,
                 "refused": refused, "reconnects": reconnects,
-                "survive_power_loss": end.receipt.survive_power_loss,
+                "survive_power_loss": files.synced,
             })
         },
     );

@@ -13,11 +13,12 @@ use crate::size;
 
 const EXAMPLES: &str = "\
 Each closed file is read to its end, compressed or not, and compared with what the recorder noted when it closed it, in \
-the hidden file .NAME.manifest. Without one only records are looked at: torn or damaged ones, and sequences that do not grow.
+the hidden file .NAME.manifest: changed bytes, and files that are gone though retention did not remove them. Without one \
+only records are looked at: torn or damaged ones, and sequences that do not grow.
 
 Exit codes: 0 all is whole, 5 something is not.";
 
-/// Read recorded files, and report holes, overlaps, and records that are torn or damaged.
+/// Read recorded files, and report what is missing, changed, repeated, torn or damaged.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct VerifyArgs {
@@ -40,7 +41,7 @@ pub(super) async fn run(args: VerifyArgs, console: Console) -> Result<Exit, Fail
         )
     })?;
     tell(&verified, console);
-    match verified.findings.len() {
+    match verified.findings.len() as u64 + verified.more_findings {
         0 => Ok(Exit::Complete),
         count => Err(Failure::text(Exit::Lost, format!("{count} findings in {shown}"))),
     }
@@ -52,6 +53,9 @@ fn tell(verified: &Verified, console: Console) {
             || finding.to_string(),
             || json!({"file": finding.file.display().to_string(), "finding": finding.to_string()}),
         );
+    }
+    if verified.more_findings > 0 && !console.is_json() {
+        console.progress(&format!("… and {} more in these files", verified.more_findings));
     }
     console.summary(
         || {
@@ -66,7 +70,7 @@ fn tell(verified: &Verified, console: Console) {
             }
             for (count, what) in [
                 (verified.unlisted, "without a manifest"),
-                (verified.expired, "removed by retention"),
+                (verified.removed, "removed by retention"),
                 (verified.in_progress.len() as u64, "in progress, not read"),
             ] {
                 if count > 0 {
@@ -79,8 +83,8 @@ fn tell(verified: &Verified, console: Console) {
             json!({
                 "files": verified.files, "records": verified.records, "bytes": verified.bytes,
                 "first": verified.sequences.map(|(first, _)| first), "last": verified.sequences.map(|(_, last)| last),
-                "gaps": verified.gaps, "unlisted": verified.unlisted, "expired": verified.expired,
-                "in_progress": verified.in_progress.len(), "findings": verified.findings.len(),
+                "gaps": verified.gaps, "unlisted": verified.unlisted, "removed": verified.removed,
+                "in_progress": verified.in_progress.len(), "findings": verified.findings.len() as u64 + verified.more_findings,
             })
         },
     );

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::unique_subject;
+use testkit::{NatsServer, unique_subject};
 
 use crate::support::{Listening, Run, finish, natstream, signal, until};
 
@@ -132,16 +132,17 @@ async fn what_a_killed_recorder_left_is_mended_by_the_next_one() {
         (&run.summary()["files"], &run.summary()["in_progress"]),
         (&json!(0), &json!(1))
     );
-    let second = recording(&subject, dir.path(), &[]).await;
+    // In another form: what was left is in its own.
+    let second = recording(&subject, dir.path(), &["--format", "length-prefixed"]).await;
     publish(&subject, "second", 1).await;
     second.stop().await.exits_with(0);
     let text: String = files(dir.path())
         .iter()
         .rev()
-        .map(|path| fs::read_to_string(path).unwrap())
+        .map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned())
         .collect();
     assert_eq!(text.lines().filter(|line| *line == "first").count(), 1000);
-    assert_eq!(text.lines().filter(|line| *line == "second").count(), 1);
+    assert_eq!(text.matches("second").count(), 1);
     let run = verify(dir.path()).await.exits_with(0);
     assert_eq!(
         (&run.summary()["records"], &run.summary()["in_progress"]),
@@ -272,4 +273,53 @@ async fn mistakes_are_told_before_anything_is_done() {
     fs::write(&file, "").unwrap();
     let nowhere = finish(natstream(["record", "x", "--name", "n", "--dir"]).arg(file.join("x"))).await;
     nowhere.exits_with(8);
+}
+
+#[tokio::test]
+async fn what_cannot_be_published_again_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let subject = unique_subject("cli.replay");
+    let lines = [
+        format!("{{\"subject\":\"{subject}\",\"data\":\"1\"}}"),
+        "5".to_owned(),
+        "{\"subject\":\"a.*\",\"data\":\"2\"}".to_owned(),
+        format!("{{\"subject\":\"{subject}\",\"data\":\"3\"}}"),
+    ];
+    fs::write(dir.path().join("a.jsonl"), lines.join("\n") + "\n").unwrap();
+    let replay = ["replay", "--json", "--format", "jsonl"];
+    let run = finish(natstream(replay).arg(dir.path())).await.exits_with(5);
+    assert_eq!(
+        (&run.summary()["records"], &run.summary()["damages"]),
+        (&json!(2), &json!(2))
+    );
+    finish(natstream(["replay", "--format", "raw"]).arg(dir.path()).arg("x"))
+        .await
+        .exits_with(2);
+    let config = "authorization { users: [{ user: a, password: b, permissions: { publish: [\"_INBOX.>\"] } }] }";
+    let server = NatsServer::builder().config(config).start().await;
+    let mut command = natstream(replay);
+    command
+        .args(["--server", &server.url(), "--user", "a", "--password", "b"])
+        .arg(dir.path())
+        .arg("forbidden");
+    finish(&mut command).await.exits_with(7);
+}
+
+#[tokio::test]
+async fn a_recorder_whose_disk_is_full_ends_with_its_figures() {
+    let (dir, subject) = (tempfile::tempdir().unwrap(), unique_subject("cli.record"));
+    let recording = recording(&subject, dir.path(), &["--buffer", "64KiB"]).await;
+    // As good as a full disk: nothing can be made there any more.
+    fs::remove_dir_all(dir.path()).unwrap();
+    fs::write(dir.path(), "in the way").unwrap();
+    publish(&subject, &"x".repeat(1000), 20_000).await;
+    let run = recording.stop().await.exits_with(8);
+    let summary = run.summary();
+    let of = |name: &str| summary[name].as_u64().expect("a number");
+    assert!(
+        of("dropped") > 0 && of("messages") + of("dropped") == 20_000,
+        "{summary}"
+    );
+    fs::remove_file(dir.path()).unwrap();
+    fs::create_dir(dir.path()).unwrap();
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::StoredRecord;
 
@@ -29,45 +29,77 @@ pub(super) fn timestamped(line: &[u8]) -> Result<StoredRecord, String> {
 
 /// An object of [`Format::json_lines`](crate::Format::json_lines).
 pub(super) fn json(line: &[u8]) -> Result<StoredRecord, String> {
-    let mut value: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let payload = match (value["data"].take(), value["data_base64"].take()) {
-        (Value::String(text), Value::Null) => text.into_bytes(),
-        (Value::Null, Value::String(text)) => STANDARD
+    let mut fields: Map<String, Value> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let payload = match (fields.remove("data"), fields.remove("data_base64")) {
+        (Some(Value::String(text)), None) => text.into_bytes(),
+        (None, Some(Value::String(text))) => STANDARD
             .decode(text)
             .map_err(|error| format!("`data_base64`: {error}"))?,
-        _ => return Err("it has neither `data` nor `data_base64`".to_owned()),
+        _ => return Err("it has neither `data` nor `data_base64`, or both".to_owned()),
     };
-    let time = match &value["time"] {
-        Value::Null => None,
-        Value::String(text) => {
+    let time = match fields.remove("time") {
+        None => None,
+        Some(Value::String(text)) => {
             let time: Timestamp = text.parse().map_err(|error| format!("`time`: {error}"))?;
             Some(SystemTime::from(time))
         }
-        _ => return Err("`time` is no text".to_owned()),
+        Some(_) => return Err("`time` is no text".to_owned()),
     };
-    let sequence = match &value["sequence"] {
-        Value::Null => None,
-        number => Some(number.as_u64().ok_or("`sequence` is no number of 64 bits")?),
+    let sequence = match fields.remove("sequence") {
+        None => None,
+        Some(number) => Some(number.as_u64().ok_or("`sequence` is no number of 64 bits")?),
     };
+    let subject = match fields.remove("subject") {
+        None => None,
+        Some(Value::String(text)) => Some(text),
+        Some(_) => return Err("`subject` is no text".to_owned()),
+    };
+    let headers = fields
+        .remove("headers")
+        .map_or(Ok(Vec::new()), |value| headers(&value))?;
     Ok(StoredRecord {
         payload,
-        subject: value["subject"].as_str().map(str::to_owned),
+        subject,
         sequence,
         time,
-        headers: headers(&value["headers"])?,
+        headers,
     })
 }
 
 fn headers(value: &Value) -> Result<Vec<(String, String)>, String> {
     let wrong = || "`headers` is no object of lists of texts".to_owned();
-    let Value::Object(map) = value else {
-        return if value.is_null() { Ok(Vec::new()) } else { Err(wrong()) };
-    };
     let mut headers = Vec::new();
-    for (name, values) in map {
+    for (name, values) in value.as_object().ok_or_else(wrong)? {
         for value in values.as_array().ok_or_else(wrong)? {
             headers.push((name.clone(), value.as_str().ok_or_else(wrong)?.to_owned()));
         }
     }
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_record_is_an_error() {
+        for line in [
+            "",
+            "5",
+            "[]",
+            "\"x\"",
+            "null",
+            "{}",
+            "{\"data\":5}",
+            "{\"data\":\"\",\"data_base64\":\"\"}",
+            "{\"data_base64\":\"?\"}",
+            "{\"data\":\"\",\"subject\":5}",
+            "{\"data\":\"\",\"sequence\":-1}",
+            "{\"data\":\"\",\"time\":\"now\"}",
+            "{\"data\":\"\",\"headers\":[]}",
+            "{\"data\":\"\",\"headers\":{\"a\":5}}",
+        ] {
+            assert!(json(line.as_bytes()).is_err(), "{line}");
+        }
+    }
 }

@@ -60,10 +60,10 @@ impl World {
         let left = std::mem::take(&mut self.opened.left);
         let mut closed = self.lagging.take().unwrap_or_default();
         let pending = |closed: &[Closed]| closed.iter().map(|it| it.manifest.path.clone()).collect();
-        self.opened.care.start(left, &pending(&closed));
+        self.opened.care.start(left, &|| pending(&closed));
         while !closed.is_empty() {
             let next = closed.remove(0);
-            self.opened.care.closed(next, &pending(&closed));
+            self.opened.care.closed(next, &|| pending(&closed));
         }
     }
 
@@ -116,7 +116,7 @@ impl World {
         for closed in self.opened.committer.take_closed() {
             match &mut self.lagging {
                 Some(lagging) => lagging.push(closed),
-                None => self.opened.care.closed(closed, &HashSet::new()),
+                None => self.opened.care.closed(closed, &HashSet::new),
             }
         }
         self.opened.queue.complete(done, elapsed);
