@@ -20,7 +20,9 @@ async fn streams_are_measured_and_whole() {
     let run = run(args).await.exits_with(0);
     let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     assert!(report["complete"].as_u64() > Some(0), "{report}");
-    assert!(report["items"].as_u64() >= report["complete"].as_u64().map(|calls| calls * 1000));
+    // The items are those of the time; the four calls that were under way at its end may be complete.
+    let counted = report["complete"].as_u64().map(|calls| calls.saturating_sub(4) * 1000);
+    assert!(report["items"].as_u64() >= counted, "{report}");
     assert_eq!((&report["failed"], &report["wrong"]), (&0.into(), &0.into()));
     assert_eq!(
         report["bytes"].as_u64(),
