@@ -33,20 +33,37 @@ const RECHECK: Duration = Duration::from_millis(20);
 /// Memory: at most 8 MiB handed over and not yet written, and one message more.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    client: Mutex<Client>,
-    /// Of the driver's task. Whoever finds the queue full leaves this waker behind: any other would take its place.
-    waker: Mutex<Waker>,
+    sender: Mutex<Sender>,
     /// Wakes the driver's task when a report is wanted.
     wake: Arc<Notify>,
     handed: AtomicU64,
     written: AtomicU64,
 }
 
+#[derive(Debug)]
+struct Sender {
+    client: Client,
+    /// Of the driver's task. Whoever finds the queue full leaves this waker behind: any other would take its place.
+    waker: Waker,
+}
+
+impl Sender {
+    /// Is there room in the queue of async-nats, without waiting for it? A place is reserved then; it is used next.
+    fn poll_now(&mut self) -> Poll<Result<(), PublishError>> {
+        let Self { client, waker } = self;
+        // Tokio's cooperative budget would make an almost unused queue look full to a task that has worked for long.
+        let poll = pin!(coop::unconstrained(poll_fn(|cx| client.poll_ready_unpin(cx))));
+        poll.poll(&mut Context::from_waker(waker))
+    }
+}
+
 impl Publisher {
     pub(crate) fn new(client: Client, wake: Arc<Notify>) -> Self {
         Self {
-            client: Mutex::new(client),
-            waker: Mutex::new(Waker::noop().clone()),
+            sender: Mutex::new(Sender {
+                client,
+                waker: Waker::noop().clone(),
+            }),
             wake,
             handed: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -56,7 +73,7 @@ impl Publisher {
     /// The right to hand over messages. Hold it briefly; other streams wait for it.
     pub(crate) fn lock(&self) -> PublisherGuard<'_> {
         PublisherGuard {
-            client: self.client.lock(),
+            sender: self.sender.lock(),
             publisher: self,
         }
     }
@@ -68,8 +85,8 @@ impl Publisher {
     pub(crate) async fn ready(&self) -> bool {
         loop {
             let (queue, state) = {
-                let mut client = self.client.lock();
-                (self.poll_now(&mut client), client.connection_state())
+                let mut sender = self.sender.lock();
+                (sender.poll_now(), sender.client.connection_state())
             };
             match queue {
                 Poll::Ready(Err(_)) => return false,
@@ -79,12 +96,13 @@ impl Publisher {
             }
         }
         poll_fn(|cx| {
-            self.waker.lock().clone_from(cx.waker());
+            let mut sender = self.sender.lock();
+            sender.waker.clone_from(cx.waker());
             if self.unwritten() >= MAX_UNWRITTEN {
                 // The report that is under way wakes the driver.
                 return Poll::Pending;
             }
-            match self.client.lock().poll_ready_unpin(cx) {
+            match sender.client.poll_ready_unpin(cx) {
                 Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
                 Poll::Pending => Poll::Pending,
             }
@@ -102,13 +120,6 @@ impl Publisher {
         self.written.fetch_max(handed, Ordering::AcqRel);
     }
 
-    /// Is there room in the queue of async-nats, without waiting for it? A place is reserved then; it is used next.
-    fn poll_now(&self, client: &mut Client) -> Poll<Result<(), PublishError>> {
-        // Tokio's cooperative budget would make an almost unused queue look full to a task that has worked for long.
-        let poll = pin!(coop::unconstrained(poll_fn(|cx| client.poll_ready_unpin(cx))));
-        poll.poll(&mut Context::from_waker(&self.waker.lock()))
-    }
-
     fn unwritten(&self) -> u64 {
         // `written` is read first: it never passes `handed`, which only grows.
         let written = self.written.load(Ordering::Acquire);
@@ -119,19 +130,19 @@ impl Publisher {
 /// The right to hand over messages.
 #[derive(Debug)]
 pub(crate) struct PublisherGuard<'a> {
-    client: MutexGuard<'a, Client>,
+    sender: MutexGuard<'a, Sender>,
     publisher: &'a Publisher,
 }
 
 impl PublisherGuard<'_> {
     /// A place for one message, if it can be handed over now. None while the connection is down.
     pub(crate) fn reserve(&mut self) -> Option<Slot<'_>> {
-        if self.publisher.unwritten() >= MAX_UNWRITTEN || self.client.connection_state() != State::Connected {
+        if self.publisher.unwritten() >= MAX_UNWRITTEN || self.sender.client.connection_state() != State::Connected {
             return None;
         }
-        match self.publisher.poll_now(&mut self.client) {
+        match self.sender.poll_now() {
             Poll::Ready(Ok(())) => Some(Slot {
-                client: &mut self.client,
+                client: &mut self.sender.client,
                 publisher: self.publisher,
             }),
             _ => None,

@@ -13,10 +13,17 @@ pub enum SubjectError {
     /// Two dots in a row, or a dot at an end.
     #[error("a subject has an empty token")]
     EmptyToken,
+    /// It is longer than 3072 bytes: with the rest of the line, that is what nats-server takes (`max_control_line`) before it
+    /// closes the connection.
+    #[error("a subject is longer than 3072 bytes")]
+    TooLong,
     /// `*` or `>` where one subject is meant, or not as a token of their own.
     #[error("a subject has a wildcard where none is allowed")]
     Wildcard,
 }
+
+/// A line of nats-server has 4096 bytes unless it is told otherwise; a reply subject and sizes have to fit, too.
+const LONGEST: usize = 3072;
 
 /// Checks a subject that messages are sent to: no blank, no empty token, no wildcard.
 ///
@@ -80,6 +87,9 @@ fn check_characters(text: &str) -> Result<(), SubjectError> {
     if text.is_empty() {
         return Err(SubjectError::Empty);
     }
+    if text.len() > LONGEST {
+        return Err(SubjectError::TooLong);
+    }
     match text.char_indices().find(|(_, c)| c.is_whitespace() || c.is_control()) {
         Some((at, _)) => Err(SubjectError::Character(at)),
         None => Ok(()),
@@ -115,6 +125,8 @@ mod tests {
     #[test]
     fn subjects_to_publish_to() {
         assert_eq!(check_publish_subject("orders.new"), Ok(()));
+        assert_eq!(check_publish_subject(&"x".repeat(3072)), Ok(()));
+        assert_eq!(check_publish_subject(&"x".repeat(3073)), Err(SubjectError::TooLong));
         assert_eq!(check_publish_subject("bestellungen.für.ü"), Ok(()));
         assert_eq!(
             check_publish_subject("a*b.c>"),

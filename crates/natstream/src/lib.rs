@@ -36,6 +36,7 @@
 //! - `config`: `connect::settings` and `ConnectConfig::load`, for configuration from a file, the environment and contexts of
 //!   the `nats` CLI.
 //! - `consul`: servers from Consul, in `connect::consul`.
+//! - `eventbus`: [`Bus`] and [`Event`], for publishing to JetStream, and the module `eventbus` with all the rest.
 //! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
 //! - `sinks`: the module `sinks`, files of records that roll and survive; with `gzip` and `zstd` they are compressed.
 //! - `recorder`: the module `recorder`, subjects and streams into such files.
@@ -46,6 +47,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "eventbus")]
+#[cfg_attr(docsrs, doc(cfg(feature = "eventbus")))]
+pub use eventbus::{self, Bus, Event, PublishAck, PublishError, PublishErrorKind};
 pub use natstream_connect::{
     Codec, CodecError, ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus,
     Connections, ConnectionsBuilder, Credentials, EndReason, FenceError, FenceErrorKind, Json, Secret, Tls, async_nats,
