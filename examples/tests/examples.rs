@@ -1,20 +1,35 @@
 //! Runs every example against a real nats-server.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-/// Runs an example, which `cargo test` has built beside this test, from the root of the workspace.
-fn run(example: &str) -> Output {
+/// An example, which `cargo test` has built beside this test, to be run from the root of the workspace.
+fn command(example: &str) -> Command {
     let test = std::env::current_exe().expect("the path of this test");
     let profile = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let output = Command::new(profile.join("examples").join(example))
-        .env("NATS_URL", testkit::shared_url())
-        .current_dir(root)
+    let mut command = Command::new(profile.join("examples").join(example));
+    command.env("NATS_URL", testkit::shared_url()).current_dir(root);
+    command
+}
+
+fn run(example: &str) -> Output {
+    let output = command(example)
         .output()
         .unwrap_or_else(|error| panic!("the example {example} cannot be run: {error}"));
     assert!(output.status.success(), "{example}: {output:?}");
     output
+}
+
+#[test]
+fn bulk_import() {
+    let output = run("bulk_import");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "imported 10000 records, 0 were there already\nimported 100 records, 100 were there already\n\
+         synchronised 10000 records\n"
+    );
 }
 
 #[test]
@@ -49,6 +64,15 @@ fn files() {
 }
 
 #[test]
+fn log_collector() {
+    let output = run("log_collector");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "5011 accepted, 5011 acked, 0 lost\n"
+    );
+}
+
+#[test]
 fn messages() {
     let output = run("messages");
     assert_eq!(
@@ -63,6 +87,36 @@ fn record() {
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "2 events, 0 dropped\n1000 numbers, 1000 survive a power loss\nevents.log: 2 lines\nnumbers.log: 1000 lines\n"
+    );
+}
+
+#[test]
+fn order_processor() {
+    let output = run("order_processor");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "payment confirmed: seq=1\norder confirmed: id=7, seq=2\n5 messages in the stream\n"
+    );
+}
+
+#[test]
+fn sync_async() {
+    let mut child = command("sync_async").stdout(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let lines: Vec<String> = lines.take(6).map(|line| line.expect("text")).collect();
+    // It goes on until Ctrl-C.
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    assert_eq!(
+        lines,
+        [
+            "收到消息 seq=1 data=sync-1",
+            "同步发布完成",
+            "收到消息 seq=2 data=async-1",
+            "收到消息 seq=3 data=async-2",
+            "所有异步发布已确认",
+            "同步/异步发布演示运行中；按 Ctrl+C 退出",
+        ]
     );
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use natstream::{ConnectConfig, Connection, Pool, Server};
 
+pub mod bus;
 pub mod load;
 pub mod numbers;
 pub mod sinks;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use async_nats::RequestErrorKind as NatsErrorKind;
 use futures_util::{FutureExt as _, StreamExt as _};
 use integration::{LIMIT, Peers, connection};
-use natstream::async_nats::RequestErrorKind as NatsErrorKind;
 use natstream::{
     Code, ConnectConfig, Connection, Credentials, Endpoint, HandlerError, Pool, Request, RequestErrorKind,
     ResponseSender, ServeErrorKind, Server,
@@ -308,7 +308,7 @@ async fn an_endpoint_that_was_left_is_not_told() {
         assert_eq!(answer["endpoints"][0]["subject"], other);
     }
     within(LIMIT, rest.unsubscribe()).await;
-    let request = natstream::async_nats::Request::new().timeout(Some(Duration::from_millis(200)));
+    let request = async_nats::Request::new().timeout(Some(Duration::from_millis(200)));
     let nats = service.pool.connection().expect("one connection").nats();
     let answer = within(LIMIT, nats.send_request(service.address("PING"), request)).await;
     assert_eq!(
@@ -335,7 +335,7 @@ async fn a_server_that_was_drained_or_dropped_is_silent() {
         let nats = pool.connection().expect("one connection").nats();
         let gone = async {
             loop {
-                let request = natstream::async_nats::Request::new().timeout(Some(Duration::from_millis(200)));
+                let request = async_nats::Request::new().timeout(Some(Duration::from_millis(200)));
                 let answer = nats.send_request(subject.clone(), request).await;
                 match answer.expect_err("silent").kind() {
                     NatsErrorKind::TimedOut => {}

@@ -1,4 +1,4 @@
-//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`, or with
+//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`, or `-- bus`, or with
 //! peers that are not always built `cargo run --release -p bench --features peers -- sink`.
 //!
 //! Variants take turns (A B A B …), each round in the same processes and on the same connections; the tables show the
@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
 mod allocator;
+mod bus;
 mod caller;
 mod process;
 mod report;
@@ -18,10 +19,14 @@ use anyhow::{Context as _, Result, bail};
 
 const HELP: &str = "\
 usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle N] [--json]
+       bench bus [--events N] [--size BYTES] [--rounds N] [--windows N,N,..] [--one-by-one N] [--storage memory|file]
+                 [--quick] [--json]
        bench sink [--lines N] [--commit-lines N] [--size BYTES] [--producers N] [--rounds N] [--dir DIR] [--json]
 
   stream   a native stream beside plain async-nats: throughput (one message an item), allocations,
            first item of a call beside request(), memory of idle streams
+  bus      publishing to JetStream beside async-nats: with and without ids, in memory and on file, pipelined
+           and one by one; windows up to 1,000,000 against an acknowledger in the same process
   sink     lines to hourly files beside plain writes and, with the feature `peers`, tracing-appender;
            a round writes --lines (8,000,000) lines of --size (128) bytes below --dir, with commits
            --commit-lines (12,000,000), and removes them";
@@ -33,12 +38,14 @@ fn main() -> Result<()> {
     match words.next() {
         Some("stream") => runtime.block_on(stream::run(stream::Options::parse(words)?)),
         Some("sink") => sink::run(&sink::Options::parse(words)?),
+        Some("bus") => runtime.block_on(bus::run(bus::Options::parse(words)?)),
         Some("--help" | "-h") => {
             println!("{HELP}");
             Ok(())
         }
-        // The two other processes of a run.
+        // The other processes of a run.
         Some("responder") => runtime.block_on(responder::run(words.next().context("a URL")?)),
+        Some("publisher") => runtime.block_on(bus::publisher::run(words.next().context("a URL")?)),
         Some("caller") => runtime.block_on(caller::run(words.next().context("a URL")?)),
         Some(other) => bail!("unknown command `{other}`\n{HELP}"),
         None => bail!("{HELP}"),

@@ -3,11 +3,12 @@
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::task::{Task, parse};
+use crate::task::parse;
 
 /// Clock ticks of /proc a second on Linux, on every architecture that Rust supports.
 const TICKS: f64 = 100.0;
@@ -42,7 +43,7 @@ impl Role {
     }
 
     /// Gives the process a task and returns its answer.
-    pub(crate) async fn ask<T: DeserializeOwned>(&mut self, task: &Task) -> Result<T> {
+    pub(crate) async fn ask<T: DeserializeOwned>(&mut self, task: &impl Serialize) -> Result<T> {
         let mut line = serde_json::to_vec(task)?;
         line.push(b'\n');
         self.input.write_all(&line).await?;

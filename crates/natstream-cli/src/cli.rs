@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::bus::BusArgs;
 use crate::call::CallArgs;
 use crate::config::ConfigArgs;
 use crate::doctor::DoctorArgs;
@@ -25,7 +26,7 @@ Examples:
   natstream call clock
 
 Exit codes: 0 complete, 1 the other side failed, 2 usage, 3 nobody answers, 4 a clock ran out, 5 data lost or the answer \
-cut short, 6 no connection, 7 not permitted, 8 not everything was recorded, 130 interrupted.";
+cut short, 6 no connection, 7 not permitted, 8 not everything was delivered or recorded, 130 interrupted.";
 
 /// Streaming calls over NATS: items arrive in order, each once, and then exactly one verdict.
 ///
@@ -73,6 +74,7 @@ pub(crate) struct DisplayOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Bench(BenchArgs),
+    Bus(BusArgs),
     Call(CallArgs),
     Config(ConfigArgs),
     Doctor(DoctorArgs),

@@ -31,6 +31,11 @@ impl Content {
         read(self.data.as_deref()).await
     }
 
+    /// As it was given.
+    pub(crate) fn data(&self) -> Option<&OsString> {
+        self.data.as_ref()
+    }
+
     pub(crate) fn headers(&self) -> &[(String, String)] {
         &self.headers
     }

@@ -31,8 +31,8 @@ pub(crate) enum Exit {
     NoConnection = 6,
     /// Not permitted.
     NotPermitted = 7,
-    /// Not everything was recorded.
-    NotRecorded = 8,
+    /// Not everything was delivered, or recorded.
+    Incomplete = 8,
     /// Ended by a signal.
     Interrupted = 130,
 }

@@ -19,11 +19,13 @@
 //! | 5 | data lost or the answer cut short |
 //! | 6 | no connection |
 //! | 7 | not permitted |
+//! | 8 | not everything was delivered |
 //! | 130 | interrupted |
 
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bus;
 mod call;
 mod cli;
 mod clock;

@@ -9,7 +9,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
 use crate::options::ConnectionSettings;
-use crate::{bench, call, config, doctor, logging, ls, publish, record, replay, request, serve, subscribe, top};
+use crate::{bench, bus, call, config, doctor, logging, ls, publish, record, replay, request, serve, subscribe, top};
 
 /// What every command works with.
 #[derive(Debug)]
@@ -75,6 +75,7 @@ async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
     };
     match cli.command {
         Command::Bench(args) => bench::run(context()?, args).await,
+        Command::Bus(args) => bus::run(context()?, args).await,
         Command::Call(args) => call::run(context()?, args).await,
         Command::Config(args) => config::run(&cli.connection, args, console).await,
         Command::Doctor(args) => doctor::run(context()?, args).await,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use integration::{LIMIT, Peers, connection};
-use natstream::async_nats::HeaderMap;
 use natstream::{
     Clock, Code, Connection, Endpoint, NextRequest, Pool, RequestBuilder, RequestError, RequestErrorKind, Responses,
     RetryBudget, RetryPolicy, Server,
@@ -308,7 +308,7 @@ impl Stage {
     }
 
     /// Asks without the library; the first message of the answer. The reply subject is left at once.
-    async fn ask_by_hand(&self) -> natstream::async_nats::Message {
+    async fn ask_by_hand(&self) -> async_nats::Message {
         let nats = self.stranger.nats();
         let inbox = nats.new_inbox();
         let mut answers = nats.subscribe(inbox.clone()).await.expect("subscribed");

@@ -184,7 +184,7 @@ impl From<SinkError> for Failure {
     fn from(error: SinkError) -> Self {
         let exit = match error.kind() {
             SinkErrorKind::InvalidConfig | SinkErrorKind::InUse => Exit::Usage,
-            _ => Exit::NotRecorded,
+            _ => Exit::Incomplete,
         };
         let hint = (error.kind() == SinkErrorKind::InUse).then(|| "an id is given with --writer-id".to_owned());
         Self {

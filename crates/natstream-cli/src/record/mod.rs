@@ -156,7 +156,7 @@ async fn record(mut context: Context, args: &What, files: &FileOptions) -> Resul
     let recorded = summarize(context.console, &end, &writer);
     match end {
         Err(RecordingError::Sink { error, .. }) => Err(error.into()),
-        Err(error) => Err(Failure::new(Exit::NotRecorded, error)),
+        Err(error) => Err(Failure::new(Exit::Incomplete, error)),
         // What was lost counts more than why it ended.
         Ok(_) if recorded.is_err() => recorded,
         Ok(RecordingEnd {
@@ -222,7 +222,7 @@ fn summarize(
     match dropped + missed + refused {
         0 => Ok(Exit::Complete),
         lost => Err(Failure::text(
-            Exit::NotRecorded,
+            Exit::Incomplete,
             format!("{lost} messages were not recorded"),
         )),
     }

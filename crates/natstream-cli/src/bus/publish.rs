@@ -1,0 +1,256 @@
+//! `natstream bus publish`: publish events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use natstream::connect::check_publish_subject;
+use natstream::eventbus::{BusStats, Dedup, OpenError, Ordering};
+use natstream::{Bus, Event, PublishError, PublishErrorKind};
+use serde_json::json;
+use tokio::time::interval;
+
+use super::source::{Source, SourceArgs};
+use super::tally::Tally;
+use crate::clock;
+use crate::console::Console;
+use crate::duration;
+use crate::exit::{Exit, Failure};
+use crate::program::Context;
+use crate::session;
+
+const EXAMPLES: &str = "\
+Examples:
+  natstream bus publish orders.new '{\"id\":7}'
+  seq 1000 | natstream bus publish data.rows - --lines
+  natstream bus publish load.test --count 1000000 --size 128 --mode async
+
+Exit code 0 says that streams have all events. When some were not delivered, it is 8, and standard error says how many and \
+why.";
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+/// How long an interrupted command waits for what is under way.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// Publish events to JetStream: acked, none lost without a word, none stored twice.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, override_usage = "natstream bus publish [OPTIONS] <SUBJECT> [DATA | @FILE | -]")]
+pub(crate) struct PublishArgs {
+    /// Where to publish; a stream must take it.
+    subject: String,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Whether to wait for each ack, for none but at the end, or for those of a batch.
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+    /// Events that may be under way.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    window: usize,
+    /// Events of a batch.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    batch: u64,
+    /// Whether events carry an id by which a stream knows those that it has: without, a lost answer is a failure.
+    #[arg(long, value_enum, default_value_t)]
+    dedup: DedupForm,
+    /// Keep the order of the events whatever happens: one at a time.
+    #[arg(long)]
+    strict: bool,
+    /// How long to try to deliver an event.
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration::parse_positive)]
+    deadline: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// Pipelined, as fast as it goes.
+    #[default]
+    Async,
+    /// Pipelined, and each batch is acked before the next one begins.
+    Batch,
+    /// Each event is acked before the next one is sent.
+    Sync,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum DedupForm {
+    /// They do.
+    #[default]
+    Id,
+    /// They do not.
+    Off,
+}
+
+/// Runs the command.
+pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit, Failure> {
+    check_publish_subject(&args.subject).map_err(|error| Failure::subject(&args.subject, error))?;
+    let source = tokio::select! {
+        source = Source::open(&args.subject, args.source) => source?,
+        signal = context.interrupts.next() => return Err(session::interrupted(signal)),
+    };
+    let connection = session::connect(&context.connection, "natstream bus", &mut context.interrupts).await?;
+    let tally = Arc::new(Tally::default());
+    let builder = Bus::builder(connection.clone())
+        .window(args.window)
+        .deadline(args.deadline)
+        .dedup(match args.dedup {
+            DedupForm::Id => Dedup::Id,
+            DedupForm::Off => Dedup::Off,
+        })
+        .ordering(if args.strict { Ordering::Strict } else { Ordering::Fast });
+    let builder = match args.mode {
+        Mode::Async => builder.on_failure({
+            let tally = tally.clone();
+            move |error| tally.note(&error)
+        }),
+        // Whoever waits for an event is told.
+        Mode::Batch | Mode::Sync => builder,
+    };
+    let bus = builder.open().await.map_err(|error| match error {
+        OpenError::InvalidSetting { .. } => Failure::new(Exit::Usage, error),
+        _ => session::ended(&connection),
+    })?;
+    let began = clock::now();
+    let PublishArgs {
+        mode, batch, deadline, ..
+    } = args;
+    let expected = source.expected();
+    let work = Work {
+        bus: bus.clone(),
+        tally: tally.clone(),
+        mode,
+        batch,
+        // What is accepted last has its whole deadline.
+        limit: deadline.saturating_add(Duration::from_secs(1)),
+    };
+    let published = tokio::select! {
+        published = work.run(source) => published,
+        () = progress(context.console, &bus, expected) => Ok(()),
+        () = session::tell_state(&connection, context.console) => Err(session::ended(&connection)),
+        signal = context.interrupts.next() => Err(session::interrupted(signal)),
+    };
+    // Also when all went well: what is pending nobody has been told of.
+    if published.is_err() || bus.stats().pending > 0 {
+        let closed = tokio::select! {
+            closed = bus.close(LEAVE) => closed,
+            signal = context.interrupts.next() => return Err(session::interrupted(signal)),
+        };
+        if let (Mode::Batch | Mode::Sync, Err(undelivered)) = (mode, closed) {
+            undelivered.given_up.iter().for_each(|error| tally.note(error));
+        }
+    }
+    let seconds = (clock::now() - began).as_secs_f64();
+    summarize(&context, bus.stats(), &tally, seconds);
+    session::leave(&connection, &mut context.interrupts).await;
+    published?;
+    let BusStats { accepted, acked, .. } = bus.stats();
+    match tally.failure() {
+        Some(failure) => Err(failure),
+        None if acked == accepted => Ok(Exit::Complete),
+        None => Err(Failure::text(
+            Exit::Incomplete,
+            format!("{} of {accepted} events were not delivered", accepted - acked),
+        )),
+    }
+}
+
+struct Work {
+    bus: Bus,
+    tally: Arc<Tally>,
+    mode: Mode,
+    batch: u64,
+    limit: Duration,
+}
+
+impl Work {
+    async fn run(&self, mut source: Source) -> Result<(), Failure> {
+        match self.mode {
+            Mode::Async => {
+                while let Some(event) = source.next().await? {
+                    self.check(self.bus.enqueue(event).await)?;
+                }
+            }
+            Mode::Sync => {
+                while let Some(event) = source.next().await? {
+                    self.check(self.bus.publish(event).await)?;
+                }
+            }
+            Mode::Batch => loop {
+                let mut batch: Vec<Event> = Vec::new();
+                while (batch.len() as u64) < self.batch
+                    && let Some(event) = source.next().await?
+                {
+                    batch.push(event);
+                }
+                if batch.is_empty() {
+                    break;
+                }
+                for outcome in self.bus.publish_batch(batch).await.into_outcomes() {
+                    self.check(outcome)?;
+                }
+            },
+        }
+        // Failures are told to the tally.
+        let _ = self.bus.flush(self.limit).await;
+        Ok(())
+    }
+
+    /// What nobody else is told.
+    fn check<T>(&self, outcome: Result<T, PublishError>) -> Result<(), Failure> {
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == PublishErrorKind::Closed => Err(Failure::new(Exit::NoConnection, error)),
+            Err(error) => {
+                self.tally.note(&error);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Tells how far it is, now and then; never completes.
+async fn progress(console: Console, bus: &Bus, expected: Option<u64>) {
+    let mut ticks = interval(PROGRESS);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let BusStats {
+            acked, failed, pending, ..
+        } = bus.stats();
+        let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));
+        console.progress(&format!("{acked}{of} acked, {pending} under way, {failed} failed"));
+    }
+}
+
+fn summarize(context: &Context, stats: BusStats, tally: &Tally, seconds: f64) {
+    let BusStats {
+        accepted,
+        acked,
+        duplicates,
+        failed,
+        retried,
+        ..
+    } = stats;
+    let rate = if seconds > 0.0 { acked as f64 / seconds } else { 0.0 };
+    context.console.summary(
+        || {
+            format!(
+                "published: {accepted} accepted, {acked} acked ({duplicates} duplicate), {failed} failed, {retried} retried, \
+                 {rate:.0} events/s"
+            )
+        },
+        || {
+            json!({
+                "accepted": accepted,
+                "acked": acked,
+                "duplicate": duplicates,
+                "failed": failed,
+                "retried": retried,
+                "seconds": seconds,
+                "events_per_second": rate,
+                "failures": tally.json(),
+            })
+        },
+    );
+}
