@@ -33,7 +33,7 @@ async fn on_failure_that_enqueues_does_not_overflow_the_stack() {
             let later = later.clone();
             move |error| {
                 let elsewhere = Event::new(subject.clone(), error.into_event().payload().clone());
-                drop(later.get().expect("set").try_enqueue(elsewhere));
+                drop(later.get().expect("set").try_enqueue(elsewhere.deadline(LIMIT)));
             }
         });
     let bus = within(LIMIT, bus.open()).await.expect("open");
