@@ -48,6 +48,7 @@
 
 mod batch;
 mod bus;
+mod consume;
 mod engine;
 pub mod envelope;
 mod error;
@@ -61,6 +62,9 @@ mod watcher;
 
 pub use self::batch::BatchReport;
 pub use self::bus::{Bus, BusBuilder, BusStats};
+pub use self::consume::{
+    Batch, ConsumeError, ConsumeErrorKind, Consumer, ConsumerBuilder, ConsumerStats, HandlerError, Key, Message,
+};
 pub use self::engine::{Dedup, Ordering};
 pub use self::error::{OpenError, PublishError, PublishErrorKind, TryEnqueueError, Undelivered};
 pub use self::event::{Event, Flaw};

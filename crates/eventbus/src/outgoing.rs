@@ -26,13 +26,13 @@ pub(crate) struct Outgoing {
     /// What all reply subjects begin with, the last dot included.
     replies: String,
     block: BytesMut,
-    /// What all ids begin with: nobody else has it.
-    ids: String,
+    /// What all ids begin with: nobody else has it. `None`: no id is added.
+    ids: Option<String>,
 }
 
 impl Outgoing {
     /// `ids`: nobody else gives ids that begin with this.
-    pub(crate) fn new(replies: &str, ids: String) -> Self {
+    pub(crate) fn new(replies: &str, ids: Option<String>) -> Self {
         Self {
             replies: format!("{replies}."),
             block: BytesMut::new(),
@@ -42,8 +42,8 @@ impl Outgoing {
 
     pub(crate) fn message(&mut self, attempt: Transmission<'_>) -> OutboundMessage {
         let mut headers = attempt.headers.cloned();
-        if let Some(number) = attempt.id {
-            let id = HeaderValue::from(format!("{}.{number}", self.ids));
+        if let (Some(number), Some(ids)) = (attempt.id, &self.ids) {
+            let id = HeaderValue::from(format!("{ids}.{number}"));
             headers.get_or_insert_with(HeaderMap::new).insert(NATS_MESSAGE_ID, id);
         }
         OutboundMessage {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn reply_subjects_end_with_their_tokens() {
-        let mut outgoing = Outgoing::new("_INBOX.x", "P".to_owned());
+        let mut outgoing = Outgoing::new("_INBOX.x", Some("P".to_owned()));
         for number in 0..1000_u64 {
             let token = Token::read(&format!("{number:x}")).expect("a token");
             assert_eq!(outgoing.reply(token).as_str(), format!("_INBOX.x.{number:x}"));

@@ -15,7 +15,7 @@ use crate::error::{PublishError, PublishErrorKind};
 use crate::event::Event;
 use crate::outgoing::{Outgoing, id_len};
 use crate::producers::{Producers, Ticket};
-use crate::reply::{Refusal, Reply, read};
+use crate::reply::{Answerer, Refusal, Reply};
 use crate::watcher::Watcher;
 
 /// Is told of each event that has failed.
@@ -32,6 +32,7 @@ pub(crate) struct Shared {
     /// How often the connection was made: the epoch of what is handed over next, or the one before.
     statistics: Arc<Statistics>,
     on_failure: Option<OnFailure>,
+    answerer: Answerer,
     /// What the id of an event without one adds to it.
     id_len: usize,
     state: Mutex<State>,
@@ -89,6 +90,7 @@ impl Shared {
         connection: Lease,
         engine: Engine<Watcher>,
         id_prefix: Option<&str>,
+        answerer: Answerer,
         on_failure: Option<OnFailure>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -97,6 +99,7 @@ impl Shared {
             statistics: connection.nats().statistics(),
             connection,
             on_failure,
+            answerer,
             state: Mutex::new(State {
                 engine,
                 outgoing: None,
@@ -115,7 +118,7 @@ impl Shared {
     }
 
     /// From here on answers arrive.
-    pub(crate) fn set_route(&self, route: RouteGuard, ids: String) {
+    pub(crate) fn set_route(&self, route: RouteGuard, ids: Option<String>) {
         let mut state = self.state.lock();
         state.outgoing = Some(Outgoing::new(&route.subject(), ids));
         state.route = Some(route);
@@ -424,7 +427,9 @@ impl Route for Shared {
         let message = &arrival.message;
         let reply = match message.status {
             Some(async_nats::StatusCode::NO_RESPONDERS) => Reply::Refused(Refusal::no_responders()),
-            _ => match read(&message.payload) {
+            // Some other status says nothing of the event.
+            Some(_) => return,
+            None => match self.answerer.read(&message.payload) {
                 Some(reply) => reply,
                 None => {
                     // A service that listens on the subject too.

@@ -37,7 +37,7 @@ pub enum TopologyErrorKind {
     Differs,
     /// JetStream is not enabled for this account, or at all.
     NotEnabled,
-    /// There is no such stream.
+    /// There is no such stream, or the stream has no such consumer.
     NotFound,
     /// The answer cannot be read.
     Protocol,
@@ -110,7 +110,7 @@ impl fmt::Display for TopologyError {
             TopologyErrorKind::Connection => "JetStream could not be asked",
             TopologyErrorKind::Differs => "the stream is not as it should be",
             TopologyErrorKind::NotEnabled => "JetStream is not enabled for this account",
-            TopologyErrorKind::NotFound => "there is no such stream",
+            TopologyErrorKind::NotFound => "there is no such stream or consumer",
             TopologyErrorKind::Protocol => "the answer of JetStream cannot be read",
             TopologyErrorKind::Rejected => "JetStream refuses",
             TopologyErrorKind::Timeout => "JetStream has not answered",
@@ -138,6 +138,7 @@ impl Error for TopologyError {
 /// Numbers of nats-server.
 const NOT_ENABLED: [u16; 2] = [10039, 10076];
 const STREAM_NOT_FOUND: u16 = 10059;
+const CONSUMER_NOT_FOUND: u16 = 10014;
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -148,16 +149,53 @@ const ELECTION: Duration = Duration::from_secs(10);
 /// The pause before asking again.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Asks until there is an answer: a cluster that elects a leader says that it has none.
+/// A question about a stream, or about all of them.
 pub(super) async fn ask<T: DeserializeOwned>(
     connection: &Connection,
     operation: &str,
     stream: &str,
     question: &Value,
 ) -> Result<T, TopologyError> {
+    let dot = if stream.is_empty() { "" } else { "." };
+    ask_at(
+        connection,
+        &format!("STREAM.{operation}{dot}{stream}"),
+        stream,
+        question,
+    )
+    .await
+}
+
+/// A question about a consumer of a stream.
+pub(super) async fn ask_consumer<T: DeserializeOwned>(
+    connection: &Connection,
+    operation: &str,
+    stream: &str,
+    consumer: &str,
+    question: &Value,
+) -> Result<T, TopologyError> {
+    let path = format!("CONSUMER.{operation}.{stream}.{consumer}");
+    ask_at(connection, &path, stream, question).await
+}
+
+/// What subjects of JetStream's API begin with.
+pub(crate) fn prefix(connection: &Connection) -> String {
+    match connection.jetstream_domain() {
+        Some(domain) => format!("$JS.{domain}.API"),
+        None => "$JS.API".to_owned(),
+    }
+}
+
+/// Asks until there is an answer: a cluster that elects a leader says that it has none.
+async fn ask_at<T: DeserializeOwned>(
+    connection: &Connection,
+    path: &str,
+    stream: &str,
+    question: &Value,
+) -> Result<T, TopologyError> {
     let began = Driver::clock();
     loop {
-        let answer = ask_once(connection, operation, stream, question).await;
+        let answer = ask_once(connection, path, stream, question).await;
         let is_leaderless = match &answer {
             Err(error) => error.refusal().is_some_and(|refusal| refusal.code == 503),
             Ok(_) => false,
@@ -171,19 +209,11 @@ pub(super) async fn ask<T: DeserializeOwned>(
 
 async fn ask_once<T: DeserializeOwned>(
     connection: &Connection,
-    operation: &str,
+    path: &str,
     stream: &str,
     question: &Value,
 ) -> Result<T, TopologyError> {
-    let prefix = match connection.jetstream_domain() {
-        Some(domain) => format!("$JS.{domain}.API"),
-        None => "$JS.API".to_owned(),
-    };
-    let mut subject = format!("{prefix}.STREAM.{operation}");
-    if !stream.is_empty() {
-        subject.push('.');
-        subject.push_str(stream);
-    }
+    let subject = format!("{}.{path}", prefix(connection));
     let body = if question.is_null() {
         String::new()
     } else {
@@ -219,7 +249,7 @@ fn read<T: DeserializeOwned>(payload: &[u8], stream: &str) -> Result<T, Topology
     if let Ok(Failed { error }) = serde_json::from_slice::<Failed>(payload) {
         let kind = match error.err_code {
             code if NOT_ENABLED.contains(&code) => TopologyErrorKind::NotEnabled,
-            STREAM_NOT_FOUND => TopologyErrorKind::NotFound,
+            STREAM_NOT_FOUND | CONSUMER_NOT_FOUND => TopologyErrorKind::NotFound,
             _ => TopologyErrorKind::Rejected,
         };
         let mut failed = TopologyError::new(kind, stream);

@@ -16,6 +16,7 @@
 //! An ack means that nats-server has the event. Whether it survives is the stream's to say: [`Durability`].
 
 mod api;
+mod consumer;
 mod durability;
 mod info;
 mod spec;
@@ -26,7 +27,9 @@ use serde_json::{Map, Value, json};
 
 use self::info::Answer;
 
+pub(crate) use self::api::prefix;
 pub use self::api::{TopologyError, TopologyErrorKind};
+pub use self::consumer::{ConsumerInfo, ConsumerSpec, Deliver};
 pub use self::durability::{Durability, Survives, Weakness};
 pub use self::info::StreamInfo;
 pub use self::spec::{Difference, Discard, Retention, Storage, StreamSpec};

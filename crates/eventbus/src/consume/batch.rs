@@ -1,0 +1,188 @@
+//! Messages that were fetched together, to be acked by whoever fetched them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use natstream_connect::random_u32;
+use tokio::task::coop;
+
+use super::consumer::Inner;
+use super::engine::{Admission, End, Plan, PullConfig, PullEvent, Pulls};
+use super::error::{ConsumeError, ConsumeErrorKind};
+use super::link::Link;
+use super::message::Message;
+use super::status::Status;
+use super::word::Word;
+use crate::event::Event;
+use crate::nanos;
+
+/// Messages that were fetched, in the order in which they came.
+///
+/// Those that are not acked when their ack wait is over come again, here or elsewhere; so do those of a batch that is dropped.
+#[must_use = "messages that are not acked come again"]
+pub struct Batch {
+    inner: Arc<Inner>,
+    link: Link,
+    messages: Vec<Message>,
+}
+
+impl Batch {
+    /// The messages that were not acked or given back yet.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Acks all, and waits until nats-server has confirmed it.
+    ///
+    /// # Errors
+    /// [`Unconfirmed`](ConsumeErrorKind::Unconfirmed): some may come again.
+    ///
+    /// # Cancel safety
+    /// Dropped early, acks are sent or not; those that were not come again.
+    pub async fn ack(mut self) -> Result<(), ConsumeError> {
+        self.ack_through(u64::MAX).await
+    }
+
+    /// Acks those up to this number of the stream, and waits until nats-server has confirmed it. They leave the batch.
+    ///
+    /// # Errors
+    /// [`Unconfirmed`](ConsumeErrorKind::Unconfirmed): some may come again. They have left the batch too.
+    ///
+    /// # Cancel safety
+    /// Dropped early, acks are sent or not; those that were not come again.
+    pub async fn ack_through(&mut self, sequence: u64) -> Result<(), ConsumeError> {
+        let done = self.messages.extract_if(.., |message| message.sequence() <= sequence);
+        let events: Vec<Event> = done
+            .map(|message| Event::new(message.reply().clone(), Word::Ack.body()))
+            .collect();
+        let report = self.inner.acks.publish_batch(events).await;
+        if report.failed().next().is_some() {
+            return Err(ConsumeError::new(ConsumeErrorKind::Unconfirmed));
+        }
+        Ok(())
+    }
+
+    /// Gives all back, to be delivered again after this pause, of which half is random.
+    pub fn nak(self, pause: Duration) {
+        let whole = nanos(pause).max(1);
+        for message in &self.messages {
+            let pause = whole / 2 + u64::from(random_u32()) % (whole / 2 + 1);
+            self.link.say(message.reply(), &Word::Nak { pause });
+        }
+    }
+
+    /// Tells nats-server that all are being handled: their ack wait begins anew.
+    pub fn in_progress(&self) {
+        for message in &self.messages {
+            self.link.say(message.reply(), &Word::InProgress);
+        }
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("messages", &self.messages.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Asks for so many messages, and takes what comes in this time.
+pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) -> Result<Batch, ConsumeError> {
+    let connection = inner.connection.connection().clone();
+    let driver = connection.driver();
+    let now = || driver.nanos(driver.now());
+    let link = Link::new(&connection, inner.spec.stream(), inner.spec.name());
+    let mut state = connection.state();
+    let mut seen = *state.borrow_and_update();
+    let mut subscriber = link.subscribe().await?;
+    let began = now();
+    let config = PullConfig {
+        slots: count,
+        most: usize::MAX,
+        expires: nanos(inner.settings.expires),
+        heartbeat: nanos(inner.settings.heartbeat),
+        first_pause: 50_000_000,
+        longest_pause: 2_000_000_000,
+        plan: Plan::Fetch {
+            count,
+            until: began.saturating_add(nanos(within)),
+        },
+        seed: u64::from(random_u32()),
+    };
+    let mut pulls = Pulls::new(config, began);
+    if !seen.is_connected() {
+        pulls.handle_disconnect();
+    }
+    let mut messages = Vec::new();
+    let end = loop {
+        let at = now();
+        // First the request: one that does not wait may be late already.
+        while let Some(request) = pulls.poll_request(at) {
+            if !link.ask(&request) {
+                pulls.handle_status(at, request.number, &Status::Refused);
+            }
+        }
+        pulls.handle_timeout(at);
+        while let Some(event) = pulls.poll_event() {
+            if event == PullEvent::Gone {
+                return Err(ConsumeError::new(ConsumeErrorKind::NotFound));
+            }
+        }
+        if let Some(end) = pulls.end() {
+            break end;
+        }
+        let due = pulls.poll_timeout().unwrap_or(at).saturating_sub(at);
+        tokio::select! {
+            biased;
+            _ = state.changed() => {
+                let now_is = *state.borrow_and_update();
+                match (now_is.is_connected(), now_is.epoch == seen.epoch && seen.is_connected()) {
+                    (true, true) => {}
+                    (true, false) => pulls.handle_connect(now()),
+                    (false, _) => pulls.handle_disconnect(),
+                }
+                seen = now_is;
+            }
+            message = subscriber.next() => {
+                let Some(message) = message else {
+                    return Err(ConsumeError::new(ConsumeErrorKind::Closed));
+                };
+                let at = now();
+                take(&link, &mut pulls, &mut messages, at, message);
+                // Without a budget: an empty queue must be seen as one.
+                while pulls.end().is_none()
+                    && let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never()
+                {
+                    take(&link, &mut pulls, &mut messages, at, message);
+                }
+            }
+            () = tokio::time::sleep(Duration::from_nanos(due)) => {}
+        }
+    };
+    match end {
+        End::Fetched => Ok(Batch {
+            inner: inner.clone(),
+            link,
+            messages,
+        }),
+        End::NotPull => Err(ConsumeError::new(ConsumeErrorKind::NotPull)),
+        End::BadRequest => Err(ConsumeError::new(ConsumeErrorKind::Rejected)),
+    }
+}
+
+fn take(link: &Link, pulls: &mut Pulls, messages: &mut Vec<Message>, at: u64, mut message: async_nats::Message) {
+    match Message::take(&mut message) {
+        Some(message) => match pulls.handle_message(at) {
+            Admission::Held => messages.push(message),
+            Admission::Surplus => link.say(message.reply(), &Word::Nak { pause: 1 }),
+        },
+        None => {
+            if let Some((number, status)) = link.status(&message) {
+                pulls.handle_status(at, number, &status);
+            }
+        }
+    }
+}

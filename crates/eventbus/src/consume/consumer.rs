@@ -1,0 +1,328 @@
+//! The consumer: the handle, and what is set when it is opened.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use natstream_connect::{Lease, random_u32};
+use tokio::sync::watch;
+
+use super::backoff::Backoff;
+use super::batch::{Batch, fetch};
+use super::counts::{ConsumerStats, Counts, count};
+use super::driver::Session;
+use super::error::{ConsumeError, ConsumeErrorKind, HandlerError};
+use super::key::Key;
+use super::message::Message;
+use super::work::{DeadLetters, Handler, Work};
+use crate::bus::Bus;
+use crate::topology::{ConsumerInfo, ConsumerSpec, Topology};
+
+/// Messages of a durable pull consumer, for handlers.
+///
+/// It is a handle: clones share the figures, and [`drain`](Self::drain) of any of them ends all that run.
+///
+/// # Examples
+///
+/// ```no_run
+/// use eventbus::{Consumer, HandlerError, Key};
+/// use eventbus::topology::ConsumerSpec;
+///
+/// # async fn example(connection: natstream_connect::Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// let consumer = Consumer::builder(connection, ConsumerSpec::new("ORDERS", "mail"))
+///     .concurrency(16)
+///     .key(Key::SubjectPart(2))
+///     .dead_letters("dead.orders", 5)
+///     .open()
+///     .await?;
+/// consumer
+///     .for_each(|message| async move {
+///         println!("{}: {} bytes", message.subject(), message.payload().len());
+///         Ok::<_, HandlerError>(())
+///     })
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Consumer {
+    inner: Arc<Inner>,
+}
+
+/// What sessions need of their consumer.
+pub(super) struct Inner {
+    pub(super) connection: Lease,
+    pub(super) spec: ConsumerSpec,
+    pub(super) settings: Settings,
+    pub(super) ack_wait: Duration,
+    pub(super) counts: Arc<Counts>,
+    pub(super) backoff: Backoff,
+    pub(super) drains: watch::Sender<bool>,
+    pub(super) acks: Bus,
+    dead: Option<Arc<DeadLetters>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) concurrency: usize,
+    pub(super) prefetch: usize,
+    pub(super) key: Key,
+    pub(super) creates: bool,
+    pub(super) expires: Duration,
+    pub(super) heartbeat: Duration,
+    pub(super) drain_limit: Duration,
+    pub(super) handler_limit: Option<Duration>,
+}
+
+impl Consumer {
+    /// A consumer on this connection, or on one of a set, to be set up.
+    pub fn builder(connection: impl Into<Lease>, spec: ConsumerSpec) -> ConsumerBuilder {
+        ConsumerBuilder {
+            connection: connection.into(),
+            spec,
+            settings: Settings {
+                concurrency: 16,
+                prefetch: 0,
+                key: Key::None,
+                creates: true,
+                expires: Duration::from_secs(30),
+                heartbeat: Duration::from_secs(5),
+                drain_limit: Duration::from_secs(30),
+                handler_limit: None,
+            },
+            pauses: [1, 5, 30, 60].map(Duration::from_secs).to_vec(),
+            dead: None,
+        }
+    }
+
+    /// Handles messages until it is [drained](Self::drain).
+    ///
+    /// A message is acked when the handler has returned `Ok`. An error or a panic makes it come again after a pause, or puts it
+    /// aside; see [`ConsumerBuilder::dead_letters`]. nats-server is told of messages that take long, so that it does not give
+    /// them to somebody else.
+    ///
+    /// # Errors
+    /// [`ConsumeErrorKind`]. Whatever heals by itself is no error: reconnects, elections, a consumer that is deleted and can be
+    /// made again.
+    ///
+    /// # Cancel safety
+    /// Dropped early, handlers are dropped where they are, and their messages are delivered again after their ack wait.
+    pub async fn for_each<H, F, E>(&self, handler: H) -> Result<(), ConsumeError>
+    where
+        H: Fn(Message) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<HandlerError>,
+    {
+        let handler: Handler =
+            Box::new(move |message: Message| handler(message).map(|result| result.map_err(Into::into)).boxed());
+        let work = Work {
+            handler,
+            stream: self.inner.spec.stream().to_owned(),
+            consumer: self.inner.spec.name().to_owned(),
+            acks: self.inner.acks.clone(),
+            dead: self.inner.dead.clone(),
+            limit: self.inner.settings.handler_limit,
+            counts: self.inner.counts.clone(),
+        };
+        let session = Session::open(self.inner.clone(), Arc::new(work)).await?;
+        let limit = self.inner.settings.drain_limit;
+        let result = session.run().await;
+        if let Err(undelivered) = self.inner.acks.flush(limit).await {
+            tracing::debug!(%undelivered, "acks were not confirmed");
+        }
+        result
+    }
+
+    /// So many messages, as far as they come in this time: with no time, those that are there. They are acked by whoever asks.
+    ///
+    /// # Errors
+    /// [`ConsumeErrorKind`]. No message is no error.
+    ///
+    /// # Cancel safety
+    /// Dropped early, what has come is delivered again after its ack wait.
+    pub async fn fetch(&self, count: usize, within: Duration) -> Result<Batch, ConsumeError> {
+        fetch(&self.inner, count.max(1), within).await
+    }
+
+    /// Asks for no more messages, finishes those that are here, and lets [`for_each`](Self::for_each) return.
+    pub fn drain(&self) {
+        self.inner.drains.send_replace(true);
+    }
+
+    /// What has become of all messages so far.
+    #[must_use]
+    pub fn stats(&self) -> ConsumerStats {
+        self.inner.counts.stats()
+    }
+
+    /// The consumer as nats-server knows it: how far it lags behind, for instance.
+    ///
+    /// # Errors
+    /// [`ConsumeErrorKind`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn info(&self) -> Result<ConsumerInfo, ConsumeError> {
+        let Inner { connection, spec, .. } = &*self.inner;
+        let topology = Topology::new(connection.connection().clone());
+        Ok(topology.consumer(spec.stream(), spec.name()).await?)
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("stream", &self.inner.spec.stream())
+            .field("name", &self.inner.spec.name())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A consumer that is not open yet. Each setting has a default.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`concurrency`](Self::concurrency) | 16 handlers |
+/// | [`prefetch`](Self::prefetch) | twice as many messages |
+/// | [`key`](Self::key) | [`Key::None`] |
+/// | [`backoff`](Self::backoff) | 1 s, 5 s, 30 s, 60 s |
+/// | [`dead_letters`](Self::dead_letters) | none: a message is tried for ever |
+/// | [`create`](Self::create) | true |
+#[must_use = "a consumer is there when it was opened"]
+pub struct ConsumerBuilder {
+    connection: Lease,
+    spec: ConsumerSpec,
+    settings: Settings,
+    pauses: Vec<Duration>,
+    dead: Option<(String, u64)>,
+}
+
+impl ConsumerBuilder {
+    /// How many handlers run at once; by default 16.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.settings.concurrency = handlers;
+        self
+    }
+
+    /// How many messages are here at once at most, those that are handled included; by default twice the concurrency. No more
+    /// are asked for than there is room for. Memory: so many messages; after a reconnect, for a moment, twice as many.
+    pub fn prefetch(mut self, messages: usize) -> Self {
+        self.settings.prefetch = messages;
+        self
+    }
+
+    /// Which messages stay in order; by default none. It holds within one process that alone consumes.
+    pub fn key(mut self, key: Key) -> Self {
+        self.settings.key = key;
+        self
+    }
+
+    /// The pauses after the first failure of a message, the second, and so on; the last one is used again. Half of each is
+    /// random.
+    pub fn backoff(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
+        self.pauses = pauses.into_iter().collect();
+        self
+    }
+
+    /// Publishes a message to this subject when it has failed so often, or was [rejected](HandlerError::reject): with its
+    /// headers, its payload, where it was and why. Only when a stream has it, nats-server is told to forget it.
+    pub fn dead_letters(mut self, subject: impl Into<String>, attempts: u64) -> Self {
+        self.dead = Some((subject.into(), attempts));
+        self
+    }
+
+    /// Makes the consumer when it is not there; by default it does, and also when it is deleted later.
+    pub fn create(mut self, creates: bool) -> Self {
+        self.settings.creates = creates;
+        self
+    }
+
+    /// How long a handler may take; by default as long as it likes. One that takes longer is dropped where it is, and has
+    /// failed.
+    pub fn handler_limit(mut self, limit: Duration) -> Self {
+        self.settings.handler_limit = Some(limit);
+        self
+    }
+
+    /// How long a drain may take; by default 30 s. What is not done then is given back.
+    pub fn drain_limit(mut self, limit: Duration) -> Self {
+        self.settings.drain_limit = limit;
+        self
+    }
+
+    /// Makes the consumer, or looks at it.
+    ///
+    /// # Errors
+    /// [`ConsumeErrorKind`].
+    ///
+    /// # Cancel safety
+    /// Dropped early, the consumer may have been made.
+    pub async fn open(mut self) -> Result<Consumer, ConsumeError> {
+        let invalid = |problem: &str| ConsumeError::because(ConsumeErrorKind::Invalid, problem.to_owned());
+        let concurrency = self.settings.concurrency;
+        if concurrency == 0 {
+            return Err(invalid("`concurrency` must not be 0"));
+        }
+        if self.settings.prefetch == 0 {
+            self.settings.prefetch = concurrency.saturating_mul(2);
+        }
+        let seed = u64::from(random_u32());
+        let backoff =
+            Backoff::new(&self.pauses, seed).ok_or_else(|| invalid("`backoff` must have pauses, none of them 0"))?;
+        let topology = Topology::new(self.connection.connection().clone());
+        let info = if self.settings.creates {
+            topology.ensure_consumer(&self.spec).await?
+        } else {
+            topology.consumer(self.spec.stream(), self.spec.name()).await?
+        };
+        let counts = Arc::new(Counts::default());
+        let acks = {
+            let counts = counts.clone();
+            let window = self.settings.prefetch.clamp(100, 100_000);
+            Bus::of_acks(self.connection.clone())
+                .window(window)
+                // Later nobody waits for it: the message is delivered again.
+                .deadline(info.ack_wait.clamp(Duration::from_secs(1), Duration::from_secs(30)))
+                .on_failure(move |error| {
+                    count(&counts.unconfirmed);
+                    tracing::debug!(%error, "an ack was not confirmed");
+                })
+                .open()
+                .await
+                .map_err(|error| ConsumeError::because(ConsumeErrorKind::Closed, error))?
+        };
+        let dead = match self.dead {
+            None => None,
+            Some((subject, attempts)) => {
+                let bus = Bus::open(self.connection.clone()).await;
+                let bus = bus.map_err(|error| ConsumeError::because(ConsumeErrorKind::Closed, error))?;
+                let attempts = attempts.max(1);
+                Some(Arc::new(DeadLetters { bus, subject, attempts }))
+            }
+        };
+        Ok(Consumer {
+            inner: Arc::new(Inner {
+                connection: self.connection,
+                spec: self.spec,
+                settings: self.settings,
+                ack_wait: info.ack_wait,
+                counts,
+                backoff,
+                drains: watch::Sender::new(false),
+                acks,
+                dead,
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("spec", &self.spec)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

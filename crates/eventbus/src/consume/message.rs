@@ -1,0 +1,160 @@
+//! A message of a consumer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_nats::subject::Subject;
+use async_nats::{HeaderMap, HeaderName};
+use bytes::Bytes;
+
+use super::delivery::Delivery;
+
+/// A message, as a handler gets it. A clone shares everything.
+#[derive(Clone)]
+pub struct Message {
+    inner: Arc<Inner>,
+    /// Attempts in this process, after the one that nats-server has counted.
+    repeats: u64,
+}
+
+struct Inner {
+    subject: Subject,
+    payload: Bytes,
+    headers: Option<HeaderMap>,
+    reply: Subject,
+    sequence: u64,
+    delivered: u64,
+    stored_at: i64,
+    pending: u64,
+}
+
+impl Message {
+    /// Takes what it needs out of `message`; `None` when that is not a consumer's.
+    pub(super) fn take(message: &mut async_nats::Message) -> Option<Self> {
+        let reply = message.reply.clone()?;
+        let delivery = Delivery::read(&reply)?;
+        let (sequence, delivered) = (delivery.stream_sequence, delivery.attempt);
+        let (stored_at, pending) = (delivery.stored_at, delivery.pending);
+        Some(Self {
+            inner: Arc::new(Inner {
+                subject: std::mem::replace(&mut message.subject, Subject::from_static("")),
+                payload: std::mem::take(&mut message.payload),
+                headers: message.headers.take(),
+                reply,
+                sequence,
+                delivered,
+                stored_at,
+                pending,
+            }),
+            repeats: 0,
+        })
+    }
+
+    /// What it was published to.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.inner.subject.as_str()
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.inner.payload
+    }
+
+    /// Its headers, if it has any.
+    #[must_use]
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        self.inner.headers.as_ref()
+    }
+
+    /// The value of one of its headers; the first, if there are several.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        // A name that cannot be one would panic in there.
+        let name: HeaderName = name.parse().ok()?;
+        self.headers()?.get(name).map(|value| value.as_str())
+    }
+
+    /// Its number in the stream.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.inner.sequence
+    }
+
+    /// How often it was tried, this time included: 1 for the first. An attempt whose process died counts too.
+    #[must_use]
+    pub fn attempt(&self) -> u64 {
+        self.inner.delivered.saturating_add(self.repeats)
+    }
+
+    /// When the stream took it, by nats-server's clock.
+    #[must_use]
+    pub fn stored_at(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_nanosecond(i128::from(self.inner.stored_at)).unwrap_or_default()
+    }
+
+    /// How many messages the consumer had after this one when it was delivered.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.inner.pending
+    }
+
+    /// Where words about it go.
+    pub(super) fn reply(&self) -> &Subject {
+        &self.inner.reply
+    }
+
+    /// The same one, to be tried again here.
+    pub(super) fn repeated(mut self) -> Self {
+        self.repeats += 1;
+        self
+    }
+}
+
+impl fmt::Debug for Message {
+    /// Without the payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("subject", &self.subject())
+            .field("sequence", &self.sequence())
+            .field("attempt", &self.attempt())
+            .field("bytes", &self.payload().len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(super) fn sample(subject: &str, headers: &[(&str, &str)]) -> Message {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(*name, *value);
+    }
+    Message {
+        inner: Arc::new(Inner {
+            subject: subject.into(),
+            payload: Bytes::from_static(b"payload"),
+            headers: (!headers.is_empty()).then_some(map),
+            reply: "$JS.ACK.S.c.2.7.9.1760000000000000001.4".into(),
+            sequence: 7,
+            delivered: 2,
+            stored_at: 1_760_000_000_000_000_001,
+            pending: 4,
+        }),
+        repeats: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_here_are_counted_too() {
+        let message = sample("a.b", &[("Tenant", "north")]);
+        assert_eq!((message.attempt(), message.clone().repeated().attempt()), (2, 3));
+        assert_eq!((message.header("Tenant"), message.header("x")), (Some("north"), None));
+        assert_eq!(message.header("no name:"), None);
+        assert_eq!(message.stored_at().as_second(), 1_760_000_000);
+    }
+}
