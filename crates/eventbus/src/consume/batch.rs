@@ -102,6 +102,7 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
     let config = PullConfig {
         slots: count,
         most: usize::MAX,
+        bytes: None,
         expires: nanos(inner.settings.expires),
         heartbeat: nanos(inner.settings.heartbeat),
         first_pause: 50_000_000,

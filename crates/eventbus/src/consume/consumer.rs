@@ -13,6 +13,7 @@ use super::batch::{Batch, fetch};
 use super::counts::{ConsumerStats, Counts, count};
 use super::driver::Session;
 use super::error::{ConsumeError, ConsumeErrorKind, HandlerError};
+use super::in_order::InOrder;
 use super::key::Key;
 use super::message::Message;
 use super::work::{DeadLetters, Handler, Work};
@@ -145,7 +146,25 @@ impl Consumer {
         fetch(&self.inner, count.max(1), within).await
     }
 
+    /// Messages strictly in the order of the stream, each once, for whoever keeps a position of their own: a file, a projection.
+    ///
+    /// `after` is that position: the sequence of the last message that whoever asks has. What the consumer delivers up to it is
+    /// acked in silence, and the next message is the first one behind it. `None`: wherever the consumer's acks stand.
+    ///
+    /// Nobody else may ask the same consumer at the same time. Settings of handlers mean nothing here;
+    /// [`prefetch`](ConsumerBuilder::prefetch) is how many messages may be given and not acked. It needs nats-server 2.14.
+    ///
+    /// # Errors
+    /// [`ConsumeErrorKind`].
+    ///
+    /// # Cancel safety
+    /// Dropped early, the consumer may have been reset: what it had delivered comes again.
+    pub async fn in_order(&self, after: Option<u64>) -> Result<InOrder, ConsumeError> {
+        InOrder::open(self.inner.clone(), after).await
+    }
+
     /// Asks for no more messages, finishes those that are here, and lets [`for_each`](Self::for_each) return.
+    /// [`InOrder::next`] says `None` when it has given those that are here.
     pub fn drain(&self) {
         self.inner.drains.send_replace(true);
     }

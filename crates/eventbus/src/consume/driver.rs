@@ -89,6 +89,7 @@ impl Session {
         let config = PullConfig {
             slots: settings.prefetch,
             most: usize::MAX,
+            bytes: None,
             expires: nanos(settings.expires),
             heartbeat: nanos(settings.heartbeat),
             first_pause: 50_000_000,

@@ -73,6 +73,8 @@ pub enum ConsumeErrorKind {
     Closed,
     /// A setting cannot work.
     Invalid,
+    /// JetStream is not enabled, or not there at the moment.
+    NotEnabled,
     /// There is no such consumer, or no such stream.
     NotFound,
     /// nats-server does not let this user ask for messages, or receive them.
@@ -81,6 +83,12 @@ pub enum ConsumeErrorKind {
     NotPull,
     /// nats-server refuses for good.
     Rejected,
+    /// The stream was deleted and made again: sequences count from 1, and what is acked means something else.
+    StreamReplaced,
+    /// Somebody else asks this consumer for messages, and whoever wants them in order must be alone.
+    InUse,
+    /// nats-server is too old for it.
+    Unsupported,
     /// nats-server has not answered in time.
     Timeout,
     /// Acks were not confirmed: messages may come again.
@@ -111,10 +119,14 @@ impl fmt::Display for ConsumeError {
         f.write_str(match self.kind {
             ConsumeErrorKind::Closed => "the connection is closed",
             ConsumeErrorKind::Invalid => "a setting of the consumer cannot work",
+            ConsumeErrorKind::NotEnabled => "JetStream is not enabled, or not there at the moment",
             ConsumeErrorKind::NotFound => "there is no such consumer",
             ConsumeErrorKind::NotPermitted => "nats-server does not permit this user to consume",
             ConsumeErrorKind::NotPull => "the consumer pushes, and cannot be asked for messages",
             ConsumeErrorKind::Rejected => "nats-server refuses to give messages",
+            ConsumeErrorKind::StreamReplaced => "the stream was deleted and made again",
+            ConsumeErrorKind::InUse => "somebody else asks the consumer for messages",
+            ConsumeErrorKind::Unsupported => "nats-server is too old: this needs version 2.14",
             ConsumeErrorKind::Timeout => "JetStream has not answered",
             ConsumeErrorKind::Unconfirmed => "acks were not confirmed, and messages may come again",
         })
@@ -131,6 +143,7 @@ impl From<crate::topology::TopologyError> for ConsumeError {
     fn from(error: crate::topology::TopologyError) -> Self {
         use crate::topology::TopologyErrorKind;
         let kind = match error.kind() {
+            TopologyErrorKind::NotEnabled => ConsumeErrorKind::NotEnabled,
             TopologyErrorKind::NotFound => ConsumeErrorKind::NotFound,
             TopologyErrorKind::Connection => ConsumeErrorKind::Closed,
             TopologyErrorKind::Timeout => ConsumeErrorKind::Timeout,

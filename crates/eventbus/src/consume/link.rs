@@ -84,6 +84,9 @@ fn body(request: &PullRequest) -> String {
         Some(expires) => body.push_str(&format!(r#","expires":{expires}"#)),
         None => body.push_str(r#","no_wait":true"#),
     }
+    if let Some(bytes) = request.bytes {
+        body.push_str(&format!(r#","max_bytes":{bytes}"#));
+    }
     if let Some(heartbeat) = request.heartbeat {
         body.push_str(&format!(r#","idle_heartbeat":{heartbeat}"#));
     }
@@ -100,15 +103,17 @@ mod tests {
         let request = PullRequest {
             number: 7,
             count: 10,
+            bytes: None,
             expires: Some(30),
             heartbeat: Some(5),
         };
         assert_eq!(body(&request), r#"{"batch":10,"expires":30,"idle_heartbeat":5}"#);
         let request = PullRequest {
+            bytes: Some(99),
             expires: None,
             heartbeat: None,
             ..request
         };
-        assert_eq!(body(&request), r#"{"batch":10,"no_wait":true}"#);
+        assert_eq!(body(&request), r#"{"batch":10,"no_wait":true,"max_bytes":99}"#);
     }
 }

@@ -23,6 +23,7 @@ struct Inner {
     headers: Option<HeaderMap>,
     reply: Subject,
     sequence: u64,
+    delivery: u64,
     delivered: u64,
     stored_at: i64,
     pending: u64,
@@ -34,6 +35,7 @@ impl Message {
         let reply = message.reply.clone()?;
         let delivery = Delivery::read(&reply)?;
         let (sequence, delivered) = (delivery.stream_sequence, delivery.attempt);
+        let number = delivery.consumer_sequence;
         let (stored_at, pending) = (delivery.stored_at, delivery.pending);
         Some(Self {
             inner: Arc::new(Inner {
@@ -42,6 +44,7 @@ impl Message {
                 headers: message.headers.take(),
                 reply,
                 sequence,
+                delivery: number,
                 delivered,
                 stored_at,
                 pending,
@@ -100,6 +103,11 @@ impl Message {
         self.inner.pending
     }
 
+    /// The number of this delivery at the consumer: they have no holes.
+    pub(super) fn delivery(&self) -> u64 {
+        self.inner.delivery
+    }
+
     /// Where words about it go.
     pub(super) fn reply(&self) -> &Subject {
         &self.inner.reply
@@ -137,6 +145,7 @@ pub(super) fn sample(subject: &str, headers: &[(&str, &str)]) -> Message {
             headers: (!headers.is_empty()).then_some(map),
             reply: "$JS.ACK.S.c.2.7.9.1760000000000000001.4".into(),
             sequence: 7,
+            delivery: 9,
             delivered: 2,
             stored_at: 1_760_000_000_000_000_001,
             pending: 4,

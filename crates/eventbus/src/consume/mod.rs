@@ -9,6 +9,8 @@
 //! - `backoff`: how long a message that failed waits;
 //! - `delivery`, `status`, `word`: what nats-server says, and what it is told.
 //!
+//! `in_order` is for whoever keeps a position of their own, such as a recorder: no handlers, strictly the order of the stream.
+//!
 //! Acks are events of a bus of their own: sent until they are answered.
 
 mod backoff;
@@ -25,6 +27,7 @@ mod error;
     expect(dead_code, reason = "consumers that are acked by a floor come with the recorder")
 )]
 mod floor;
+mod in_order;
 mod key;
 mod lanes;
 mod link;
@@ -38,5 +41,6 @@ pub use self::batch::Batch;
 pub use self::consumer::{Consumer, ConsumerBuilder};
 pub use self::counts::ConsumerStats;
 pub use self::error::{ConsumeError, ConsumeErrorKind, HandlerError};
+pub use self::in_order::InOrder;
 pub use self::key::Key;
 pub use self::message::Message;

@@ -21,6 +21,20 @@ pub enum Deliver {
     From(u64),
 }
 
+/// What an ack of a consumer's message says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AckPolicy {
+    /// That this message is done.
+    #[default]
+    Explicit,
+    /// That this message and all before it are done. Not for streams with [`WorkQueue`](super::Retention::WorkQueue)
+    /// retention: nats-server refuses it.
+    All,
+    /// Nothing: there are no acks. Messages that are lost on the way do not come again.
+    None,
+}
+
 /// A durable pull consumer, as it should be.
 ///
 /// How often a message is delivered is not limited: who consumes counts attempts, and puts dead letters aside.
@@ -31,6 +45,7 @@ pub struct ConsumerSpec {
     name: String,
     filters: Vec<String>,
     deliver: Deliver,
+    ack_policy: AckPolicy,
     ack_wait: Duration,
     max_ack_pending: Option<u64>,
 }
@@ -43,6 +58,7 @@ impl ConsumerSpec {
             name: name.into(),
             filters: Vec::new(),
             deliver: Deliver::default(),
+            ack_policy: AckPolicy::default(),
             ack_wait: Duration::from_secs(30),
             max_ack_pending: None,
         }
@@ -57,6 +73,12 @@ impl ConsumerSpec {
     /// Where it begins when it is made; by default with the stream's first message.
     pub fn deliver(mut self, deliver: Deliver) -> Self {
         self.deliver = deliver;
+        self
+    }
+
+    /// What an ack says; by default that one message is done. [`Consumer::for_each`](crate::Consumer::for_each) needs it so.
+    pub fn ack_policy(mut self, policy: AckPolicy) -> Self {
+        self.ack_policy = policy;
         self
     }
 
@@ -88,7 +110,7 @@ impl ConsumerSpec {
         let mut config = json!({
             "name": self.name,
             "durable_name": self.name,
-            "ack_policy": "explicit",
+            "ack_policy": self.ack_policy.name(),
             "ack_wait": nanos(self.ack_wait),
             "max_deliver": -1,
             "replay_policy": "instant",
@@ -119,6 +141,10 @@ pub struct ConsumerInfo {
     pub stream: String,
     /// Its name.
     pub name: String,
+    /// What an ack says.
+    pub ack_policy: AckPolicy,
+    /// Whether nats-server pushes its messages: then it cannot be asked for any.
+    pub pushes: bool,
     /// How long an ack may take.
     pub ack_wait: Duration,
     /// Up to this message of the stream all are acked.
@@ -165,9 +191,13 @@ struct Position {
 impl From<Answer> for ConsumerInfo {
     fn from(answer: Answer) -> Self {
         let ack_wait = answer.config.get("ack_wait").and_then(Value::as_u64);
+        let text = |name: &str| answer.config.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (ack_policy, pushes) = (AckPolicy::read(text("ack_policy")), !text("deliver_subject").is_empty());
         Self {
             stream: answer.stream_name,
             name: answer.name,
+            ack_policy,
+            pushes,
             ack_wait: Duration::from_nanos(ack_wait.unwrap_or_default()),
             ack_floor: answer.ack_floor.stream_seq,
             delivered: answer.delivered.stream_seq,
@@ -176,6 +206,24 @@ impl From<Answer> for ConsumerInfo {
             redelivered: answer.num_redelivered,
             waiting: answer.num_waiting,
             config: answer.config,
+        }
+    }
+}
+
+impl AckPolicy {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Explicit => "explicit",
+            Self::All => "all",
+            Self::None => "none",
+        }
+    }
+
+    fn read(name: &str) -> Self {
+        match name {
+            "all" => Self::All,
+            "none" => Self::None,
+            _ => Self::Explicit,
         }
     }
 }
@@ -211,6 +259,26 @@ impl Topology {
     pub async fn consumer(&self, stream: &str, name: &str) -> Result<ConsumerInfo, TopologyError> {
         let answer: Answer = api::ask_consumer(&self.connection, "INFO", stream, name, &Value::Null).await?;
         Ok(answer.into())
+    }
+
+    /// Lets a consumer begin again: behind what is acked without a hole, or with message `from`. Whatever is not acked is
+    /// delivered again, and deliveries are counted from 1. It needs nats-server 2.14 (`$JS.API.CONSUMER.RESET`).
+    ///
+    /// # Errors
+    /// [`NotEnabled`](TopologyErrorKind::NotEnabled) when nobody hears it: an older server, or no leader.
+    /// [`Rejected`](TopologyErrorKind::Rejected): the consumer does not begin there.
+    ///
+    /// # Cancel safety
+    /// Dropped early, the consumer may have been reset.
+    pub(crate) async fn reset_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        from: Option<u64>,
+    ) -> Result<(), TopologyError> {
+        let question = from.map_or(Value::Null, |from| json!({ "seq": from }));
+        let _: Map<String, Value> = api::ask_consumer(&self.connection, "RESET", stream, name, &question).await?;
+        Ok(())
     }
 
     /// Deletes a consumer: what it knows of acks is gone.

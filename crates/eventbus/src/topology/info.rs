@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::spec::Storage;
+use super::spec::{Retention, Storage};
 
 /// A stream as it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,10 @@ pub struct StreamInfo {
     pub storage: Storage,
     /// How many servers have each message.
     pub replicas: usize,
+    /// How long messages are kept.
+    pub retention: Retention,
+    /// When it was made: one that is deleted and made again counts from 1 again.
+    pub created: jiff::Timestamp,
     /// How long the ids of messages are remembered.
     pub duplicate_window: Duration,
     /// How many messages it has.
@@ -41,6 +45,8 @@ pub struct StreamInfo {
 #[derive(Debug, Deserialize)]
 pub(super) struct Answer {
     pub(super) config: Map<String, Value>,
+    #[serde(default)]
+    created: jiff::Timestamp,
     #[serde(default)]
     state: State,
     #[serde(default)]
@@ -65,7 +71,12 @@ struct Cluster {
 
 impl From<Answer> for StreamInfo {
     fn from(answer: Answer) -> Self {
-        let Answer { config, state, cluster } = answer;
+        let Answer {
+            config,
+            created,
+            state,
+            cluster,
+        } = answer;
         let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
         let number = |name: &str| config.get(name).and_then(Value::as_u64).unwrap_or_default();
         let subjects = config.get("subjects").and_then(Value::as_array);
@@ -79,6 +90,12 @@ impl From<Answer> for StreamInfo {
                 Storage::File
             },
             replicas: usize::try_from(number("num_replicas")).unwrap_or(usize::MAX).max(1),
+            retention: match text("retention") {
+                "interest" => Retention::Interest,
+                "workqueue" => Retention::WorkQueue,
+                _ => Retention::Limits,
+            },
+            created,
             duplicate_window: Duration::from_nanos(number("duplicate_window")),
             messages: state.messages,
             bytes: state.bytes,

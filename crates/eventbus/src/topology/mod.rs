@@ -29,7 +29,7 @@ use self::info::Answer;
 
 pub(crate) use self::api::prefix;
 pub use self::api::{TopologyError, TopologyErrorKind};
-pub use self::consumer::{ConsumerInfo, ConsumerSpec, Deliver};
+pub use self::consumer::{AckPolicy, ConsumerInfo, ConsumerSpec, Deliver};
 pub use self::durability::{Durability, Survives, Weakness};
 pub use self::info::StreamInfo;
 pub use self::spec::{Difference, Discard, Retention, Storage, StreamSpec};

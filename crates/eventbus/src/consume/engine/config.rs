@@ -7,6 +7,8 @@ pub(crate) struct PullConfig {
     pub(crate) slots: usize,
     /// Messages in one request at most: the consumer may have a limit of its own.
     pub(crate) most: usize,
+    /// Bytes of messages in one request at most. A message that is larger would never come.
+    pub(crate) bytes: Option<usize>,
     /// How long a request waits at the consumer.
     pub(crate) expires: u64,
     /// How often nats-server says that it knows a request.

@@ -70,6 +70,8 @@ pub(crate) struct PullRequest {
     /// The last part of the subject that its statuses come to.
     pub(crate) number: u64,
     pub(crate) count: usize,
+    /// Bytes of messages at most.
+    pub(crate) bytes: Option<usize>,
     /// Nanoseconds that it waits; `None`: it is answered at once with what there is.
     pub(crate) expires: Option<u64>,
     /// Nanoseconds between heartbeats.
@@ -176,6 +178,7 @@ impl Pulls {
         Some(PullRequest {
             number,
             count,
+            bytes: self.config.bytes,
             expires,
             heartbeat,
         })

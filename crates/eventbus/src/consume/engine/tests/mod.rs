@@ -15,6 +15,7 @@ fn config() -> PullConfig {
     PullConfig {
         slots: 10,
         most: 1000,
+        bytes: None,
         expires: 30 * SECOND,
         heartbeat: 5 * SECOND,
         first_pause: 50 * MILLI,

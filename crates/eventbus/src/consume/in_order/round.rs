@@ -1,0 +1,204 @@
+//! One round: from a reset of the consumer to the next delivery that is missing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use natstream_connect::{ConnectionState, Driver, Subscriber, random_u32};
+use serde_json::Value;
+
+use crate::consume::consumer::Inner;
+use crate::consume::engine::{Plan, PullConfig, Pulls};
+use crate::consume::error::{ConsumeError, ConsumeErrorKind};
+use crate::consume::link::Link;
+use crate::nanos;
+use crate::topology::{AckPolicy, ConsumerInfo, Retention, StreamInfo, Topology, TopologyError, TopologyErrorKind};
+
+/// Bytes in one request at most, unless messages may be larger than half of it: so much more than was meant may come while
+/// somebody is slow.
+const REQUEST_BYTES: usize = 16 << 20;
+
+/// The pause before what may heal is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a stream that was there may be missing: a server that has just started may not know it yet.
+const MISSING: Duration = Duration::from_secs(10);
+
+/// What a round needs to get messages.
+pub(super) struct Round {
+    pub(super) link: Link,
+    pub(super) subscriber: Subscriber,
+    pub(super) pulls: Pulls,
+    /// The connection when it began.
+    pub(super) seen: ConnectionState,
+    /// One ack is good for all messages before.
+    pub(super) acks_all: bool,
+    pub(super) slots: usize,
+}
+
+/// What stays the same over all rounds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Position {
+    /// Up to here whoever asks has everything; `None`: wherever acks stand.
+    pub(super) done: Option<u64>,
+    /// When the stream was made that sequences belong to.
+    pub(super) created: Option<Timestamp>,
+}
+
+impl Round {
+    /// Begins a round, at once or when that is possible again. What can only be wrong when it is wrong at first is an error
+    /// then.
+    pub(super) async fn begin(inner: &Inner, position: &mut Position) -> Result<Self, ConsumeError> {
+        let is_first = position.created.is_none();
+        let began = Driver::clock();
+        loop {
+            let error = match Self::try_begin(inner, position).await {
+                Ok(round) => return Ok(round),
+                Err(error) => error,
+            };
+            let may_heal = match error.kind() {
+                ConsumeErrorKind::NotFound => began.elapsed() < MISSING,
+                ConsumeErrorKind::Timeout | ConsumeErrorKind::NotEnabled => true,
+                ConsumeErrorKind::Closed => !inner.connection.connection().state().borrow().is_closed(),
+                _ => false,
+            };
+            if is_first || !may_heal {
+                return Err(error);
+            }
+            tracing::debug!(%error, "a consumer is asked again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn try_begin(inner: &Inner, position: &mut Position) -> Result<Self, ConsumeError> {
+        let connection = inner.connection.connection();
+        let mut state = connection.state();
+        let up = state.wait_for(|state| state.is_connected() || state.is_closed()).await;
+        let seen = match up {
+            Ok(state) if state.is_connected() => *state,
+            _ => return Err(ConsumeError::new(ConsumeErrorKind::Closed)),
+        };
+        // An ack that is on its way would be for a delivery of this round when it arrives behind the reset.
+        while inner
+            .acks
+            .flush(PAUSE)
+            .await
+            .is_err_and(|undelivered| undelivered.pending > 0)
+        {}
+        let topology = Topology::new(connection.clone());
+        let (name, durable) = (inner.spec.stream(), inner.spec.name());
+        let stream = topology.info(name).await?;
+        if *position.created.get_or_insert(stream.created) != stream.created {
+            return Err(ConsumeError::new(ConsumeErrorKind::StreamReplaced));
+        }
+        let consumer = if inner.settings.creates {
+            topology.ensure_consumer(&inner.spec).await?
+        } else {
+            topology.consumer(name, durable).await?
+        };
+        check(&consumer)?;
+        // Whoever listened before does so no more: what is still delivered to them is not missed.
+        let link = Link::new(connection, name, durable);
+        let subscriber = link.subscribe().await?;
+        reset(&topology, &stream, &consumer, position.done)
+            .await
+            .map_err(|error| {
+                if error.kind() == TopologyErrorKind::NotEnabled && is_older(&connection.server_version()) {
+                    return ConsumeError::because(ConsumeErrorKind::Unsupported, error);
+                }
+                error.into()
+            })?;
+        let slots = slots(inner.settings.prefetch, &consumer);
+        let driver = connection.driver();
+        let config = PullConfig {
+            slots,
+            most: usize::MAX,
+            bytes: Some(REQUEST_BYTES.max(connection.max_payload().saturating_mul(2))),
+            expires: nanos(inner.settings.expires),
+            heartbeat: nanos(inner.settings.heartbeat),
+            first_pause: 50_000_000,
+            longest_pause: 2_000_000_000,
+            plan: Plan::Continuous,
+            seed: u64::from(random_u32()),
+        };
+        Ok(Self {
+            link,
+            subscriber,
+            pulls: Pulls::new(config, driver.nanos(driver.now())),
+            seen,
+            acks_all: consumer.ack_policy == AckPolicy::All,
+            slots,
+        })
+    }
+}
+
+fn check(consumer: &ConsumerInfo) -> Result<(), ConsumeError> {
+    if consumer.pushes {
+        return Err(ConsumeError::new(ConsumeErrorKind::NotPull));
+    }
+    if consumer.ack_policy == AckPolicy::None {
+        let problem = "the consumer takes no acks: what is lost on the way would not come again";
+        return Err(ConsumeError::because(ConsumeErrorKind::Invalid, problem));
+    }
+    Ok(())
+}
+
+/// The consumer's own limit of messages that are not acked holds too.
+fn slots(prefetch: usize, consumer: &ConsumerInfo) -> usize {
+    let limit = consumer.config.get("max_ack_pending").and_then(Value::as_i64);
+    match limit.map(usize::try_from) {
+        Some(Ok(limit)) if limit > 0 => prefetch.min(limit),
+        _ => prefetch,
+    }
+}
+
+async fn reset(
+    topology: &Topology,
+    stream: &StreamInfo,
+    consumer: &ConsumerInfo,
+    done: Option<u64>,
+) -> Result<(), TopologyError> {
+    let reset = |from| topology.reset_consumer(&consumer.stream, &consumer.name, from);
+    // Elsewhere what is not acked stays in the stream for ever, so it must come, to be acked.
+    let is_free = stream.retention == Retention::Limits;
+    let Some(done) = done.filter(|done| is_free && consumer.ack_floor != *done) else {
+        return reset(None).await;
+    };
+    let start = consumer.config.get("opt_start_seq").and_then(Value::as_u64);
+    let from = start.unwrap_or_default().max(done.saturating_add(1));
+    match reset(Some(from)).await {
+        Err(error) if error.kind() == TopologyErrorKind::Rejected => {
+            // One that begins with new messages cannot begin elsewhere.
+            let floor = consumer.ack_floor;
+            tracing::warn!(done, floor, %error, "a consumer cannot begin where it was left, and goes on with what is not acked");
+            reset(None).await
+        }
+        done => done,
+    }
+}
+
+/// Is it older than what can reset consumers?
+fn is_older(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
+    match (parts.next().flatten(), parts.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) < (2, 14),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared() {
+        for (version, older) in [
+            ("2.13.9", true),
+            ("2.14.0", false),
+            ("2.15.1-dev", false),
+            ("3.0.0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_older(version), older, "{version}");
+        }
+    }
+}
