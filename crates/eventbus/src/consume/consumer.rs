@@ -297,21 +297,7 @@ impl ConsumerBuilder {
             topology.consumer(self.spec.stream(), self.spec.name()).await?
         };
         let counts = Arc::new(Counts::default());
-        let acks = {
-            let counts = counts.clone();
-            let window = self.settings.prefetch.clamp(100, 100_000);
-            Bus::of_acks(self.connection.clone())
-                .window(window)
-                // Later nobody waits for it: the message is delivered again.
-                .deadline(info.ack_wait.clamp(Duration::from_secs(1), Duration::from_secs(30)))
-                .on_failure(move |error| {
-                    count(&counts.unconfirmed);
-                    tracing::debug!(%error, "an ack was not confirmed");
-                })
-                .open()
-                .await
-                .map_err(|error| ConsumeError::because(ConsumeErrorKind::Closed, error))?
-        };
+        let acks = open_acks(&self.connection, self.settings.prefetch, info.ack_wait, &counts).await?;
         let dead = match self.dead {
             None => None,
             Some((subject, attempts)) => {
@@ -335,6 +321,27 @@ impl ConsumerBuilder {
             }),
         })
     }
+}
+
+/// A bus whose events are acks.
+pub(super) async fn open_acks(
+    connection: &Lease,
+    prefetch: usize,
+    ack_wait: Duration,
+    counts: &Arc<Counts>,
+) -> Result<Bus, ConsumeError> {
+    let counts = counts.clone();
+    Bus::of_acks(connection.clone())
+        .window(prefetch.clamp(100, 100_000))
+        // Later nobody waits for it: the message is delivered again.
+        .deadline(ack_wait.clamp(Duration::from_secs(1), Duration::from_secs(30)))
+        .on_failure(move |error| {
+            count(&counts.unconfirmed);
+            tracing::debug!(%error, "an ack was not confirmed");
+        })
+        .open()
+        .await
+        .map_err(|error| ConsumeError::because(ConsumeErrorKind::Closed, error))
 }
 
 impl fmt::Debug for ConsumerBuilder {

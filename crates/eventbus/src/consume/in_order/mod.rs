@@ -25,8 +25,6 @@ use super::engine::{Admission, End, PullEvent};
 use super::error::{ConsumeError, ConsumeErrorKind};
 use super::message::Message;
 use super::status::Status;
-use super::word::Word;
-use crate::event::Event;
 use crate::nanos;
 
 /// Nothing is asked for while so many bytes wait to be given.
@@ -68,11 +66,11 @@ pub struct InOrder {
     inner: Arc<Inner>,
     order: Order<Message, Subject>,
     position: Position,
-    /// `None` between two.
+    /// `None` before the first.
     round: Option<Round>,
+    /// The round has ended.
+    is_over: bool,
     queued_bytes: usize,
-    /// Acks that were lost on their way: they are said again.
-    again: Vec<Subject>,
     state: watch::Receiver<ConnectionState>,
     drains: watch::Receiver<bool>,
     holes: Holes,
@@ -107,8 +105,8 @@ impl InOrder {
                 created: None,
             },
             round: None,
+            is_over: true,
             queued_bytes: 0,
-            again: Vec::new(),
             state: inner.connection.connection().state(),
             drains: inner.drains.subscribe(),
             holes: Holes::default(),
@@ -139,19 +137,22 @@ impl InOrder {
                 return Ok(Some(message));
             }
             if *self.drains.borrow() {
-                self.round = None;
                 return Ok(None);
             }
             if self.is_in_use {
                 return Err(ConsumeError::new(ConsumeErrorKind::InUse));
             }
-            if self.round.is_none() {
+            if self.is_over {
                 self.begin_round().await?;
                 continue;
             }
-            self.ack_again().await;
+            if let Some(round) = &mut self.round {
+                round.ack_again(&self.inner).await;
+            }
             self.ask()?;
-            self.wait().await?;
+            if !self.is_over {
+                self.wait().await?;
+            }
         }
     }
 
@@ -171,29 +172,28 @@ impl InOrder {
     /// # Cancel safety
     /// Dropped early, some are acked when they are delivered again.
     pub async fn ack_through(&mut self, sequence: u64) -> Result<(), ConsumeError> {
-        let acks = self.order.ack_through(sequence);
-        if let Some(round) = &mut self.round {
-            (0..acks.len()).for_each(|_| round.pulls.release());
-        }
+        let acks: Vec<Subject> = self.order.ack_through(sequence).collect();
+        self.keep_position();
         self.inner
             .counts
             .handled
             .fetch_add(acks.len() as u64, Ordering::Relaxed);
-        let acks_all = self.round.as_ref().is_some_and(|round| round.acks_all);
-        // The last one is good for all.
-        let acks: Vec<Subject> = if acks_all {
-            acks.last().into_iter().collect()
-        } else {
-            acks.collect()
+        let Some(round) = self.round.as_mut().filter(|_| !self.is_over) else {
+            // The next round brings them again, and has them acked.
+            return Ok(());
         };
-        self.position.done = self.position.done.max(Some(self.order.acked()));
-        for reply in acks {
-            self.ack(reply).await;
+        acks.iter().for_each(|_| round.pulls.release());
+        // Of some, the last one is good for all.
+        let skipped = if round.acks_all {
+            acks.len().saturating_sub(1)
+        } else {
+            0
+        };
+        for reply in acks.into_iter().skip(skipped) {
+            round.ack(&self.inner, reply).await;
         }
-        if self.round.is_some() {
-            self.ask()?;
-        }
-        Ok(())
+        round.ack_again(&self.inner).await;
+        self.ask()
     }
 
     /// Waits until acks are confirmed, at most this long.
@@ -203,9 +203,11 @@ impl InOrder {
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn flush(&self, within: Duration) -> Result<(), ConsumeError> {
-        let flushed = self.inner.acks.flush(within).await;
-        flushed.map_err(|undelivered| ConsumeError::because(ConsumeErrorKind::Unconfirmed, undelivered))
+    pub async fn flush(&mut self, within: Duration) -> Result<(), ConsumeError> {
+        match &mut self.round {
+            Some(round) => round.flush(&self.inner, within).await,
+            None => Ok(()),
+        }
     }
 
     /// Messages that were given and are not acked.
@@ -228,6 +230,14 @@ impl InOrder {
         self.position.created.unwrap_or_default()
     }
 
+    fn keep_position(&mut self) {
+        let acked = self.order.acked();
+        // 0 when nothing was acked, by somebody who began wherever the consumer's acks stood.
+        if acked > 0 {
+            self.position.done = Some(acked);
+        }
+    }
+
     fn give(&mut self) -> Option<Message> {
         let message = self.order.give()?;
         self.queued_bytes -= message.payload().len();
@@ -235,20 +245,21 @@ impl InOrder {
     }
 
     async fn begin_round(&mut self) -> Result<(), ConsumeError> {
-        let mut drains = self.drains.clone();
-        tokio::select! {
-            biased;
-            drained = drains.wait_for(|drains| *drains) => {
-                // The sender lives as long as the consumer.
-                drop(drained);
-                Ok(())
-            }
-            round = Round::begin(&self.inner, &mut self.position) => {
-                self.round = Some(round?);
-                self.order.begin_round();
-                self.ask()
-            }
+        if let Some(round) = &self.round {
+            round.end().await;
         }
+        self.round = None;
+        let mut drains = self.drains.clone();
+        let round = tokio::select! {
+            biased;
+            // The sender lives as long as the consumer.
+            _ = drains.wait_for(|drains| *drains) => return Ok(()),
+            round = Round::begin(&self.inner, &mut self.position) => round?,
+        };
+        self.round = Some(round);
+        self.is_over = false;
+        self.order.begin_round();
+        self.ask()
     }
 
     /// Asks for what there is room for, and does what is due.
@@ -256,11 +267,10 @@ impl InOrder {
         let now = self.now();
         let Some(round) = &mut self.round else { return Ok(()) };
         round.pulls.handle_timeout(now);
-        let mut is_over = false;
         while let Some(event) = round.pulls.poll_event() {
             match event {
                 // The next round makes the consumer if it is not there.
-                PullEvent::Gone | PullEvent::Look => is_over = true,
+                PullEvent::Gone | PullEvent::Look => self.is_over = true,
                 PullEvent::Silent => count(&self.inner.counts.silences),
                 PullEvent::Refused => {
                     tracing::debug!(subject = round.link.next(), "a request for messages was refused")
@@ -275,14 +285,10 @@ impl InOrder {
             }
         }
         match round.pulls.end() {
-            Some(End::NotPull) => return Err(ConsumeError::new(ConsumeErrorKind::NotPull)),
-            Some(End::BadRequest | End::Fetched) => return Err(ConsumeError::new(ConsumeErrorKind::Rejected)),
-            None => {}
+            Some(End::NotPull) => Err(ConsumeError::new(ConsumeErrorKind::NotPull)),
+            Some(End::BadRequest | End::Fetched) => Err(ConsumeError::new(ConsumeErrorKind::Rejected)),
+            None => Ok(()),
         }
-        if is_over {
-            self.round = None;
-        }
-        Ok(())
     }
 
     /// Waits until there is something to do.
@@ -300,9 +306,7 @@ impl InOrder {
                     return Err(ConsumeError::new(ConsumeErrorKind::Closed));
                 }
                 let state = *self.state.borrow_and_update();
-                if !state.is_connected() || state.epoch != round.seen.epoch {
-                    self.round = None;
-                }
+                self.is_over |= !state.is_connected() || state.epoch != round.seen.epoch;
             }
             message = round.subscriber.next() => {
                 let Some(message) = message else {
@@ -323,7 +327,9 @@ impl InOrder {
     /// Takes what has come besides.
     fn take_more(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(round) = &mut self.round else { return };
+            let Some(round) = self.round.as_mut().filter(|_| !self.is_over) else {
+                return;
+            };
             // Without a budget: an empty queue must be seen as one. An end is seen by whoever waits.
             let Some(Some(message)) = coop::unconstrained(round.subscriber.next()).now_or_never() else {
                 return;
@@ -334,7 +340,9 @@ impl InOrder {
 
     fn take(&mut self, mut message: async_nats::Message) {
         let now = self.now();
-        let Some(round) = &mut self.round else { return };
+        let Some(round) = self.round.as_mut().filter(|_| !self.is_over) else {
+            return;
+        };
         let Some(message) = Message::take(&mut message) else {
             if let Some((number, status)) = round.link.status(&message) {
                 round.pulls.handle_status(now, number, &status);
@@ -357,7 +365,7 @@ impl InOrder {
             Arrival::Acked(reply) => {
                 round.pulls.release();
                 count(&counts.repeated);
-                self.again.push(reply);
+                round.again.push(reply);
             }
             Arrival::Repeated => {
                 round.pulls.release();
@@ -365,22 +373,9 @@ impl InOrder {
             }
             Arrival::Hole => {
                 tracing::debug!(delivery, sequence, "deliveries are missing");
-                self.round = None;
+                self.is_over = true;
                 self.is_in_use |= self.holes.add(now);
             }
-        }
-    }
-
-    async fn ack_again(&mut self) {
-        while let Some(reply) = self.again.pop() {
-            self.ack(reply).await;
-        }
-    }
-
-    async fn ack(&self, reply: Subject) {
-        if let Err(error) = self.inner.acks.enqueue(Event::new(reply, Word::Ack.body())).await {
-            count(&self.inner.counts.unconfirmed);
-            tracing::debug!(kind = ?error.kind(), "an ack was not sent");
         }
     }
 

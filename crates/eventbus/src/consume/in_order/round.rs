@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use async_nats::subject::Subject;
 use jiff::Timestamp;
 use natstream_connect::{ConnectionState, Driver, Subscriber, random_u32};
 use serde_json::Value;
 
-use crate::consume::consumer::Inner;
+use crate::bus::Bus;
+use crate::consume::consumer::{Inner, open_acks};
+use crate::consume::counts::count;
 use crate::consume::engine::{Plan, PullConfig, Pulls};
 use crate::consume::error::{ConsumeError, ConsumeErrorKind};
 use crate::consume::link::Link;
+use crate::consume::word::Word;
+use crate::event::Event;
 use crate::nanos;
 use crate::topology::{AckPolicy, ConsumerInfo, Retention, StreamInfo, Topology, TopologyError, TopologyErrorKind};
 
@@ -33,6 +38,10 @@ pub(super) struct Round {
     /// One ack is good for all messages before.
     pub(super) acks_all: bool,
     pub(super) slots: usize,
+    /// Acks that were lost on their way: they are said again.
+    pub(super) again: Vec<Subject>,
+    /// Of this round only: an ack of another one would confuse nats-server, which compares the numbers of deliveries.
+    acks: Bus,
 }
 
 /// What stays the same over all rounds.
@@ -77,13 +86,6 @@ impl Round {
             Ok(state) if state.is_connected() => *state,
             _ => return Err(ConsumeError::new(ConsumeErrorKind::Closed)),
         };
-        // An ack that is on its way would be for a delivery of this round when it arrives behind the reset.
-        while inner
-            .acks
-            .flush(PAUSE)
-            .await
-            .is_err_and(|undelivered| undelivered.pending > 0)
-        {}
         let topology = Topology::new(connection.clone());
         let (name, durable) = (inner.spec.stream(), inner.spec.name());
         let stream = topology.info(name).await?;
@@ -127,7 +129,40 @@ impl Round {
             seen,
             acks_all: consumer.ack_policy == AckPolicy::All,
             slots,
+            again: Vec::new(),
+            acks: open_acks(&inner.connection, slots, consumer.ack_wait, &inner.counts).await?,
         })
+    }
+}
+
+impl Round {
+    /// Ends it, with the acks that are on their way: behind the next reset they would be for other deliveries.
+    pub(super) async fn end(&self) {
+        let flushed = self.acks.flush(PAUSE).await;
+        let closed = self.acks.close(Duration::ZERO).await;
+        if let Err(undelivered) = flushed.and(closed) {
+            tracing::debug!(%undelivered, "acks were given up, and are sent again with the next deliveries");
+        }
+    }
+
+    pub(super) async fn ack_again(&mut self, inner: &Inner) {
+        while let Some(reply) = self.again.pop() {
+            self.ack(inner, reply).await;
+        }
+    }
+
+    pub(super) async fn ack(&self, inner: &Inner, reply: Subject) {
+        if let Err(error) = self.acks.enqueue(Event::new(reply, Word::Ack.body())).await {
+            count(&inner.counts.unconfirmed);
+            tracing::debug!(kind = ?error.kind(), "an ack was not sent");
+        }
+    }
+
+    /// Waits until acks are confirmed.
+    pub(super) async fn flush(&mut self, inner: &Inner, within: Duration) -> Result<(), ConsumeError> {
+        self.ack_again(inner).await;
+        let flushed = self.acks.flush(within).await;
+        flushed.map_err(|undelivered| ConsumeError::because(ConsumeErrorKind::Unconfirmed, undelivered))
     }
 }
 
