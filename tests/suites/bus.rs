@@ -388,14 +388,20 @@ async fn a_bus_can_refuse_a_stream_whose_acks_are_worth_little() {
     within(LIMIT, builder().check_stream(&name).open())
         .await
         .expect("only a warning");
-    within(LIMIT, builder().require_stream(&name, Survives::Restart).open())
+    within(LIMIT, builder().require_stream(&name, [Survives::Restart]).open())
         .await
         .expect("it is in files");
-    let weak = within(LIMIT, builder().require_stream(&name, Survives::ServerLoss).open()).await;
+    let weak = within(
+        LIMIT,
+        builder()
+            .require_stream(&name, [Survives::Restart, Survives::ServerLoss])
+            .open(),
+    )
+    .await;
     assert!(matches!(weak, Err(OpenError::NotDurable(_))), "{weak:?}");
     let long = builder()
         .deadline(Duration::from_secs(90))
-        .require_stream(&name, Survives::Restart);
+        .require_stream(&name, [Survives::Restart]);
     let long = within(LIMIT, long.open()).await;
     assert!(
         matches!(long, Err(OpenError::NotDurable(_))),

@@ -165,19 +165,20 @@ async fn refusals_of_a_stream_with_an_ampersand_are_read() {
 }
 
 /// A stream whose acks take as long as its disk does.
-async fn slow_server(more: &str) -> NatsServer {
-    let dir = std::env::temp_dir().join(unique_name("faults"));
+async fn slow_server(more: &str) -> (tempfile::TempDir, NatsServer) {
+    let dir = tempfile::tempdir().expect("a directory");
     let config = format!(
         "jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{more}",
-        dir.display()
+        dir.path().display()
     );
-    NatsServer::builder().config(config).start().await
+    let nats = NatsServer::builder().config(config).start().await;
+    (dir, nats)
 }
 
 /// A service that listens on the subject too, and answers with an error in JSON of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_of_another_service_is_no_refusal() {
-    let nats = slow_server("").await;
+    let (_dir, nats) = slow_server("").await;
     let connection = connection(&nats.url()).await;
     stream(&connection, StreamSpec::new("S", ["s.>"])).await;
     let other = integration::connection(&nats.url()).await;
@@ -208,11 +209,11 @@ async fn what_is_not_permitted_and_certainly_not_stored_is_not_stored() {
             "authorization {{ users = [{{user: all, password: p}}, {{user: limited, password: p, permissions: {{publish: {permissions}}}}}] }}"
         )
     };
-    let dir = std::env::temp_dir().join(unique_name("faults"));
+    let dir = tempfile::tempdir().expect("a directory");
     let users = |permissions: &str| {
         format!(
             "jetstream {{ store_dir: \"{}\", sync_interval: always }}\n{}",
-            dir.display(),
+            dir.path().display(),
             users(permissions)
         )
     };

@@ -327,7 +327,8 @@ pub struct BusBuilder {
     dedup: Dedup,
     ordering: Ordering,
     message_id_prefix: Option<String>,
-    durability: Option<(String, Option<Survives>)>,
+    /// The stream, what it must survive, and whether it must be good for anything.
+    durability: Option<(String, Vec<Survives>, bool)>,
     on_failure: Option<OnFailure>,
     answerer: Answerer,
 }
@@ -396,14 +397,14 @@ impl BusBuilder {
     /// Looks at the stream when the bus is opened, and logs a warning for each [weakness](crate::topology::Weakness) of its
     /// acks.
     pub fn check_stream(mut self, name: impl Into<String>) -> Self {
-        self.durability = Some((name.into(), None));
+        self.durability = Some((name.into(), Vec::new(), false));
         self
     }
 
-    /// Looks at the stream when the bus is opened, and does not open it when an ack is worth less than this, or when ids are
-    /// forgotten before the last retry. [`Survives::PowerLoss`] cannot be required: nats-server does not tell.
-    pub fn require_stream(mut self, name: impl Into<String>, survives: Survives) -> Self {
-        self.durability = Some((name.into(), Some(survives)));
+    /// Looks at the stream when the bus is opened, and does not open it when what is acked does not survive all of these, or
+    /// when ids are forgotten before the last retry. [`Survives::PowerLoss`] cannot be required: nats-server does not tell.
+    pub fn require_stream(mut self, name: impl Into<String>, survives: impl IntoIterator<Item = Survives>) -> Self {
+        self.durability = Some((name.into(), survives.into_iter().collect(), true));
         self
     }
 
@@ -427,8 +428,8 @@ impl BusBuilder {
     /// Dropping the future leaves nothing behind.
     pub async fn open(self) -> Result<Bus, OpenError> {
         self.check()?;
-        if let Some((stream, required)) = &self.durability {
-            self.check_durability(stream, *required).await?;
+        if let Some((stream, required, is_required)) = &self.durability {
+            self.check_durability(stream, required, *is_required).await?;
         }
         let config = EngineConfig {
             window: self.window,
@@ -457,7 +458,7 @@ impl BusBuilder {
         })
     }
 
-    async fn check_durability(&self, stream: &str, required: Option<Survives>) -> Result<(), OpenError> {
+    async fn check_durability(&self, stream: &str, required: &[Survives], is_required: bool) -> Result<(), OpenError> {
         let info = Topology::new(natstream_connect::Connection::clone(&self.connection))
             .info(stream)
             .await?;
@@ -466,12 +467,11 @@ impl BusBuilder {
         for weakness in &durability.weaknesses {
             tracing::warn!(stream, %weakness, "an ack is worth less than it seems");
         }
-        match required {
-            Some(required) if durability.survives < required || durability.weaknesses.iter().any(forgets) => {
-                Err(OpenError::NotDurable(durability))
-            }
-            _ => Ok(()),
+        let is_enough = required.iter().all(|what| durability.survives.contains(what));
+        if is_required && (!is_enough || durability.weaknesses.iter().any(forgets)) {
+            return Err(OpenError::NotDurable(durability));
         }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), OpenError> {

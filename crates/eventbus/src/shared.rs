@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::task::{Context, Poll, Waker};
 
 use async_nats::client::{PublishErrorKind as NatsErrorKind, Statistics};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     /// How often the connection was made: the epoch of what is handed over next, or the one before.
     statistics: Arc<Statistics>,
     on_failure: Option<OnFailure>,
+    /// Failures that nobody is told of.
+    untold: Untold,
     answerer: Answerer,
     /// What the id of an event without one adds to it.
     id_len: usize,
@@ -99,6 +102,7 @@ impl Shared {
             statistics: connection.nats().statistics(),
             connection,
             on_failure,
+            untold: Untold::default(),
             answerer,
             state: Mutex::new(State {
                 engine,
@@ -305,7 +309,7 @@ impl Shared {
         };
         while engine.is_ready() && !*waits {
             // Read before anything is handed over: what goes to a newer connection is sent again at worst.
-            let epoch = self.statistics.connects.load(Ordering::Acquire);
+            let epoch = self.statistics.connects.load(Acquire);
             let mut last = None;
             let handed = self.driver.hand_over(self, waits, || {
                 let attempt = engine.poll_transmit(now, epoch)?;
@@ -378,8 +382,15 @@ impl Shared {
             }
             None if is_watched => {}
             None => {
-                let subject = error.event().subject();
-                tracing::warn!(subject, kind = ?error.kind(), "an event was not delivered, and nobody is told of it");
+                if let Some(count) = self.untold.add(self.driver.nanos(self.driver.now())) {
+                    let (subject, kind) = (error.event().subject(), error.kind());
+                    tracing::warn!(
+                        count,
+                        subject,
+                        ?kind,
+                        "events were not delivered, and nobody is told of them"
+                    );
+                }
             }
         }
     }
@@ -392,6 +403,30 @@ impl Shared {
         } else {
             state.epoch
         }
+    }
+}
+
+/// Failures that nobody is told of, and that the log is told of once a second: there may be as many as events.
+#[derive(Debug, Default)]
+struct Untold {
+    count: AtomicU64,
+    /// When the log was told, in nanoseconds; 0 before the first time.
+    told_at: AtomicU64,
+}
+
+impl Untold {
+    /// Another one. How many the log is to be told of now, if it is.
+    fn add(&self, now: u64) -> Option<u64> {
+        const SECOND: u64 = 1_000_000_000;
+        self.count.fetch_add(1, Relaxed);
+        let told_at = self.told_at.load(Relaxed);
+        let is_due = told_at == 0 || now.saturating_sub(told_at) >= SECOND;
+        let is_mine = is_due
+            && self
+                .told_at
+                .compare_exchange(told_at, now.max(1), Relaxed, Relaxed)
+                .is_ok();
+        is_mine.then(|| self.count.swap(0, Relaxed))
     }
 }
 
@@ -530,5 +565,21 @@ impl Drop for Accept<'_> {
         if let Some(ticket) = self.ticket {
             self.shared.leave_queue(ticket);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_told_once_a_second_how_many_there_were() {
+        let untold = Untold::default();
+        let told: Vec<(u64, u64)> = (10..110)
+            .map(|tenth| tenth * 100_000_000)
+            .filter_map(|now| Some((now / 1_000_000_000, untold.add(now)?)))
+            .collect();
+        assert_eq!(told[..3], [(1, 1), (2, 10), (3, 10)]);
+        assert_eq!(told.len(), 10);
     }
 }

@@ -35,6 +35,8 @@ pub enum TopologyErrorKind {
     Connection,
     /// The stream is there and is not as it should be; [`TopologyError::differences`] says where. Nothing was changed.
     Differs,
+    /// A name that no stream or consumer can have: it is empty, too long, or has spaces, dots, slashes or wildcards.
+    InvalidName,
     /// JetStream is not enabled for this account, or at all.
     NotEnabled,
     /// There is no such stream, or the stream has no such consumer.
@@ -109,6 +111,7 @@ impl fmt::Display for TopologyError {
         let what = match kind {
             TopologyErrorKind::Connection => "JetStream could not be asked",
             TopologyErrorKind::Differs => "the stream is not as it should be",
+            TopologyErrorKind::InvalidName => "no stream or consumer can have this name",
             TopologyErrorKind::NotEnabled => "JetStream is not enabled for this account",
             TopologyErrorKind::NotFound => "there is no such stream or consumer",
             TopologyErrorKind::Protocol => "the answer of JetStream cannot be read",
@@ -140,6 +143,9 @@ const NOT_ENABLED: [u16; 2] = [10039, 10076];
 const STREAM_NOT_FOUND: u16 = 10059;
 const CONSUMER_NOT_FOUND: u16 = 10014;
 
+/// The longest name that nats-server takes, in bytes.
+const LONGEST_NAME: usize = 255;
+
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -166,6 +172,15 @@ pub(super) async fn ask<T: DeserializeOwned>(
     .await
 }
 
+/// Names are parts of subjects and of paths (ADR-6): nats-server would not even hear a question about another one.
+pub(super) fn check_name(name: &str) -> Result<(), TopologyError> {
+    let is_forbidden = |letter: char| letter.is_whitespace() || letter.is_control() || ".*>/\\".contains(letter);
+    if name.is_empty() || name.len() > LONGEST_NAME || name.contains(is_forbidden) {
+        return Err(TopologyError::new(TopologyErrorKind::InvalidName, name));
+    }
+    Ok(())
+}
+
 /// A question about a consumer of a stream.
 pub(super) async fn ask_consumer<T: DeserializeOwned>(
     connection: &Connection,
@@ -174,6 +189,8 @@ pub(super) async fn ask_consumer<T: DeserializeOwned>(
     consumer: &str,
     question: &Value,
 ) -> Result<T, TopologyError> {
+    check_name(stream)?;
+    check_name(consumer)?;
     let path = format!("CONSUMER.{operation}.{stream}.{consumer}");
     ask_at(connection, &path, stream, question).await
 }
@@ -261,4 +278,20 @@ fn read<T: DeserializeOwned>(payload: &[u8], stream: &str) -> Result<T, Topology
         return Err(failed);
     }
     serde_json::from_slice(payload).map_err(|error| TopologyError::because(TopologyErrorKind::Protocol, stream, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parts_of_subjects() {
+        for name in ["", "a.b", "a b", "a*", ">", "a/b", "a\\b", "a\n", &"x".repeat(256)] {
+            let error = check_name(name).expect_err("no name");
+            assert_eq!(error.kind(), TopologyErrorKind::InvalidName, "{name}");
+        }
+        for name in ["ORDERS", "ä-1_$KV", &"x".repeat(255)] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+    }
 }

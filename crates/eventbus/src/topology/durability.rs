@@ -8,18 +8,27 @@ use serde_json::Value;
 use super::info::StreamInfo;
 use super::spec::Storage;
 
-/// What a message that was acked survives. Each is more than the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Something that a message which was acked survives. None of them includes another: three servers that keep it in memory
+/// survive the loss of one, and not a restart of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Survives {
-    /// Nothing: it is in the memory of one server, or on its way there.
-    Nothing,
-    /// The end of nats-server, by `kill -9` too: one server has it in files.
-    Restart,
-    /// The loss of one server: several have it.
-    ServerLoss,
-    /// The loss of power of all servers: it is on their disks before it is acked.
+    /// The loss of power of all servers: it is on a disk before it is acked.
     PowerLoss,
+    /// The end of all nats-servers, by `kill -9` too: it is in files before it is acked.
+    Restart,
+    /// The loss of one server: two others have it.
+    ServerLoss,
+}
+
+impl fmt::Display for Survives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PowerLoss => "a loss of power",
+            Self::Restart => "a restart",
+            Self::ServerLoss => "the loss of a server",
+        })
+    }
 }
 
 /// What makes an ack worth less than it seems.
@@ -38,8 +47,12 @@ pub enum Weakness {
     Memory,
     /// Messages are acked before they are written (`persist_mode: async`).
     PersistAsync,
-    /// One server alone has the messages.
-    SingleReplica,
+    /// Too few servers have the messages: the loss of one stops the stream, or loses it.
+    #[non_exhaustive]
+    Replicas {
+        /// How many have them; 3 survive the loss of one.
+        count: usize,
+    },
     /// Messages are acked before they are on a disk: what was acked within this time is lost when the power fails.
     /// `None`: nats-server does not tell clients, and its default is 2 minutes.
     SyncInterval(Option<Duration>),
@@ -54,7 +67,11 @@ impl fmt::Display for Weakness {
             ),
             Self::Memory => f.write_str("messages are kept in memory"),
             Self::PersistAsync => f.write_str("messages are acked before they are written"),
-            Self::SingleReplica => f.write_str("one server alone has the messages"),
+            Self::Replicas { count: 1 } => f.write_str("one server alone has the messages"),
+            Self::Replicas { count } => write!(
+                f,
+                "{count} servers have the messages, and 3 are needed to go on without one"
+            ),
             Self::SyncInterval(Some(interval)) => write!(
                 f,
                 "messages are acked up to {interval:?} before they are on a disk (`sync_interval: always` mends it)"
@@ -71,8 +88,8 @@ impl fmt::Display for Weakness {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Durability {
-    /// What a message that was acked survives.
-    pub survives: Survives,
+    /// What a message that was acked survives; nothing, if this is empty.
+    pub survives: Vec<Survives>,
     /// Why it is not more.
     pub weaknesses: Vec<Weakness>,
 }
@@ -85,7 +102,7 @@ impl Durability {
         let mut weaknesses = Vec::new();
         let is_memory = stream.storage == Storage::Memory;
         let is_async = stream.config.get("persist_mode").and_then(Value::as_str) == Some("async");
-        let is_single = stream.replicas < 3;
+        let is_replicated = stream.replicas >= 3;
         let is_synced = sync_interval.is_some_and(|interval| interval.is_zero());
         if is_memory {
             weaknesses.push(Weakness::Memory);
@@ -93,8 +110,8 @@ impl Durability {
         if is_async {
             weaknesses.push(Weakness::PersistAsync);
         }
-        if is_single {
-            weaknesses.push(Weakness::SingleReplica);
+        if !is_replicated {
+            weaknesses.push(Weakness::Replicas { count: stream.replicas });
         }
         if !is_memory && !is_synced {
             weaknesses.push(Weakness::SyncInterval(sync_interval));
@@ -106,12 +123,16 @@ impl Durability {
                 needed,
             });
         }
-        let survives = match (is_memory || is_async, is_single) {
-            (true, true) => Survives::Nothing,
-            (false, _) if is_synced => Survives::PowerLoss,
-            (false, true) => Survives::Restart,
-            (_, false) => Survives::ServerLoss,
-        };
+        let is_written = !is_memory && !is_async;
+        let survives = [
+            (Survives::PowerLoss, is_written && is_synced),
+            (Survives::Restart, is_written),
+            (Survives::ServerLoss, is_replicated),
+        ];
+        let survives = survives
+            .into_iter()
+            .filter_map(|(what, does)| does.then_some(what))
+            .collect();
         Self { survives, weaknesses }
     }
 }
@@ -125,43 +146,18 @@ mod tests {
     #[test]
     fn an_ack_is_worth_what_the_stream_is() {
         let deadline = Duration::from_secs(30);
+        use Survives::{PowerLoss, Restart, ServerLoss};
+        let memory = |replicas: u8| json!({ "storage": "memory", "num_replicas": replicas });
+        let file = |replicas: u8| json!({ "storage": "file", "num_replicas": replicas });
         for (config, sync, survives, weaknesses) in [
-            (
-                json!({"storage": "memory", "num_replicas": 1}),
-                None,
-                Survives::Nothing,
-                3,
-            ),
-            (
-                json!({"storage": "memory", "num_replicas": 3}),
-                None,
-                Survives::ServerLoss,
-                2,
-            ),
-            (
-                json!({"storage": "file", "num_replicas": 1}),
-                None,
-                Survives::Restart,
-                3,
-            ),
-            (
-                json!({"storage": "file", "num_replicas": 3}),
-                None,
-                Survives::ServerLoss,
-                2,
-            ),
-            (
-                json!({"storage": "file", "num_replicas": 1}),
-                Some(0),
-                Survives::PowerLoss,
-                2,
-            ),
-            (
-                json!({"storage": "file", "persist_mode": "async"}),
-                Some(0),
-                Survives::Nothing,
-                3,
-            ),
+            (memory(1), None, &[][..], 3),
+            (memory(3), None, &[ServerLoss], 2),
+            (file(1), None, &[Restart], 3),
+            (file(2), None, &[Restart], 3),
+            (file(3), None, &[Restart, ServerLoss], 2),
+            (file(1), Some(0), &[PowerLoss, Restart], 2),
+            (file(3), Some(0), &[PowerLoss, Restart, ServerLoss], 1),
+            (json!({ "storage": "file", "persist_mode": "async" }), Some(0), &[], 3),
         ] {
             let answer: Answer = serde_json::from_value(json!({ "config": config })).expect("an answer");
             let durability = Durability::of(&answer.into(), deadline, sync.map(Duration::from_secs));

@@ -64,7 +64,8 @@ impl Topology {
     ///
     /// # Errors
     /// [`Differs`](TopologyErrorKind::Differs) when a stream of that name is there and is not as declared: nothing was
-    /// changed, and [`update`](Self::update) changes it. [`TopologyErrorKind`] has the others.
+    /// changed, and [`update`](Self::update) changes it; or when an older nats-server has made it and ignored a setting that it
+    /// does not know. [`TopologyErrorKind`] has the others.
     ///
     /// # Cancel safety
     /// Dropped early, the stream may have been made.
@@ -72,14 +73,7 @@ impl Topology {
         match self.fetch(spec.name()).await {
             Err(error) if error.kind() == TopologyErrorKind::NotFound => self.create(spec).await,
             Err(error) => Err(error),
-            Ok(answer) => {
-                let differences = spec.differences(&answer.config);
-                if differences.is_empty() {
-                    Ok(answer.into())
-                } else {
-                    Err(TopologyError::differs(spec.name(), differences))
-                }
-            }
+            Ok(answer) => as_declared(spec, answer),
         }
     }
 
@@ -114,7 +108,8 @@ impl Topology {
         }
         let mut config = answer.config;
         config.extend(spec.wire());
-        self.send("UPDATE", spec.name(), &config).await
+        let answer = self.send("UPDATE", spec.name(), &config).await?;
+        as_declared(spec, answer)
     }
 
     /// A stream as it is.
@@ -188,21 +183,27 @@ impl Topology {
     }
 
     async fn create(&self, spec: &StreamSpec) -> Result<StreamInfo, TopologyError> {
-        self.send("CREATE", spec.name(), &spec.wire()).await
+        let answer = self.send("CREATE", spec.name(), &spec.wire()).await?;
+        as_declared(spec, answer)
     }
 
     async fn fetch(&self, name: &str) -> Result<Answer, TopologyError> {
+        api::check_name(name)?;
         api::ask(&self.connection, "INFO", name, &Value::Null).await
     }
 
-    async fn send(
-        &self,
-        operation: &str,
-        name: &str,
-        config: &Map<String, Value>,
-    ) -> Result<StreamInfo, TopologyError> {
+    async fn send(&self, operation: &str, name: &str, config: &Map<String, Value>) -> Result<Answer, TopologyError> {
+        api::check_name(name)?;
         let question = Value::Object(config.clone());
-        let answer: Answer = api::ask(&self.connection, operation, name, &question).await?;
-        Ok(answer.into())
+        api::ask(&self.connection, operation, name, &question).await
     }
+}
+
+/// A setting that nats-server does not know is ignored by it, so that only its answer tells.
+fn as_declared(spec: &StreamSpec, answer: Answer) -> Result<StreamInfo, TopologyError> {
+    let differences = spec.differences(&answer.config);
+    if differences.is_empty() {
+        return Ok(answer.into());
+    }
+    Err(TopologyError::differs(spec.name(), differences))
 }

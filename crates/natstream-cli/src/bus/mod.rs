@@ -56,6 +56,7 @@ async fn print(context: &mut Context, text: &str) -> Result<(), Failure> {
 impl From<TopologyError> for Failure {
     fn from(error: TopologyError) -> Self {
         let (exit, hint) = match error.kind() {
+            TopologyErrorKind::InvalidName => (Exit::Usage, None),
             TopologyErrorKind::Connection => (Exit::NoConnection, None),
             TopologyErrorKind::Differs if error.differences().iter().any(|difference| difference.destroys) => (
                 Exit::Failed,

@@ -238,10 +238,14 @@ fn json_of(info: &StreamInfo) -> Value {
         "consumers": info.consumers,
         "leader": info.leader,
         "duplicate_window_seconds": info.duplicate_window.as_secs_f64(),
-        "survives": format!("{:?}", durability.survives),
+        "survives": survives(&durability),
         "weaknesses": weaknesses,
         "config": info.config,
     })
+}
+
+fn survives(durability: &Durability) -> Vec<String> {
+    durability.survives.iter().map(ToString::to_string).collect()
 }
 
 fn text_of(info: &StreamInfo) -> String {
@@ -259,7 +263,9 @@ fn text_of(info: &StreamInfo) -> String {
         info.consumers,
         humantime::format_duration(info.duplicate_window),
     );
-    text.push_str(&format!("  an ack survives: {:?}\n", durability.survives));
+    let survives = survives(&durability).join(", ");
+    let survives = if survives.is_empty() { "nothing" } else { &survives };
+    text.push_str(&format!("  what is acked survives: {survives}\n"));
     for weakness in &durability.weaknesses {
         text.push_str(&format!("  - {weakness}\n"));
     }
