@@ -278,7 +278,7 @@ impl Bus {
         self.handle.shared.connection()
     }
 
-    async fn accept(&self, event: Event, watcher: Option<Watcher>) -> Result<(), PublishError> {
+    pub(crate) async fn accept(&self, event: Event, watcher: Option<Watcher>) -> Result<(), PublishError> {
         // A producer that never has to wait lets others run.
         tokio::task::coop::consume_budget().await;
         Accept::new(&self.handle.shared, event, watcher).await

@@ -91,6 +91,21 @@ impl Event {
         }
     }
 
+    /// As it was written to a spool, where only events without a flaw are.
+    #[cfg(feature = "spool")]
+    pub(crate) fn spooled(subject: Subject, payload: Bytes, headers: HeaderMap) -> Self {
+        let extras = (!headers.is_empty()).then(|| Extras {
+            has_message_id: headers.get(NATS_MESSAGE_ID).is_some(),
+            headers,
+            ..Extras::default()
+        });
+        Self {
+            subject,
+            payload,
+            extras: extras.map(Box::new),
+        }
+    }
+
     /// Adds a header. One that cannot be sent makes publishing fail with [`Invalid`](crate::PublishErrorKind::Invalid).
     ///
     /// Names that begin with `Nats-` are nats-server's; there are methods for those that an event may have.

@@ -53,6 +53,8 @@ mod engine;
 pub mod envelope;
 mod error;
 mod event;
+#[cfg(feature = "spool")]
+mod outbox;
 mod outgoing;
 mod producers;
 mod reply;
@@ -69,6 +71,8 @@ pub use self::consume::{
 pub use self::engine::{Dedup, Ordering};
 pub use self::error::{OpenError, PublishError, PublishErrorKind, TryEnqueueError, Undelivered};
 pub use self::event::{Event, Flaw};
+#[cfg(feature = "spool")]
+pub use self::outbox::{Outbox, OutboxBuilder, OutboxError, OutboxStats, Published, SpoolLevel};
 pub use self::reply::{PublishAck, Refusal};
 pub use self::watcher::PendingAck;
 

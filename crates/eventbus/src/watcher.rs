@@ -20,6 +20,9 @@ pub(crate) enum Watcher {
     One(oneshot::Sender<Outcome>),
     /// An event of a batch, by its place there.
     Batch(Arc<Batch>, usize),
+    /// An event of an outbox, by its number there.
+    #[cfg(feature = "spool")]
+    Outbox(Arc<crate::outbox::Deliveries>, u64),
 }
 
 impl Watcher {
@@ -28,6 +31,8 @@ impl Watcher {
             // Whoever waited may have gone.
             Self::One(waiting) => drop(waiting.send(outcome)),
             Self::Batch(batch, index) => batch.settle(index, outcome),
+            #[cfg(feature = "spool")]
+            Self::Outbox(deliveries, number) => deliveries.settle(number, outcome),
         }
     }
 }

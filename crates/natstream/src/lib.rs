@@ -36,7 +36,8 @@
 //! - `config`: `connect::settings` and `ConnectConfig::load`, for configuration from a file, the environment and contexts of
 //!   the `nats` CLI.
 //! - `consul`: servers from Consul, in `connect::consul`.
-//! - `eventbus`: [`Bus`] and [`Event`], for publishing to JetStream, and the module `eventbus` with all the rest.
+//! - `eventbus`: [`Bus`] and [`Event`], for publishing to JetStream, `Consumer` for consuming, and the module `eventbus` with
+//!   all the rest; with `spool` it has `Outbox`, for events that outlive the process.
 //! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
 //! - `sinks`: the module `sinks`, files of records that roll and survive; with `gzip` and `zstd` they are compressed.
 //! - `recorder`: the module `recorder`, subjects and streams into such files.
@@ -47,9 +48,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "spool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "spool")))]
+pub use eventbus::Outbox;
 #[cfg(feature = "eventbus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "eventbus")))]
-pub use eventbus::{self, Bus, Event, PublishAck, PublishError, PublishErrorKind};
+pub use eventbus::{self, Bus, Consumer, Event, PublishAck, PublishError, PublishErrorKind};
 pub use natstream_connect::{
     Codec, CodecError, ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus,
     Connections, ConnectionsBuilder, Credentials, EndReason, FenceError, FenceErrorKind, Json, Secret, Tls, async_nats,

@@ -2,6 +2,7 @@
 
 mod publish;
 mod source;
+mod spool;
 mod stream;
 mod tally;
 

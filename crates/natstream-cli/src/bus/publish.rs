@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::interval;
 
 use super::source::{Source, SourceArgs};
+use super::spool::{self, SpoolArgs};
 use super::tally::Tally;
 use crate::clock;
 use crate::console::Console;
@@ -24,15 +25,17 @@ Examples:
   natstream bus publish orders.new '{\"id\":7}'
   seq 1000 | natstream bus publish data.rows - --lines
   natstream bus publish load.test --count 1000000 --size 128 --mode async
+  tail -F app.log | natstream bus publish logs.app - --lines --spool /var/spool/app
+  natstream bus publish logs.app --count 0 --spool /var/spool/app   (only delivers what is left)
 
 Exit code 0 says that streams have all events. When some were not delivered, it is 8, and standard error says how many and \
 why.";
 
 /// How often progress is told.
-const PROGRESS: Duration = Duration::from_secs(2);
+pub(super) const PROGRESS: Duration = Duration::from_secs(2);
 
 /// How long an interrupted command waits for what is under way.
-const LEAVE: Duration = Duration::from_secs(2);
+pub(super) const LEAVE: Duration = Duration::from_secs(2);
 
 /// Publish events to JetStream: acked, none lost without a word, none stored twice.
 #[derive(Args, Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct PublishArgs {
     subject: String,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    spool: SpoolArgs,
     /// Whether to wait for each ack, for none but at the end, or for those of a batch.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
@@ -85,10 +90,17 @@ enum DedupForm {
 /// Runs the command.
 pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit, Failure> {
     check_publish_subject(&args.subject).map_err(|error| Failure::subject(&args.subject, error))?;
+    let spooled = match &args.spool.dir {
+        Some(dir) => Some((dir.clone(), args.plan()?)),
+        None => None,
+    };
     let source = tokio::select! {
         source = Source::open(&args.subject, args.source) => source?,
         signal = context.interrupts.next() => return Err(session::interrupted(signal)),
     };
+    if let Some((dir, plan)) = spooled {
+        return spool::run(context, args.spool, dir, plan, source).await;
+    }
     let connection = session::connect(&context.connection, "natstream bus", &mut context.interrupts).await?;
     let tally = Arc::new(Tally::default());
     let builder = Bus::builder(connection.clone())
@@ -152,6 +164,28 @@ pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit,
             Exit::Incomplete,
             format!("{} of {accepted} events were not delivered", accepted - acked),
         )),
+    }
+}
+
+impl PublishArgs {
+    /// How to publish through a spool.
+    fn plan(&self) -> Result<spool::Plan, Failure> {
+        if self.dedup == DedupForm::Off {
+            let text = "--spool needs ids: an event whose ack was lost with the process is sent again";
+            return Err(Failure::text(Exit::Usage, text));
+        }
+        if self.mode == Mode::Batch {
+            return Err(Failure::text(
+                Exit::Usage,
+                "--spool has no batches: take --mode async or sync",
+            ));
+        }
+        Ok(spool::Plan {
+            window: self.window,
+            is_strict: self.strict,
+            one_by_one: self.mode == Mode::Sync,
+            deadline: self.deadline,
+        })
     }
 }
 

@@ -1,0 +1,172 @@
+//! What becomes of events of the spool.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use natstream_connect::Driver;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::ledger::Ledger;
+use super::record::encode;
+use super::spool::Spool;
+use crate::error::{PublishError, PublishErrorKind};
+use crate::event::Event;
+use crate::shared::OnFailure;
+use crate::watcher::Outcome;
+
+/// How long an event rests that may be taken later: nobody permits it now, or the stream is full.
+const REST: u64 = 2_000_000_000;
+
+/// What the handles of an outbox, its feeder, and the events that are under way share.
+pub(crate) struct Deliveries {
+    pub(super) spool: Spool,
+    pub(super) ledger: Mutex<Ledger<Event>>,
+    pub(super) counts: Counts,
+    /// Something may be delivered, or was.
+    pub(super) work: Notify,
+    /// There may be room in the files.
+    pub(super) space: Notify,
+    /// Something is done.
+    pub(super) progress: Notify,
+    on_failure: Option<OnFailure>,
+    began: tokio::time::Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) accepted: AtomicU64,
+    pub(super) acked: AtomicU64,
+    pub(super) duplicates: AtomicU64,
+    pub(super) rejected: AtomicU64,
+    /// Failures that a flush has told of.
+    pub(super) told: AtomicU64,
+}
+
+impl Deliveries {
+    pub(super) fn new(spool: Spool, on_failure: Option<OnFailure>) -> Self {
+        Self {
+            ledger: Mutex::new(Ledger::new(spool.first())),
+            spool,
+            counts: Counts::default(),
+            work: Notify::new(),
+            space: Notify::new(),
+            progress: Notify::new(),
+            on_failure,
+            began: Driver::clock(),
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        crate::nanos(Driver::clock().duration_since(self.began))
+    }
+
+    /// The bus says what became of an event.
+    pub(crate) fn settle(&self, number: u64, outcome: Outcome) {
+        match outcome {
+            Ok(ack) => {
+                self.counts.acked.fetch_add(1, Ordering::Relaxed);
+                self.counts
+                    .duplicates
+                    .fetch_add(u64::from(ack.is_duplicate), Ordering::Relaxed);
+                if let Some(watch) = self.spool.watch_of(number) {
+                    // Whoever waited may have gone.
+                    let _ = watch.send(Ok(ack));
+                }
+                self.finish(number);
+            }
+            Err(error) if is_final(error.kind()) => self.reject(number, error),
+            Err(error) => {
+                tracing::debug!(number, %error, "an event of the outbox is tried again");
+                self.rest(number, error);
+            }
+        }
+    }
+
+    /// It can never be delivered: it is kept elsewhere, so that the others go on.
+    fn reject(&self, number: u64, error: PublishError) {
+        let record = encode(error.event());
+        if let Err(problem) = self.spool.reject(&record, &error.to_string()) {
+            tracing::error!(%problem, "a refused event cannot be kept, and is tried again");
+            return self.rest(number, error);
+        }
+        self.counts.rejected.fetch_add(1, Ordering::Relaxed);
+        let watch = self.spool.watch_of(number);
+        match &self.on_failure {
+            Some(on_failure) => {
+                let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| on_failure(error.clone())));
+                if told.is_err() {
+                    tracing::error!("`on_failure` of an outbox has panicked");
+                }
+            }
+            None if watch.is_some() => {}
+            None => tracing::warn!(%error, "an event of the outbox was refused, and is kept in `rejected`"),
+        }
+        if let Some(watch) = watch {
+            // Whoever waited may have gone.
+            let _ = watch.send(Err(error));
+        }
+        self.finish(number);
+    }
+
+    fn rest(&self, number: u64, error: PublishError) {
+        let at = self.now().saturating_add(REST);
+        self.ledger.lock().rest(number, at, error.into_event());
+        self.work.notify_one();
+    }
+
+    /// A record that nobody can read.
+    pub(super) fn discard(&self, number: u64, record: &[u8]) -> Result<(), stream_sinks::SinkError> {
+        self.spool.reject(record, "it is no event that this version can read")?;
+        tracing::error!(
+            number,
+            "a record of the outbox cannot be read, and is kept in `rejected`"
+        );
+        self.counts.rejected.fetch_add(1, Ordering::Relaxed);
+        self.finish(number);
+        Ok(())
+    }
+
+    fn finish(&self, number: u64) {
+        self.ledger.lock().finish(number);
+        self.work.notify_one();
+        self.progress.notify_waiters();
+    }
+
+    /// Records that are in the spool and not done.
+    pub(super) fn spooled(&self) -> u64 {
+        let next = self.spool.next_number();
+        let ledger = self.ledger.lock();
+        next.saturating_sub(ledger.floor()).saturating_sub(ledger.done_above())
+    }
+
+    /// The spool forgets what is done.
+    pub(super) fn forget(&self) {
+        let floor = self.ledger.lock().floor();
+        self.spool.forget_before(floor);
+        self.space.notify_waiters();
+    }
+}
+
+/// Would it be refused for ever?
+fn is_final(kind: PublishErrorKind) -> bool {
+    match kind {
+        PublishErrorKind::Invalid
+        | PublishErrorKind::Rejected
+        | PublishErrorKind::TooLarge
+        | PublishErrorKind::WrongLast => true,
+        PublishErrorKind::Closed
+        | PublishErrorKind::NoResponders
+        | PublishErrorKind::NotPermitted
+        | PublishErrorKind::StreamFull
+        | PublishErrorKind::Timeout
+        | PublishErrorKind::Unknown => false,
+    }
+}
+
+impl std::fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deliveries")
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,281 @@
+//! The task that hands events of the spool to a bus.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use natstream_connect::{ConnectConfig, Connection, Lease};
+use stream_sinks::SegmentReader;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::deliveries::Deliveries;
+use super::spool::Next;
+use crate::bus::Bus;
+use crate::engine::Ordering;
+use crate::event::Event;
+use crate::watcher::Watcher;
+
+/// The pause before another attempt to connect, to open a bus, or to use files that have failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the spool forgets what is done, while nothing else happens.
+const FORGET: Duration = Duration::from_millis(50);
+
+/// After so many events it forgets in any case.
+const FORGET_EVERY: u32 = 1024;
+
+/// Of so many attempts to connect that fail, one is told.
+const TELL_EVERY: u32 = 30;
+
+/// The bus does not give up an event of the outbox by time.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Where events go.
+#[derive(Clone)]
+pub(super) enum Route {
+    Connection(Lease),
+    /// A connection that is made when that is possible.
+    Config(Box<ConnectConfig>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FeederConfig {
+    pub(super) window: usize,
+    pub(super) window_bytes: usize,
+    pub(super) ordering: Ordering,
+    pub(super) is_durable: bool,
+}
+
+pub(super) struct Feeder {
+    pub(super) deliveries: Arc<Deliveries>,
+    pub(super) config: FeederConfig,
+    pub(super) routes: watch::Receiver<Option<Route>>,
+    /// Nothing is delivered any more.
+    pub(super) stops: watch::Receiver<bool>,
+    /// What was read from the files and not handed over.
+    loaded: VecDeque<(u64, Result<Event, Vec<u8>>)>,
+    reader: Option<SegmentReader>,
+    /// Events that were handed over since the spool was told to forget.
+    since_forget: u32,
+    /// It has forgotten what is below this number.
+    forgotten: u64,
+    /// Attempts to connect that have failed.
+    refusals: u32,
+}
+
+impl Feeder {
+    pub(super) fn new(
+        deliveries: Arc<Deliveries>,
+        config: FeederConfig,
+        routes: watch::Receiver<Option<Route>>,
+        stops: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            deliveries,
+            config,
+            routes,
+            stops,
+            loaded: VecDeque::new(),
+            reader: None,
+            since_forget: 0,
+            forgotten: 0,
+            refusals: 0,
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the driver of the outbox")]
+    pub(super) fn begin(self) -> JoinHandle<()> {
+        tokio::spawn(self.run())
+    }
+
+    /// Delivers until it is stopped.
+    async fn run(mut self) {
+        let mut stops = self.stops.clone();
+        while !*stops.borrow() {
+            let connected = tokio::select! {
+                biased;
+                _ = stops.changed() => return,
+                connected = self.connect() => connected,
+            };
+            if let Some(bus) = connected {
+                self.deliver(&bus).await;
+                // What is under way comes back, to be delivered by the next bus, or after a restart.
+                let limit = Duration::ZERO;
+                if let Err(undelivered) = bus.close(limit).await {
+                    tracing::debug!(pending = undelivered.given_up.len(), "a bus of the outbox was closed");
+                }
+            }
+        }
+        self.forget().await;
+    }
+
+    /// A bus, as soon as there is a connection.
+    async fn connect(&mut self) -> Option<Bus> {
+        let route = self.routes.wait_for(Option::is_some).await.ok()?.clone()?;
+        let lease = match route {
+            Route::Connection(lease) if lease.state().borrow().is_closed() => {
+                tracing::error!("the connection of an outbox is closed: events stay in its files");
+                // Another route, or the end of the outbox.
+                let _ = self.routes.changed().await;
+                return None;
+            }
+            Route::Connection(lease) => lease,
+            Route::Config(config) => match Connection::connect(*config).await {
+                Ok(connection) => connection.into(),
+                Err(error) => {
+                    if self.refusals.is_multiple_of(TELL_EVERY) {
+                        tracing::warn!(%error, "an outbox has no connection yet: events stay in its files");
+                    }
+                    self.refusals += 1;
+                    tokio::time::sleep(PAUSE).await;
+                    return None;
+                }
+            },
+        };
+        let bus = Bus::builder(lease)
+            .window(self.config.window)
+            .window_bytes(self.config.window_bytes)
+            .ordering(self.config.ordering)
+            .deadline(FOR_EVER)
+            // Failures are told by the outbox.
+            .on_failure(|_| {})
+            .open()
+            .await;
+        match bus {
+            Ok(bus) => Some(bus),
+            Err(error) => {
+                tracing::warn!(%error, "an outbox cannot publish yet: events stay in its files");
+                tokio::time::sleep(PAUSE).await;
+                None
+            }
+        }
+    }
+
+    /// Hands over what there is, until it is stopped or the connection is closed.
+    async fn deliver(&mut self, bus: &Bus) {
+        let mut state = bus.connection().state();
+        self.routes.mark_unchanged();
+        loop {
+            if *self.stops.borrow()
+                || state.borrow_and_update().is_closed()
+                || self.routes.has_changed().unwrap_or(true)
+            {
+                return;
+            }
+            if let Some((number, event)) = self.take().await {
+                self.hand_over(bus, number, event).await;
+                continue;
+            }
+            let (wake_at, floor) = {
+                let ledger = self.deliveries.ledger.lock();
+                (ledger.wake_at(), ledger.floor())
+            };
+            let wake = wake_at.map(|at| Duration::from_nanos(at.saturating_sub(self.deliveries.now())));
+            let forget = (floor > self.forgotten).then_some(FORGET);
+            let pause = wake.into_iter().chain(forget).min();
+            tokio::select! {
+                () = self.deliveries.work.notified() => {}
+                _ = self.stops.changed() => {}
+                _ = state.changed() => {}
+                _ = self.routes.changed() => return,
+                () = sleep(pause) => self.forget().await,
+            }
+        }
+    }
+
+    async fn hand_over(&mut self, bus: &Bus, number: u64, event: Event) {
+        let watcher = Watcher::Outbox(self.deliveries.clone(), number);
+        let handed = tokio::select! {
+            biased;
+            handed = bus.accept(event, Some(watcher)) => handed,
+            // It is in the files.
+            _ = self.stops.wait_for(|stops| *stops) => return,
+        };
+        if let Err(error) = handed {
+            self.deliveries.settle(number, Err(error));
+        }
+        self.since_forget += 1;
+        if self.since_forget >= FORGET_EVERY {
+            self.forget().await;
+        }
+    }
+
+    /// What is to be handed over now.
+    async fn take(&mut self) -> Option<(u64, Event)> {
+        let now = self.deliveries.now();
+        {
+            let mut ledger = self.deliveries.ledger.lock();
+            if let Some(woken) = ledger.wake(now) {
+                return Some(woken);
+            }
+            if ledger.open() >= self.config.window {
+                return None;
+            }
+        }
+        loop {
+            if let Some((number, record)) = self.loaded.pop_front() {
+                self.deliveries.ledger.lock().hand_over(number);
+                match record {
+                    Ok(event) => return Some((number, event)),
+                    Err(record) => self.discard(number, &record).await,
+                }
+                continue;
+            }
+            match self.deliveries.spool.next() {
+                Next::Event(number, event) => {
+                    self.deliveries.ledger.lock().hand_over(number);
+                    return Some((number, event));
+                }
+                Next::OnDisk(from) => self.load(from).await,
+                Next::Nothing => return None,
+            }
+        }
+    }
+
+    async fn discard(&self, number: u64, record: &[u8]) {
+        while let Err(error) = self.deliveries.discard(number, record) {
+            tracing::error!(number, %error, "a record that cannot be read cannot be kept; it is tried again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn load(&mut self, from: u64) {
+        let (deliveries, reader) = (self.deliveries.clone(), self.reader.take());
+        let loaded = tokio::task::spawn_blocking(move || deliveries.spool.load(from, reader)).await;
+        match loaded {
+            Ok(Ok(loaded)) => {
+                self.loaded = loaded.records;
+                self.reader = loaded.reader;
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the files of an outbox cannot be read; it is tried again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading the files of an outbox has failed");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    async fn forget(&mut self) {
+        self.since_forget = 0;
+        self.forgotten = self.deliveries.ledger.lock().floor();
+        if !self.config.is_durable {
+            self.deliveries.forget();
+            return;
+        }
+        let deliveries = self.deliveries.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || deliveries.forget()).await {
+            tracing::error!(%error, "deleting from the files of an outbox has failed");
+        }
+    }
+}
+
+async fn sleep(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
