@@ -159,6 +159,7 @@ impl OutboxBuilder {
                 stops,
                 is_closed: AtomicBool::new(false),
                 deadline: self.deadline,
+                max_bytes,
                 ids: token(),
                 next_id: AtomicU64::new(0),
             }),

@@ -39,6 +39,9 @@ pub use self::error::OutboxError;
 /// nats-server takes no payload that is larger.
 const MOST_BYTES: usize = 64 << 20;
 
+/// What a record needs besides subject, headers and payload, an id that is given included.
+const RECORD_BYTES: u64 = 256;
+
 /// How often those who wait while the storage fails try again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -92,6 +95,7 @@ struct Handle {
     feeder: Mutex<Option<JoinHandle<()>>>,
     is_closed: AtomicBool,
     deadline: Duration,
+    max_bytes: u64,
     /// Nobody else gives ids that begin with this.
     ids: String,
     next_id: AtomicU64,
@@ -341,7 +345,8 @@ impl Outbox {
         if let Some(flaw) = event.flaw() {
             return Err(PublishError::invalid(event, flaw));
         }
-        if event.wire_len() > MOST_BYTES {
+        // What can never be in the files would wait for ever.
+        if event.wire_len() > MOST_BYTES || event.size() as u64 + RECORD_BYTES > self.handle.max_bytes {
             return Err(PublishError::unsent(event, PublishErrorKind::TooLarge));
         }
         if event.has_message_id() {

@@ -150,20 +150,23 @@ impl Spool {
     /// Writes several at once, and tells those who wait. What there is no room for stays.
     pub(super) fn put_all(&self, staged: &mut VecDeque<(Item, oneshot::Sender<()>)>) {
         let mut log = self.log.lock();
-        while let Some((item, written)) = staged.pop_front() {
-            match self.append(&mut log, item) {
-                Ok(()) => {
-                    if let Some(last) = log.uncommitted.last_mut() {
-                        last.written = Some(written);
-                    }
-                }
-                Err(item) => {
+        loop {
+            let before = staged.len();
+            while let Some((item, written)) = staged.pop_front() {
+                if let Err(item) = self.append(&mut log, item) {
                     staged.push_front((item, written));
                     break;
                 }
+                if let Some(last) = log.uncommitted.last_mut() {
+                    last.written = Some(written);
+                }
+            }
+            let is_written = self.commit(&mut log);
+            // What waits for a commit is limited too, so there may be room now.
+            if !is_written || staged.is_empty() || staged.len() == before {
+                return;
             }
         }
-        self.commit(&mut log);
     }
 
     /// # Errors
@@ -173,7 +176,12 @@ impl Spool {
             return Err(item);
         };
         if let Some(watch) = item.watch {
-            self.watches.lock().insert(number, watch);
+            let mut watches = self.watches.lock();
+            // Whoever waited in vain is forgotten in time: without a server there may be as many as events.
+            if watches.len() == watches.capacity() {
+                watches.retain(|_, watch| !watch.is_closed());
+            }
+            watches.insert(number, watch);
         }
         log.uncommitted.push(Uncommitted {
             number,
