@@ -10,9 +10,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use stream_sinks::{SegmentLog, SegmentReader, SinkError};
+use stream_sinks::{DiskStorage, SegmentLog, SegmentReader, SinkError, Storage};
 use tokio::sync::oneshot;
 
 use super::record::{decode, encode};
@@ -87,13 +88,20 @@ pub(super) struct Loaded {
 impl Spool {
     /// Reads all files once.
     pub(super) fn open(dir: &Path, is_durable: bool, max_bytes: u64) -> Result<Self, SinkError> {
-        let builder = SegmentLog::builder(dir).durable(is_durable);
-        let segments = builder.segment_bytes(SEGMENT_BYTES).max_bytes(max_bytes).open()?;
+        Self::on(Arc::new(DiskStorage::new()), dir, is_durable, max_bytes)
+    }
+
+    fn on(storage: Arc<dyn Storage>, dir: &Path, is_durable: bool, max_bytes: u64) -> Result<Self, SinkError> {
+        let log = |dir| SegmentLog::builder(dir).durable(is_durable).storage(storage.clone());
+        let segments = log(dir.to_owned())
+            .segment_bytes(SEGMENT_BYTES)
+            .max_bytes(max_bytes)
+            .open()?;
         let damaged = &segments.recovery().damaged;
         for (path, offset) in damaged {
             set_aside(dir, path, *offset);
         }
-        let rejected = SegmentLog::builder(dir.join(REJECTED)).durable(is_durable).open()?;
+        let rejected = log(dir.join(REJECTED)).open()?;
         let has_records = segments.first() < segments.committed();
         Ok(Self {
             damaged: damaged.len() as u64,
@@ -348,6 +356,7 @@ fn set_aside(dir: &Path, path: &Path, offset: u64) {
 mod tests {
     use super::*;
     use std::path::PathBuf;
+    use stream_sinks::{CrashImage, Fault};
 
     fn spool(dir: &Path) -> Spool {
         Spool::open(dir, false, 1 << 20).expect("damage never keeps it from opening")
@@ -405,6 +414,40 @@ mod tests {
         assert_eq!(rest(&spool), ["three", "four", "five", "six", "seven"]);
         put(&spool, "eight");
         assert!(matches!(spool.next(), Next::Event(7, _)), "from memory");
+    }
+
+    #[test]
+    fn a_full_disk_makes_producers_wait_and_loses_nothing() {
+        for is_durable in [false, true] {
+            let image = CrashImage::new();
+            let open =
+                |image: &CrashImage| Spool::on(Arc::new(image.clone()), Path::new("/spool"), is_durable, 1 << 20);
+            let spool = open(&image).expect("open");
+            put(&spool, "one");
+            image.set_fault(Some(Fault::Full(0)));
+            let event = |text: &str| Event::new("s", text.to_owned()).message_id(text);
+            let waiting = |text: &str| {
+                let put = spool.put(Item {
+                    event: event(text),
+                    watch: None,
+                });
+                put.ok().flatten().expect("it waits")
+            };
+            let (mut two, mut three) = (waiting("two"), waiting("three"));
+            assert!(!spool.retry() && two.try_recv().is_err());
+            assert_eq!(rest(&spool), ["one"], "what is not written is not delivered");
+            image.set_fault(None);
+            assert!(spool.retry());
+            assert!(two.try_recv().is_ok() && three.try_recv().is_ok());
+            assert_eq!(rest(&spool), ["two", "three"]);
+            drop(spool);
+            let image = if is_durable {
+                image.power_loss(7)
+            } else {
+                image.killed()
+            };
+            assert_eq!(rest(&open(&image).expect("open")), ["one", "two", "three"]);
+        }
     }
 
     #[test]
