@@ -96,9 +96,13 @@ impl Session {
             plan: Plan::Continuous,
             seed: u64::from(random_u32()),
         };
+        let mut pulls = Pulls::new(config, now);
+        if let Some(messages) = settings.limit {
+            pulls.limit(messages);
+        }
         Ok(Self {
             link,
-            pulls: Pulls::new(config, now),
+            pulls,
             lanes: Lanes::new(),
             progress: Progress::new(nanos(inner.ack_wait)),
             backoff: inner.backoff.clone(),
@@ -122,7 +126,7 @@ impl Session {
         }
         self.look_at_connection();
         loop {
-            if *self.drains.borrow() {
+            if *self.drains.borrow() || self.pulls.is_spent() {
                 return self.drain().await;
             }
             self.step();
@@ -288,7 +292,10 @@ impl Session {
             return;
         };
         match verdict {
-            Verdict::Done => self.forget(ticket, &message),
+            Verdict::Done => {
+                self.forget(ticket, &message);
+                self.pulls.spend();
+            }
             // In its place, so that those behind it stay behind.
             Verdict::Again if self.key_is_set() => {
                 let at = self.now().saturating_add(self.backoff.pause(message.attempt()));

@@ -35,6 +35,8 @@ pub enum TopologyErrorKind {
     Connection,
     /// The stream is there and is not as it should be; [`TopologyError::differences`] says where. Nothing was changed.
     Differs,
+    /// No stream or consumer can have this name. Nothing was asked.
+    InvalidName,
     /// JetStream is not enabled for this account, or at all.
     NotEnabled,
     /// There is no such stream, or the stream has no such consumer.
@@ -66,7 +68,17 @@ impl TopologyError {
         error
     }
 
-    fn because(kind: TopologyErrorKind, stream: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// A stream would get its own dead letters.
+    pub(crate) fn overlaps(stream: &str) -> Self {
+        let problem = "the stream takes the subject of its own dead letters";
+        Self::because(TopologyErrorKind::Rejected, stream, problem)
+    }
+
+    pub(super) fn because(
+        kind: TopologyErrorKind,
+        stream: &str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
         let mut error = Self::new(kind, stream);
         error.inner.source = Some(source.into());
         error
@@ -109,6 +121,7 @@ impl fmt::Display for TopologyError {
         let what = match kind {
             TopologyErrorKind::Connection => "JetStream could not be asked",
             TopologyErrorKind::Differs => "the stream is not as it should be",
+            TopologyErrorKind::InvalidName => "no stream or consumer can have this name",
             TopologyErrorKind::NotEnabled => "JetStream is not enabled for this account",
             TopologyErrorKind::NotFound => "there is no such stream or consumer",
             TopologyErrorKind::Protocol => "the answer of JetStream cannot be read",
@@ -139,6 +152,12 @@ impl Error for TopologyError {
 const NOT_ENABLED: [u16; 2] = [10039, 10076];
 const STREAM_NOT_FOUND: u16 = 10059;
 const CONSUMER_NOT_FOUND: u16 = 10014;
+const NO_MESSAGE: u16 = 10037;
+
+/// Does the stream have no such message?
+pub(super) fn is_no_message(error: &TopologyError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.err_code == NO_MESSAGE)
+}
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -156,14 +175,11 @@ pub(super) async fn ask<T: DeserializeOwned>(
     stream: &str,
     question: &Value,
 ) -> Result<T, TopologyError> {
-    let dot = if stream.is_empty() { "" } else { "." };
-    ask_at(
-        connection,
-        &format!("STREAM.{operation}{dot}{stream}"),
-        stream,
-        question,
-    )
-    .await
+    if stream.is_empty() {
+        return ask_at(connection, &format!("STREAM.{operation}"), stream, question).await;
+    }
+    check_name(stream)?;
+    ask_at(connection, &format!("STREAM.{operation}.{stream}"), stream, question).await
 }
 
 /// A question about a consumer of a stream.
@@ -174,8 +190,30 @@ pub(super) async fn ask_consumer<T: DeserializeOwned>(
     consumer: &str,
     question: &Value,
 ) -> Result<T, TopologyError> {
+    check_name(stream)?;
+    check_name(consumer)?;
     let path = format!("CONSUMER.{operation}.{stream}.{consumer}");
     ask_at(connection, &path, stream, question).await
+}
+
+/// A question about all consumers of a stream.
+pub(super) async fn ask_consumers<T: DeserializeOwned>(
+    connection: &Connection,
+    operation: &str,
+    stream: &str,
+    question: &Value,
+) -> Result<T, TopologyError> {
+    check_name(stream)?;
+    ask_at(connection, &format!("CONSUMER.{operation}.{stream}"), stream, question).await
+}
+
+/// A name is one part of a subject: with another character, something else would be asked, or nothing that can be read.
+fn check_name(name: &str) -> Result<(), TopologyError> {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\');
+    if name.is_empty() || name.contains(is_bad) {
+        return Err(TopologyError::new(TopologyErrorKind::InvalidName, name));
+    }
+    Ok(())
 }
 
 /// What subjects of JetStream's API begin with.
@@ -261,4 +299,20 @@ fn read<T: DeserializeOwned>(payload: &[u8], stream: &str) -> Result<T, Topology
         return Err(failed);
     }
     serde_json::from_slice(payload).map_err(|error| TopologyError::because(TopologyErrorKind::Protocol, stream, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_part_of_a_subject() {
+        for name in ["ORDERS", "orders-7_b", "比特", "$KV"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "a.b", "a b", "a\r\nb", "*", ">", "a/b"] {
+            let kind = check_name(name).map_err(|error| error.kind());
+            assert_eq!(kind, Err(TopologyErrorKind::InvalidName), "{name:?}");
+        }
+    }
 }
