@@ -237,7 +237,8 @@ impl ConsumerBuilder {
     }
 
     /// Lets [`for_each`](Consumer::for_each) return when so many messages were handled or put aside; by default it goes on. It
-    /// never has more of them here than are still to be done, so that the next ones stay where they are. 0 is none at all.
+    /// takes no others, so that the next ones stay where they are: it never has more here than are still to be done, and one
+    /// that failed is tried again here. 0 is none at all.
     pub fn limit(mut self, messages: usize) -> Self {
         self.settings.limit = Some(messages);
         self

@@ -297,7 +297,7 @@ impl Session {
                 self.pulls.spend();
             }
             // In its place, so that those behind it stay behind.
-            Verdict::Again if self.key_is_set() => {
+            Verdict::Again if self.key_is_set() || self.inner.settings.limit.is_some() => {
                 let at = self.now().saturating_add(self.backoff.pause(message.attempt()));
                 self.lanes.retry(ticket, message.repeated(), at);
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use natstream::Connection;
-use natstream::eventbus::topology::{ConsumerInfo, ConsumerSpec, Deliver, Topology, TopologyError, TopologyErrorKind};
+use natstream::eventbus::topology::{ConsumerInfo, ConsumerSpec, Deliver, Topology, TopologyErrorKind};
 use serde_json::{Value, json};
 
 use super::{ask, print};
@@ -102,11 +102,15 @@ impl Settings {
     }
 }
 
-/// Fails when a consumer of that name is there and is not as declared.
+/// Fails when a consumer of that name is there and is not as declared, or when its stream is not there.
 pub(super) async fn compare(topology: &Topology, spec: &ConsumerSpec) -> Result<(), Failure> {
     let differences = match topology.compare_consumer(spec).await {
         Ok(differences) => differences,
-        Err(error) if is_not_found(&error) => return Ok(()),
+        Err(error) if error.kind() == TopologyErrorKind::NotFound => {
+            // Which of the two is missing?
+            topology.info(spec.stream()).await?;
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     };
     if differences.is_empty() {
@@ -117,10 +121,6 @@ pub(super) async fn compare(topology: &Topology, spec: &ConsumerSpec) -> Result<
     Err(Failure::text(Exit::Failed, text).with_hint(
         "without these options it is used as it is; `natstream bus consumer rm` deletes it, and what it knows of acks",
     ))
-}
-
-fn is_not_found(error: &TopologyError) -> bool {
-    error.kind() == TopologyErrorKind::NotFound
 }
 
 /// Runs the command.

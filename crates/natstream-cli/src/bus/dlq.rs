@@ -108,12 +108,20 @@ impl<'a> Letters<'a> {
         let topology = Topology::new(connection.clone());
         let stream = choice.stream.as_deref().unwrap_or_default();
         let place = choice.within.clone().unwrap_or_else(|| DeadLetters::stream_of(stream));
-        let info = topology.info(&place).await.map_err(|error| missing(error, choice))?;
+        let last = match topology.info(&place).await {
+            Ok(info) => info.last_sequence,
+            // Nothing was put aside yet, or there is no such stream.
+            Err(error) if error.kind() == TopologyErrorKind::NotFound && choice.within.is_none() => {
+                topology.info(stream).await?;
+                0
+            }
+            Err(error) => return Err(error.into()),
+        };
         Ok(Self {
             letters: DeadLetters::new(connection.clone(), place),
             numbers: choice.sequence.iter().copied().collect(),
-            from: 0,
-            last: info.last_sequence,
+            from: 1,
+            last,
             left: choice.max_items.unwrap_or(u64::MAX),
             choice,
         })
@@ -152,17 +160,6 @@ impl Choice {
         is(&self.stream, &letter.stream)
             && is(&self.consumer, &letter.consumer)
             && reason.is_none_or(|reason| letter.reason.to_lowercase().contains(&reason))
-    }
-}
-
-fn missing(error: TopologyError, choice: &Choice) -> Failure {
-    let is_missing = error.kind() == TopologyErrorKind::NotFound;
-    let failure = Failure::from(error);
-    match (is_missing, &choice.within) {
-        (true, None) => failure.with_hint(
-            "nothing was put aside there yet, or in another stream: --in names it; STREAM is where messages came from",
-        ),
-        _ => failure,
     }
 }
 

@@ -45,8 +45,8 @@ reason.
 
 SIGTERM and Ctrl-C drain: what runs may end. A second signal ends at once. What is not acked comes again.";
 
-/// Messages that wait here for standard output: those of one request more or less.
-const PRINTED_AHEAD: usize = 256;
+/// Messages that wait here for standard output, or for another attempt: those of one request more or less.
+const AHEAD: usize = 256;
 
 /// How long the last question to nats-server may take.
 const LAST_QUESTION: Duration = Duration::from_secs(2);
@@ -74,7 +74,7 @@ pub(crate) struct ConsumeArgs {
     /// Messages with the same key stay in order: header:NAME, subject, or subject:N for part N of it, counted from 1.
     #[arg(long, value_name = "KEY", value_parser = key)]
     key: Option<Key>,
-    /// End when so many messages were handled or put aside; no more are taken [default: go on].
+    /// End when so many messages were handled or put aside; no others are taken [default: go on].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_items: Option<u64>,
     /// End when nothing came for so long; messages that wait for another attempt are not waited for [default: go on].
@@ -205,9 +205,10 @@ async fn open(connection: &Connection, args: &ConsumeArgs) -> Result<Consumer, F
         .concurrency(concurrency)
         .backoff(args.backoff.iter().copied())
         .drain_limit(args.drain)
-        // What a command has no time for yet, another consumer may have.
-        .prefetch(if args.command.is_empty() {
-            concurrency.max(PRINTED_AHEAD)
+        // What a command has no time for yet, another consumer may have. But of a number all are to be handled here, though
+        // some wait for another attempt.
+        .prefetch(if args.command.is_empty() || args.max_items.is_some() {
+            concurrency.max(AHEAD)
         } else {
             concurrency
         });
