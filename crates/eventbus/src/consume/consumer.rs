@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use natstream_connect::{Lease, random_u32};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::backoff::Backoff;
-use super::batch::{Batch, fetch};
+use super::batch::{Batch, Line, fetch};
 use super::counts::{ConsumerStats, Counts, count};
 use super::driver::Session;
 use super::error::{ConsumeError, ConsumeErrorKind, HandlerError};
@@ -60,6 +61,8 @@ pub(super) struct Inner {
     pub(super) backoff: Backoff,
     pub(super) drains: watch::Sender<bool>,
     pub(super) acks: Bus,
+    /// Of the last fetch.
+    pub(super) line: Mutex<Option<Line>>,
     dead: Option<Arc<DeadLetters>>,
 }
 
@@ -323,6 +326,7 @@ impl ConsumerBuilder {
                 backoff,
                 drains: watch::Sender::new(false),
                 acks,
+                line: Mutex::new(None),
                 dead,
             }),
         })
