@@ -137,6 +137,7 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
         pulls.handle_disconnect();
     }
     let mut messages = Vec::new();
+    let mut is_over = false;
     let end = loop {
         let at = now();
         // First the request: one that does not wait may be late already.
@@ -171,12 +172,12 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
                     return Err(ConsumeError::new(ConsumeErrorKind::Closed));
                 };
                 let at = now();
-                take(&link, &mut pulls, &mut messages, at, message);
+                is_over |= take(&link, &mut pulls, &mut messages, at, message);
                 // Without a budget: an empty queue must be seen as one.
                 while pulls.end().is_none()
                     && let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never()
                 {
-                    take(&link, &mut pulls, &mut messages, at, message);
+                    is_over |= take(&link, &mut pulls, &mut messages, at, message);
                 }
             }
             () = tokio::time::sleep(Duration::from_nanos(due)) => {}
@@ -184,8 +185,8 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
     };
     match end {
         End::Fetched => {
-            // Nothing more can come: there was one request, and all of it is here.
-            if pulls.counts().requests == 1 && messages.len() == count {
+            // Nothing more can come: there was one request, and all of it is here, or nats-server has said that it is over.
+            if pulls.counts().requests == 1 && (messages.len() == count || is_over) {
                 let link = link.clone();
                 *inner.line.lock() = Some(Line { link, subscriber });
             }
@@ -200,7 +201,14 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
     }
 }
 
-fn take(link: &Link, pulls: &mut Pulls, messages: &mut Vec<Message>, at: u64, mut message: async_nats::Message) {
+/// Is the request over?
+fn take(
+    link: &Link,
+    pulls: &mut Pulls,
+    messages: &mut Vec<Message>,
+    at: u64,
+    mut message: async_nats::Message,
+) -> bool {
     match Message::take(&mut message) {
         Some(message) => match pulls.handle_message(at) {
             Admission::Held => messages.push(message),
@@ -209,7 +217,9 @@ fn take(link: &Link, pulls: &mut Pulls, messages: &mut Vec<Message>, at: u64, mu
         None => {
             if let Some((number, status)) = link.status(&message) {
                 pulls.handle_status(at, number, &status);
+                return matches!(status, Status::Over { .. });
             }
         }
     }
+    false
 }

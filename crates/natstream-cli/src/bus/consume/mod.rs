@@ -6,6 +6,7 @@ mod print;
 mod tail;
 
 use std::ffi::OsString;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use clap::Args;
 use natstream::Connection;
 use natstream::connect::{check_publish_subject, check_subscribe_subject, subject_matches};
 use natstream::eventbus::topology::Topology;
-use natstream::eventbus::{ConsumeError, Consumer, ConsumerStats, Key};
+use natstream::eventbus::{Consumer, Key};
 use serde_json::json;
+use tokio::sync::watch;
 
 use self::activity::Activity;
 use self::command::Command;
-use self::print::Printer;
+use self::print::{Printer, Tally};
 use super::ask;
 use super::consumer::{Settings, compare};
 use crate::children::Children;
@@ -45,10 +47,10 @@ reason.
 
 SIGTERM and Ctrl-C drain: what runs may end. A second signal ends at once. What is not acked comes again.";
 
-/// Messages that wait here for standard output, or for another attempt: those of one request more or less.
+/// Messages that wait here for another attempt: those of one request more or less.
 const AHEAD: usize = 256;
 
-/// How long the last question to nats-server may take.
+/// How long the last questions to nats-server may take.
 const LAST_QUESTION: Duration = Duration::from_secs(2);
 
 /// How long children that were killed may take to vanish.
@@ -68,7 +70,7 @@ pub(crate) struct ConsumeArgs {
     durable: String,
     #[command(flatten)]
     settings: Settings,
-    /// Messages that are handled at a time; with 1, in the order of the stream.
+    /// Commands that run at a time; with 1, in the order of the stream. Printed is in that order anyway.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
     /// Messages with the same key stay in order: header:NAME, subject, or subject:N for part N of it, counted from 1.
@@ -115,33 +117,18 @@ fn key(text: &str) -> Result<Key, String> {
     }
 }
 
-/// What messages are handed to.
-#[derive(Clone)]
-enum Target {
-    Command(Arc<Command>),
-    Printer(Printer),
-}
-
-/// Why consuming has ended.
-enum End {
-    /// Enough, or nothing came, or a signal: what runs may end.
-    Drain,
-    /// Nothing runs any more, or nobody is there to print for.
-    Over,
-}
-
 /// Runs the command.
 pub(crate) async fn run(mut context: Context, args: ConsumeArgs) -> Result<Exit, Failure> {
     let children = Children::default();
     for filter in &args.settings.filter {
         check_subscribe_subject(filter).map_err(|error| Failure::subject(filter, error))?;
     }
-    let target = match args.command.split_first() {
-        Some((program, rest)) => Target::Command(Arc::new(Command::new(program, rest, &args, &children)?)),
-        None => Target::Printer(Printer::new(args.format.format())),
+    let command = match args.command.split_first() {
+        Some((program, rest)) => Some(Arc::new(Command::new(program, rest, &args, &children)?)),
+        None => None,
     };
     let connection = session::connect(&context.connection, "natstream bus", &mut context.interrupts).await?;
-    let outcome = consume(&mut context, &connection, &args, target).await;
+    let outcome = consume(&mut context, &connection, &args, command).await;
     children.kill_all();
     tokio::select! {
         () = async {
@@ -157,43 +144,81 @@ async fn consume(
     context: &mut Context,
     connection: &Connection,
     args: &ConsumeArgs,
-    target: Target,
+    command: Option<Arc<Command>>,
 ) -> Result<Exit, Failure> {
     let mut refusals = Refusals::of(connection);
     let console = context.console;
     let consumer = ask(&mut context.interrupts, &mut refusals, open(connection, args)).await?;
     console.progress(&format!("consuming {} as {}", args.stream, args.durable));
     let began = clock::now();
-    let activity = Activity::new();
-    let mut running = std::pin::pin!(for_each(consumer.clone(), target.clone(), activity.clone()));
-    let end = tokio::select! {
-        biased;
-        signal = context.interrupts.next() => {
-            console.progress(&format!("{signal}: draining"));
-            Ok(End::Drain)
-        }
-        ended = &mut running => ended.map(|()| End::Over).map_err(Failure::from),
-        failure = target.failed() => failure.map_or(Ok(End::Over), Err),
-        refusal = refusals.next() => Err(refusal.into_failure()),
-        () = session::tell_state(connection, console) => Err(session::ended(connection)),
-        () = idle(&activity, args.idle_timeout) => Ok(End::Drain),
-    };
-    let outcome = match end {
-        Ok(End::Drain) => {
-            consumer.drain();
+    let stop = watch::Sender::new(false);
+    let mut printer = Printer::new(consumer.clone(), args);
+    let is_printed = command.is_none();
+    let outcome = {
+        let mut stopped = stop.subscribe();
+        let mut running = pin!(async {
+            match command {
+                Some(command) => handle(&consumer, command, args.idle_timeout, &mut stopped).await,
+                None => printer.run(&mut stopped).await,
+            }
+        });
+        let mut ended = pin!(session::tell_state(connection, console));
+        loop {
             tokio::select! {
-                drained = running => drained.map_err(Failure::from),
-                refusal = refusals.next() => Err(refusal.into_failure()),
-                signal = context.interrupts.next() => Err(session::interrupted(signal)),
+                biased;
+                signal = context.interrupts.next() => {
+                    if stop.send_replace(true) {
+                        break Err(session::interrupted(signal));
+                    }
+                    console.progress(&format!("{signal}: draining"));
+                }
+                outcome = &mut running => break outcome,
+                () = output::closed(), if is_printed => {
+                    // What was written is acked.
+                    stop.send_replace(true);
+                    break tokio::time::timeout(LAST_QUESTION, running).await.unwrap_or(Ok(()));
+                }
+                refusal = refusals.next() => break Err(refusal.into_failure()),
+                () = &mut ended => break Err(session::ended(connection)),
             }
         }
-        Ok(End::Over) => Ok(()),
-        Err(failure) => Err(failure),
     };
-    let seconds = (clock::now() - began).as_secs_f64();
-    let lag = lag(&consumer, outcome.is_ok()).await;
-    summarize(console, consumer.stats(), lag, seconds);
+    let tally = if is_printed {
+        printer.tally
+    } else {
+        tally(&consumer, outcome.is_ok()).await
+    };
+    summarize(console, &tally, (clock::now() - began).as_secs_f64());
     outcome.map(|()| Exit::Complete)
+}
+
+/// Runs a process for each message, until there were enough, nothing came for long enough, or it is told to stop; then those
+/// that run may end.
+async fn handle(
+    consumer: &Consumer,
+    command: Arc<Command>,
+    idle_timeout: Option<Duration>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let activity = Activity::new();
+    let mut running = pin!(consumer.for_each({
+        let activity = activity.clone();
+        move |message| {
+            let (command, activity) = (command.clone(), activity.clone());
+            async move {
+                let _busy = activity.begin();
+                command.handle(&message).await
+            }
+        }
+    }));
+    tokio::select! {
+        biased;
+        ended = &mut running => return ended.map_err(Failure::from),
+        _ = stop.wait_for(|stops| *stops) => {}
+        () = idle(&activity, idle_timeout) => {}
+    }
+    consumer.drain();
+    Ok(running.await?)
 }
 
 async fn open(connection: &Connection, args: &ConsumeArgs) -> Result<Consumer, Failure> {
@@ -207,7 +232,7 @@ async fn open(connection: &Connection, args: &ConsumeArgs) -> Result<Consumer, F
         .drain_limit(args.drain)
         // What a command has no time for yet, another consumer may have. But of a number all are to be handled here, though
         // some wait for another attempt.
-        .prefetch(if args.command.is_empty() || args.max_items.is_some() {
+        .prefetch(if args.max_items.is_some() {
             concurrency.max(AHEAD)
         } else {
             concurrency
@@ -256,35 +281,6 @@ async fn dead_letters(topology: &Topology, args: &ConsumeArgs) -> Result<Option<
     Ok(Some((subject, args.max_deliver.unwrap_or(u64::MAX))))
 }
 
-async fn for_each(consumer: Consumer, target: Target, activity: Activity) -> Result<(), ConsumeError> {
-    consumer
-        .for_each(move |message| {
-            let (target, activity) = (target.clone(), activity.clone());
-            async move {
-                let _busy = activity.begin();
-                match target {
-                    Target::Command(command) => command.handle(&message).await,
-                    Target::Printer(printer) => printer.print(&message).await,
-                }
-            }
-        })
-        .await
-}
-
-impl Target {
-    /// Completes when nothing can be handled any more; `None`: because nobody reads standard output.
-    async fn failed(&self) -> Option<Failure> {
-        match self {
-            // Its output goes there directly, if it has any.
-            Self::Command(_) => std::future::pending().await,
-            Self::Printer(printer) => tokio::select! {
-                failure = printer.failed() => failure,
-                () = output::closed() => None,
-            },
-        }
-    }
-}
-
 async fn idle(activity: &Activity, limit: Option<Duration>) {
     match limit {
         Some(limit) => activity.idle(limit).await,
@@ -292,28 +288,34 @@ async fn idle(activity: &Activity, limit: Option<Duration>) {
     }
 }
 
-/// How many messages the consumer still has for somebody; as far as is known.
-async fn lag(consumer: &Consumer, is_well: bool) -> u64 {
-    let known = consumer.stats().lag;
-    if !is_well {
-        return known;
+/// What became of messages that were handed to a command.
+async fn tally(consumer: &Consumer, is_well: bool) -> Tally {
+    let stats = consumer.stats();
+    let mut tally = Tally {
+        handled: stats.handled,
+        failed: stats.failed,
+        dead: stats.dead,
+        repeated: stats.repeated,
+        unconfirmed: stats.unconfirmed,
+        lag: stats.lag,
+    };
+    // What others have taken meanwhile is not behind any more.
+    if is_well && let Ok(Ok(info)) = tokio::time::timeout(LAST_QUESTION, consumer.info()).await {
+        tally.lag = info.pending;
     }
-    match tokio::time::timeout(LAST_QUESTION, consumer.info()).await {
-        Ok(Ok(info)) => info.pending,
-        _ => known,
-    }
+    tally
 }
 
-fn summarize(console: Console, stats: ConsumerStats, lag: u64, seconds: f64) {
-    let ConsumerStats {
+fn summarize(console: Console, tally: &Tally, seconds: f64) {
+    let Tally {
         handled,
         failed,
         dead,
         repeated,
         unconfirmed,
-        ..
-    } = stats;
-    let rate = if seconds > 0.0 { handled as f64 / seconds } else { 0.0 };
+        lag,
+    } = tally;
+    let rate = if seconds > 0.0 { *handled as f64 / seconds } else { 0.0 };
     console.summary(
         || {
             format!(

@@ -1,61 +1,138 @@
-//! Messages on standard output.
+//! Messages on standard output, in the order of the stream.
 
-use std::sync::Arc;
+use std::io;
+use std::time::Duration;
 
-use natstream::eventbus::{HandlerError, Message};
+use natstream::eventbus::{Batch, ConsumeErrorKind, Consumer, Message};
 use serde_json::Value;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
+use super::ConsumeArgs;
+use crate::clock;
 use crate::exit::Failure;
 use crate::format::{self, Format};
 use crate::output::{self, Output};
 
-/// Prints messages, each written before it is acked.
-#[derive(Clone)]
+/// Messages of one batch: written together, and then acked together.
+const BATCH: u64 = 256;
+
+/// How long one question for the next message waits.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The pause before a connection that is down is looked at again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often nats-server is told of what standard output takes long for: well within any ack wait that makes sense.
+const SIGNAL: Duration = Duration::from_millis(300);
+
+/// Prints batches.
 pub(super) struct Printer {
+    consumer: Consumer,
     format: Format,
-    shared: Arc<Shared>,
+    /// How many messages are to be printed.
+    left: u64,
+    idle_timeout: Option<Duration>,
+    pub(super) tally: Tally,
 }
 
-struct Shared {
-    output: Mutex<Output>,
-    /// Why nothing can be written any more; the inner `None`: nobody reads.
-    failure: parking_lot::Mutex<Option<Option<Failure>>>,
-    failed: Notify,
+/// What became of messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) handled: u64,
+    pub(super) failed: u64,
+    pub(super) dead: u64,
+    /// Those that were delivered more than once.
+    pub(super) repeated: u64,
+    pub(super) unconfirmed: u64,
+    pub(super) lag: u64,
 }
 
 impl Printer {
-    pub(super) fn new(format: Format) -> Self {
+    pub(super) fn new(consumer: Consumer, args: &ConsumeArgs) -> Self {
         Self {
-            format,
-            shared: Arc::new(Shared {
-                output: Mutex::new(Output::new()),
-                failure: parking_lot::Mutex::new(None),
-                failed: Notify::new(),
-            }),
+            consumer,
+            format: args.format.format(),
+            left: args.max_items.unwrap_or(u64::MAX),
+            idle_timeout: args.idle_timeout,
+            tally: Tally::default(),
         }
     }
 
-    pub(super) async fn print(&self, message: &Message) -> Result<(), HandlerError> {
-        let mut output = self.shared.output.lock().await;
-        self.append(message, output.buffer());
-        if let Err(error) = output.flush().await {
-            let reason = error.to_string();
-            self.shared.failure.lock().get_or_insert_with(|| output::failure(error));
-            self.shared.failed.notify_one();
-            return Err(HandlerError::retry(reason));
+    /// Prints until there were enough, nothing came for long enough, nobody reads, or it is told to stop. Each batch is written
+    /// before it is acked.
+    ///
+    /// # Cancel safety
+    /// Dropped early, what was not acked comes again after its ack wait.
+    pub(super) async fn run(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Failure> {
+        let mut output = Output::new();
+        let mut last = clock::now();
+        while self.left > 0 && !*stop.borrow() {
+            let count = usize::try_from(self.left.min(BATCH)).unwrap_or(usize::MAX);
+            let mut batch = self.consumer.fetch(count, Duration::ZERO).await;
+            if batch.as_ref().is_ok_and(|batch| batch.messages().is_empty()) {
+                let quiet = clock::now().saturating_duration_since(last);
+                let wait = self
+                    .idle_timeout
+                    .map_or(WAIT, |limit| limit.saturating_sub(quiet).min(WAIT));
+                if wait.is_zero() {
+                    return Ok(());
+                }
+                batch = tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stops| *stops) => return Ok(()),
+                    batch = self.consumer.fetch(1, wait) => batch,
+                };
+            }
+            let batch = match batch {
+                Ok(batch) if batch.messages().is_empty() => continue,
+                Ok(batch) => batch,
+                // It may be down: whoever looks after the connection knows when it is closed for good.
+                Err(error) if error.kind() == ConsumeErrorKind::Closed => {
+                    tracing::debug!(%error, "no messages at the moment");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if let Err(error) = self.print(&batch, &mut output).await {
+                // Nobody reads: what was not acked comes again.
+                batch.nak(PAUSE);
+                return output::failure(error).map_or(Ok(()), Err);
+            }
+            self.ack(batch).await?;
+            last = clock::now();
         }
         Ok(())
     }
 
-    /// Completes when nothing can be written any more, and says why; `None`: nobody reads.
-    pub(super) async fn failed(&self) -> Option<Failure> {
+    async fn print(&self, batch: &Batch, output: &mut Output) -> io::Result<()> {
+        for message in batch.messages() {
+            self.append(message, output.buffer());
+        }
+        let mut written = std::pin::pin!(output.flush());
         loop {
-            let failed = self.shared.failed.notified();
-            if let Some(failure) = self.shared.failure.lock().take() {
-                return failure;
+            tokio::select! {
+                written = &mut written => return written,
+                () = sleep(SIGNAL) => batch.in_progress(),
             }
-            failed.await;
+        }
+    }
+
+    async fn ack(&mut self, batch: Batch) -> Result<(), Failure> {
+        let count = batch.messages().len() as u64;
+        let repeated = batch.messages().iter().filter(|message| message.attempt() > 1);
+        self.tally.repeated += repeated.count() as u64;
+        self.tally.lag = batch.messages().last().map_or(0, Message::pending);
+        self.tally.handled += count;
+        self.left = self.left.saturating_sub(count);
+        match batch.ack().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ConsumeErrorKind::Unconfirmed => {
+                self.tally.unconfirmed += count;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
