@@ -2,11 +2,11 @@
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{unique_name, unique_subject};
+use testkit::{NatsServer, unique_name, unique_subject, within};
 
 use crate::bus::{info, stream};
 use crate::consume::{consume, lines};
-use crate::support::{end, natstream, run, signal};
+use crate::support::{LIMIT, end, finish, natstream, run, signal};
 
 async fn list(stream: &str, more: &[&str]) -> Vec<Value> {
     let args = ["--json", "bus", "dlq", "ls", stream];
@@ -186,6 +186,55 @@ async fn letters_may_lie_in_a_stream_of_ones_own() {
         .exits_with(0);
     assert_eq!(redriven.summary()["redriven"], json!(1));
     assert_eq!(info(&dead).await["messages"], json!(1));
+}
+
+#[tokio::test]
+async fn what_is_not_permitted_is_exit_code_7_and_loses_nothing() {
+    let config = "authorization { users: [
+        { user: all, password: p }
+        { user: no_letters, password: p, permissions: { publish: { deny: \"dlq.>\" } } }
+        { user: no_get, password: p, permissions: { publish: { deny: \"$JS.API.STREAM.MSG.GET.>\" } } }
+        { user: no_orders, password: p, permissions: { publish: { deny: \"o\" } } }
+        { user: no_delete, password: p, permissions: { publish: { deny: \"$JS.API.STREAM.MSG.DELETE.>\" } } }
+    ] }";
+    let server = within(LIMIT, NatsServer::builder().jetstream(true).config(config).start()).await;
+    let run = async |user: &str, args: &[&str]| {
+        let mut command = natstream(args);
+        command.args(["-s", &server.url(), "--user", user, "--password", "p", "--json"]);
+        finish(&mut command).await
+    };
+    run("all", &["bus", "stream", "add", "S", "--subjects", "o"])
+        .await
+        .exits_with(0);
+    run("all", &["bus", "publish", "o", "x"]).await.exits_with(0);
+    let consume = "bus consume S --durable c --max-deliver 1 --max-items 1 -- false";
+    // It is not acked where it cannot be put aside. Its options stand before the command.
+    let consume: Vec<&str> = consume.split(' ').collect();
+    let (before, command) = consume.split_at(consume.len() - 2);
+    let consume = async |user: &str| {
+        let mut child = natstream(before);
+        child.args([
+            "-s",
+            &server.url(),
+            "--user",
+            user,
+            "--password",
+            "p",
+            "--ack-wait",
+            "1s",
+        ]);
+        finish(child.args(command)).await
+    };
+    consume("no_letters").await.exits_with(7);
+    consume("all").await.exits_with(0);
+    for user in ["no_get", "no_orders", "no_delete"] {
+        run(user, &["bus", "dlq", "redrive", "S"]).await.exits_with(7);
+        let letters = run("all", &["bus", "dlq", "ls", "S"]).await.exits_with(0);
+        assert_eq!(letters.lines().len(), 1, "{user}");
+    }
+    let redriven = run("all", &["bus", "dlq", "redrive", "S"]).await.exits_with(0);
+    let told = json!({"redriven": 1, "duplicate": 1, "failed": 0});
+    assert_eq!(redriven.summary(), told, "the last one has published it");
 }
 
 #[tokio::test]

@@ -53,6 +53,9 @@ const AHEAD: usize = 256;
 /// How long the last questions to nats-server may take.
 const LAST_QUESTION: Duration = Duration::from_secs(2);
 
+/// How long the word about a refusal may take from one task of the connection to another.
+const LATE_REFUSAL: Duration = Duration::from_secs(1);
+
 /// How long children that were killed may take to vanish.
 const REAP: Duration = Duration::from_secs(2);
 
@@ -187,6 +190,14 @@ async fn consume(
         printer.tally
     } else {
         tally(&consumer, outcome.is_ok()).await
+    };
+    let outcome = match outcome {
+        // Acks that are refused end the last batch sooner than the word about it comes.
+        Ok(()) if tally.unconfirmed > 0 => match tokio::time::timeout(LATE_REFUSAL, refusals.next()).await {
+            Ok(refusal) => Err(refusal.into_failure()),
+            Err(_) => Ok(()),
+        },
+        outcome => outcome,
     };
     summarize(console, &tally, (clock::now() - began).as_secs_f64());
     outcome.map(|()| Exit::Complete)
