@@ -11,10 +11,13 @@ use tokio::sync::watch;
 use super::backoff::Backoff;
 use super::batch::{Batch, fetch};
 use super::counts::{ConsumerStats, Counts, count};
+use super::done::Position;
 use super::driver::Session;
 use super::error::{ConsumeError, ConsumeErrorKind, HandlerError};
 use super::key::Key;
 use super::message::Message;
+use super::reasons::Reasons;
+use super::restore::{Origin, keeps_until_acked};
 use super::work::{DeadLetters, Handler, Work};
 use crate::bus::Bus;
 use crate::topology::{ConsumerInfo, ConsumerSpec, Topology};
@@ -55,12 +58,37 @@ pub(super) struct Inner {
     pub(super) connection: Lease,
     pub(super) spec: ConsumerSpec,
     pub(super) settings: Settings,
+    /// The shortest time that an ack may take, and the longest.
     pub(super) ack_wait: Duration,
+    pub(super) longest_ack_wait: Duration,
+    /// How far the consumer was when it was opened.
+    pub(super) position: Position,
+    /// Its stream at that time, where it is to be made again.
+    pub(super) origin: Option<Origin>,
     pub(super) counts: Arc<Counts>,
     pub(super) backoff: Backoff,
     pub(super) drains: watch::Sender<bool>,
     pub(super) acks: Bus,
-    dead: Option<Arc<DeadLetters>>,
+    pub(super) dead: Option<Arc<DeadLetters>>,
+}
+
+impl Inner {
+    /// What the attempts of a session share.
+    pub(super) fn work(&self, handler: Handler) -> Work {
+        Work {
+            handler,
+            stream: self.spec.stream().to_owned(),
+            consumer: self.spec.name().to_owned(),
+            acks: self.acks.clone(),
+            dead: self.dead.clone(),
+            limit: self.settings.handler_limit,
+            counts: self.counts.clone(),
+        }
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        *self.drains.borrow()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -116,15 +144,10 @@ impl Consumer {
     {
         let handler: Handler =
             Box::new(move |message: Message| handler(message).map(|result| result.map_err(Into::into)).boxed());
-        let work = Work {
-            handler,
-            stream: self.inner.spec.stream().to_owned(),
-            consumer: self.inner.spec.name().to_owned(),
-            acks: self.inner.acks.clone(),
-            dead: self.inner.dead.clone(),
-            limit: self.inner.settings.handler_limit,
-            counts: self.inner.counts.clone(),
-        };
+        if self.inner.is_drained() {
+            return Ok(());
+        }
+        let work = self.inner.work(handler);
         let session = Session::open(self.inner.clone(), Arc::new(work)).await?;
         let limit = self.inner.settings.drain_limit;
         let result = session.run().await;
@@ -146,6 +169,9 @@ impl Consumer {
     }
 
     /// Asks for no more messages, finishes those that are here, and lets [`for_each`](Self::for_each) return.
+    ///
+    /// It is for good: `for_each` of a consumer that was drained returns at once. To go on, open another one.
+    /// [`fetch`](Self::fetch) works all the same.
     pub fn drain(&self) {
         self.inner.drains.send_replace(true);
     }
@@ -284,7 +310,10 @@ impl ConsumerBuilder {
             Bus::of_acks(self.connection.clone())
                 .window(window)
                 // Later nobody waits for it: the message is delivered again.
-                .deadline(info.ack_wait.clamp(Duration::from_secs(1), Duration::from_secs(30)))
+                .deadline(
+                    info.longest_ack_wait()
+                        .clamp(Duration::from_secs(1), Duration::from_secs(30)),
+                )
                 .on_failure(move |error| {
                     count(&counts.unconfirmed);
                     tracing::debug!(%error, "an ack was not confirmed");
@@ -296,18 +325,44 @@ impl ConsumerBuilder {
         let dead = match self.dead {
             None => None,
             Some((subject, attempts)) => {
+                match topology.stream_of(&subject).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Err(ConsumeError::because(ConsumeErrorKind::NoDeadLetterStream, subject)),
+                    // Not everybody may ask.
+                    Err(error) => tracing::debug!(%error, subject, "is there a stream for dead letters?"),
+                }
                 let bus = Bus::open(self.connection.clone()).await;
                 let bus = bus.map_err(|error| ConsumeError::because(ConsumeErrorKind::Closed, error))?;
-                let attempts = attempts.max(1);
-                Some(Arc::new(DeadLetters { bus, subject, attempts }))
+                let most = info.max_deliver();
+                let acks_remove = match most {
+                    None => false,
+                    Some(_) => keeps_until_acked(&topology.info(self.spec.stream()).await?).is_some(),
+                };
+                Some(Arc::new(DeadLetters {
+                    bus,
+                    subject,
+                    // There will be no more attempts than nats-server lets there be.
+                    attempts: attempts.min(most.unwrap_or(u64::MAX)).max(1),
+                    most,
+                    acks_remove,
+                    reasons: Reasons::default(),
+                }))
             }
+        };
+        let origin = if self.settings.creates {
+            Origin::of(self.connection.connection(), self.spec.stream()).await
+        } else {
+            None
         };
         Ok(Consumer {
             inner: Arc::new(Inner {
                 connection: self.connection,
                 spec: self.spec,
                 settings: self.settings,
-                ack_wait: info.ack_wait,
+                ack_wait: info.shortest_ack_wait(),
+                longest_ack_wait: info.longest_ack_wait(),
+                position: Position::from(&info),
+                origin,
                 counts,
                 backoff,
                 drains: watch::Sender::new(false),

@@ -8,17 +8,24 @@ use crate::event::Event;
 const ORIGINAL: &str = "Dead-Letter-Original-";
 
 /// The longest reason that is kept, in letters.
-const LONGEST_REASON: usize = 1000;
+pub(super) const LONGEST_REASON: usize = 1000;
 
 /// The message as an event for `subject`: its payload and its own headers, and where it was, how often it was tried, and why
 /// it was put aside.
 ///
 /// Its id is that of the message: one whose termination was lost is put aside once, within the duplicate window.
-pub(super) fn dead_letter(subject: &str, stream: &str, consumer: &str, message: &Message, reason: &str) -> Event {
+pub(super) fn dead_letter(
+    subject: &str,
+    stream: &str,
+    consumer: &str,
+    message: &Message,
+    attempts: u64,
+    reason: &str,
+) -> Event {
     // With its time: a stream that was made anew counts from 1 again.
     let stored_at = message.stored_at();
     let sequence = message.sequence().to_string();
-    let attempts = message.attempt().to_string();
+    let attempts = attempts.to_string();
     let id = format!("{stream}.{consumer}.{sequence}.{}", stored_at.as_nanosecond());
     let mut event = Event::new(subject.to_owned(), message.payload().clone());
     if id.len() <= 256 {
@@ -78,7 +85,7 @@ mod tests {
             "orders.7",
             &[("Tenant", "north"), ("Tenant", "south"), ("Nats-Rollup", "all")],
         );
-        let event = dead_letter("dead.orders", "S", "c", &message, "no such\ncustomer: ä");
+        let event = dead_letter("dead.orders", "S", "c", &message, 2, "no such\ncustomer: ä");
         assert_eq!(event.flaw(), None);
         assert_eq!((event.subject(), event.payload()), ("dead.orders", message.payload()));
         let headers = event.headers().expect("headers");
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_empty_reason_is_no_obstacle() {
-        let event = dead_letter("dead", "S", "c", &sample("a", &[]), " ");
+        let event = dead_letter("dead", "S", "c", &sample("a", &[]), 1, " ");
         assert_eq!(event.flaw(), None);
     }
 }

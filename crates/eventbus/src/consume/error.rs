@@ -79,6 +79,9 @@ pub enum ConsumeErrorKind {
     NotPermitted,
     /// The consumer pushes, and cannot be asked.
     NotPull,
+    /// No stream of the account takes the subject of dead letters: they could not be put aside. `natstream bus stream add`
+    /// makes one.
+    NoDeadLetterStream,
     /// nats-server refuses for good.
     Rejected,
     /// nats-server has not answered in time.
@@ -114,6 +117,9 @@ impl fmt::Display for ConsumeError {
             ConsumeErrorKind::NotFound => "there is no such consumer",
             ConsumeErrorKind::NotPermitted => "nats-server does not permit this user to consume",
             ConsumeErrorKind::NotPull => "the consumer pushes, and cannot be asked for messages",
+            ConsumeErrorKind::NoDeadLetterStream => {
+                "no stream takes the subject of dead letters; `natstream bus stream add` makes one"
+            }
             ConsumeErrorKind::Rejected => "nats-server refuses to give messages",
             ConsumeErrorKind::Timeout => "JetStream has not answered",
             ConsumeErrorKind::Unconfirmed => "acks were not confirmed, and messages may come again",

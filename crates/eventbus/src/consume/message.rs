@@ -8,6 +8,7 @@ use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use super::delivery::Delivery;
+use crate::topology::StoredMessage;
 
 /// A message, as a handler gets it. A clone shares everything.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ struct Inner {
     headers: Option<HeaderMap>,
     reply: Subject,
     sequence: u64,
+    consumer_sequence: u64,
     delivered: u64,
     stored_at: i64,
     pending: u64,
@@ -35,6 +37,7 @@ impl Message {
         let delivery = Delivery::read(&reply)?;
         let (sequence, delivered) = (delivery.stream_sequence, delivery.attempt);
         let (stored_at, pending) = (delivery.stored_at, delivery.pending);
+        let consumer_sequence = delivery.consumer_sequence;
         Some(Self {
             inner: Arc::new(Inner {
                 subject: std::mem::replace(&mut message.subject, Subject::from_static("")),
@@ -42,12 +45,37 @@ impl Message {
                 headers: message.headers.take(),
                 reply,
                 sequence,
+                consumer_sequence,
                 delivered,
                 stored_at,
                 pending,
             }),
             repeats: 0,
         })
+    }
+
+    /// One that was read from its stream, in place of its last delivery.
+    pub(super) fn stored(
+        message: StoredMessage,
+        reply: Subject,
+        sequence: u64,
+        delivered: u64,
+        stored_at: i64,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                subject: message.subject.into(),
+                payload: message.payload,
+                headers: message.headers,
+                reply,
+                sequence,
+                consumer_sequence: 0,
+                delivered,
+                stored_at,
+                pending: 0,
+            }),
+            repeats: 0,
+        }
     }
 
     /// What it was published to.
@@ -105,6 +133,16 @@ impl Message {
         &self.inner.reply
     }
 
+    /// How often nats-server has delivered it.
+    pub(super) fn delivered(&self) -> u64 {
+        self.inner.delivered
+    }
+
+    /// The number of this delivery at the consumer.
+    pub(super) fn consumer_sequence(&self) -> u64 {
+        self.inner.consumer_sequence
+    }
+
     /// The same one, to be tried again here.
     pub(super) fn repeated(mut self) -> Self {
         self.repeats += 1;
@@ -137,6 +175,7 @@ pub(super) fn sample(subject: &str, headers: &[(&str, &str)]) -> Message {
             headers: (!headers.is_empty()).then_some(map),
             reply: "$JS.ACK.S.c.2.7.9.1760000000000000001.4".into(),
             sequence: 7,
+            consumer_sequence: 9,
             delivered: 2,
             stored_at: 1_760_000_000_000_000_001,
             pending: 4,

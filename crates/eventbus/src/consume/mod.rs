@@ -4,7 +4,8 @@
 //!
 //! - `engine`: what to ask the consumer for, and what its answers mean;
 //! - `lanes`: which message may be handled now, so that those of one key stay in order;
-//! - `floor`: up to where everything is done;
+//! - `gaps`: whether deliveries were lost on their way, so that others would overtake them;
+//! - `floor`, `done`: up to where everything is done;
 //! - `progress`: which messages are still being handled, for nats-server to know;
 //! - `backoff`: how long a message that failed waits;
 //! - `delivery`, `status`, `word`: what nats-server says, and what it is told.
@@ -17,19 +18,20 @@ mod consumer;
 mod counts;
 mod dead_letter;
 mod delivery;
+mod done;
 mod driver;
 mod engine;
 mod error;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "consumers that are acked by a floor come with the recorder")
-)]
+mod exceeded;
 mod floor;
+mod gaps;
 mod key;
 mod lanes;
 mod link;
 mod message;
 mod progress;
+mod reasons;
+mod restore;
 mod status;
 mod word;
 mod work;
@@ -38,5 +40,5 @@ pub use self::batch::Batch;
 pub use self::consumer::{Consumer, ConsumerBuilder};
 pub use self::counts::ConsumerStats;
 pub use self::error::{ConsumeError, ConsumeErrorKind, HandlerError};
-pub use self::key::Key;
+pub use self::key::{Key, KeyFunction};
 pub use self::message::Message;

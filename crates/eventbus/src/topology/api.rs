@@ -66,6 +66,10 @@ impl TopologyError {
         error
     }
 
+    pub(super) fn unreadable(stream: &str) -> Self {
+        Self::new(TopologyErrorKind::Protocol, stream)
+    }
+
     fn because(kind: TopologyErrorKind, stream: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let mut error = Self::new(kind, stream);
         error.inner.source = Some(source.into());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -33,6 +34,8 @@ pub struct StreamInfo {
     pub consumers: usize,
     /// The server that leads it, in a cluster.
     pub leader: Option<String>,
+    /// When it was made: one that was deleted and made again counts its messages from 1.
+    pub created: Option<Timestamp>,
     /// Its whole configuration, in nats-server's words.
     pub config: Map<String, Value>,
 }
@@ -41,6 +44,8 @@ pub struct StreamInfo {
 #[derive(Debug, Deserialize)]
 pub(super) struct Answer {
     pub(super) config: Map<String, Value>,
+    #[serde(default)]
+    created: String,
     #[serde(default)]
     state: State,
     #[serde(default)]
@@ -65,7 +70,12 @@ struct Cluster {
 
 impl From<Answer> for StreamInfo {
     fn from(answer: Answer) -> Self {
-        let Answer { config, state, cluster } = answer;
+        let Answer {
+            config,
+            created,
+            state,
+            cluster,
+        } = answer;
         let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
         let number = |name: &str| config.get(name).and_then(Value::as_u64).unwrap_or_default();
         let subjects = config.get("subjects").and_then(Value::as_array);
@@ -86,6 +96,7 @@ impl From<Answer> for StreamInfo {
             last_sequence: state.last_seq,
             consumers: state.consumer_count,
             leader: cluster.leader,
+            created: created.parse().ok(),
             config,
         }
     }
