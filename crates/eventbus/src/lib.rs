@@ -63,8 +63,8 @@ mod watcher;
 pub use self::batch::BatchReport;
 pub use self::bus::{Bus, BusBuilder, BusStats};
 pub use self::consume::{
-    Batch, ConsumeError, ConsumeErrorKind, Consumer, ConsumerBuilder, ConsumerStats, HandlerError, Key, KeyFunction,
-    Message,
+    Batch, BatchError, ConsumeError, ConsumeErrorKind, Consumer, ConsumerBuilder, ConsumerStats, HandlerError, Key,
+    KeyFunction, Message,
 };
 pub use self::engine::{Dedup, Ordering};
 pub use self::error::{OpenError, PublishError, PublishErrorKind, TryEnqueueError, Undelivered};

@@ -50,7 +50,7 @@ use crate::topology::{ConsumerInfo, ConsumerSpec, Topology};
 /// ```
 #[derive(Clone)]
 pub struct Consumer {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What sessions need of their consumer.
@@ -74,9 +74,8 @@ pub(super) struct Inner {
 
 impl Inner {
     /// What the attempts of a session share.
-    pub(super) fn work(&self, handler: Handler) -> Work {
+    pub(super) fn work(&self) -> Work {
         Work {
-            handler,
             stream: self.spec.stream().to_owned(),
             consumer: self.spec.name().to_owned(),
             acks: self.acks.clone(),
@@ -147,8 +146,7 @@ impl Consumer {
         if self.inner.is_drained() {
             return Ok(());
         }
-        let work = self.inner.work(handler);
-        let session = Session::open(self.inner.clone(), Arc::new(work)).await?;
+        let session = Session::open(self.inner.clone(), handler).await?;
         let limit = self.inner.settings.drain_limit;
         let result = session.run().await;
         if let Err(undelivered) = self.inner.acks.flush(limit).await {
@@ -165,7 +163,9 @@ impl Consumer {
     /// # Cancel safety
     /// Dropped early, what has come is delivered again after its ack wait.
     pub async fn fetch(&self, count: usize, within: Duration) -> Result<Batch, ConsumeError> {
-        fetch(&self.inner, count.max(1), within).await
+        fetch(&self.inner, count.max(1), within)
+            .await
+            .map(|fetched| fetched.batch)
     }
 
     /// Asks for no more messages, finishes those that are here, and lets [`for_each`](Self::for_each) return.

@@ -33,7 +33,7 @@ use super::progress::{Due, Progress};
 use super::restore::{Restored, restore};
 use super::status::Status;
 use super::word::Word;
-use super::work::{Verdict, Work};
+use super::work::{Handler, Verdict, Work};
 use crate::nanos;
 use crate::topology::{Topology, TopologyError, TopologyErrorKind};
 
@@ -53,6 +53,7 @@ const LATE: u64 = 250_000_000;
 pub(super) struct Session {
     inner: Arc<Inner>,
     work: Arc<Work>,
+    handler: Arc<Handler>,
     /// `None` once it is being drained.
     subscriber: Option<Subscriber>,
     state: watch::Receiver<ConnectionState>,
@@ -81,6 +82,8 @@ pub(super) struct Session {
     losses: Losses,
     /// What nats-server gives up, if it does.
     exceeded: Option<Exceeded>,
+    /// What it has given up although it is here.
+    given_up: HashMap<u64, GivenUp>,
     share: Share,
 }
 
@@ -100,7 +103,8 @@ struct Attempted {
 }
 
 impl Session {
-    pub(super) async fn open(inner: Arc<Inner>, work: Arc<Work>) -> Result<Self, ConsumeError> {
+    pub(super) async fn open(inner: Arc<Inner>, handler: Handler) -> Result<Self, ConsumeError> {
+        let work = Arc::new(inner.work());
         let connection = inner.connection.connection().clone();
         let driver = connection.driver();
         let errors = connection.server_errors();
@@ -147,6 +151,7 @@ impl Session {
             disturbances: (0, 0),
             losses: subscriber.losses(),
             exceeded,
+            given_up: HashMap::new(),
             share: Share::new(inner.counts.clone()),
             link,
             pulls: Pulls::new(config, now),
@@ -161,6 +166,7 @@ impl Session {
             state,
             seen,
             errors,
+            handler: Arc::new(handler),
             work,
             inner,
         })
@@ -258,7 +264,11 @@ impl Session {
             event = self.errors.recv() => self.heed(event)?,
             repaired = repair => self.repaired(repaired)?,
             (answer, arrivals, gaps) = self.looks.answer() => self.looked(answer, arrivals, gaps),
-            given_up = given_up => self.give_up(given_up),
+            given_up = given_up => {
+                if let Some(given_up) = given_up {
+                    self.give_up(given_up);
+                }
+            }
             Some(attempted) = self.handlers.join_next() => self.finish_attempt(attempted),
             message = message => {
                 let Some(message) = message else {
@@ -380,9 +390,9 @@ impl Session {
         while self.lanes.running() < self.inner.settings.concurrency
             && let Some((ticket, message)) = self.lanes.next()
         {
-            let work = self.work.clone();
+            let (work, handler) = (self.work.clone(), self.handler.clone());
             self.handlers.spawn(async move {
-                let verdict = work.attempt(&message).await;
+                let verdict = work.attempt(&handler, &message).await;
                 Attempted {
                     ticket,
                     message,
@@ -405,13 +415,8 @@ impl Session {
         match verdict {
             Verdict::Done => {
                 self.done.finish(message.sequence());
+                self.given_up.remove(&message.sequence());
                 self.forget(ticket, &message);
-            }
-            // nats-server would not deliver it again.
-            Verdict::Again if self.is_last(&message) => {
-                let (sequence, deliveries) = (message.sequence(), message.delivered());
-                self.forget(ticket, &message);
-                self.give_up(Some(GivenUp { sequence, deliveries }));
             }
             // In its place, so that those behind it stay behind.
             Verdict::Again if self.key_is_set() => {
@@ -419,6 +424,10 @@ impl Session {
                 self.lanes.retry(ticket, message.repeated(), at);
             }
             Verdict::Again => {
+                if let Some(given_up) = self.given_up.remove(&message.sequence()) {
+                    self.forget(ticket, &message);
+                    return self.give_up(given_up);
+                }
                 let pause = self.backoff.pause(message.attempt());
                 self.link.say(message.reply(), &Word::Nak { pause });
                 self.forget(ticket, &message);
@@ -426,18 +435,11 @@ impl Session {
         }
     }
 
-    /// nats-server has delivered the message for the last time, and it is to be put aside.
-    fn is_last(&self, message: &Message) -> bool {
-        let dead = self.inner.dead.as_ref().filter(|_| self.exceeded.is_some());
-        let most = dead.and_then(|dead| dead.most);
-        most.is_some_and(|most| message.delivered() >= most && message.attempt() >= most)
-    }
-
-    /// Puts a message aside that is delivered no more. One that is here is not given up: its handler may do well.
-    fn give_up(&mut self, given_up: Option<GivenUp>) {
-        if let (Some(exceeded), Some(given_up)) = (&mut self.exceeded, given_up)
-            && !self.held.contains_key(&given_up.sequence)
-        {
+    /// Puts a message aside that is delivered no more. One that is here may do well all the same.
+    fn give_up(&mut self, given_up: GivenUp) {
+        if self.held.contains_key(&given_up.sequence) {
+            self.given_up.insert(given_up.sequence, given_up);
+        } else if let Some(exceeded) = &mut self.exceeded {
             exceeded.add(given_up);
         }
     }
@@ -557,6 +559,12 @@ impl Session {
         let behind = self.gaps.iter_mut().flat_map(Gaps::drain);
         let left: Vec<Message> = self.lanes.drain().into_iter().chain(behind).collect();
         for message in left {
+            if let Some(given_up) = self.given_up.remove(&message.sequence()) {
+                tracing::warn!(
+                    sequence = given_up.sequence,
+                    "a message that nats-server has given up was not put aside"
+                );
+            }
             self.link.say(message.reply(), &Word::Nak { pause: GIVE_BACK });
             self.let_go(&message);
         }

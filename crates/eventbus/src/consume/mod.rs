@@ -14,6 +14,8 @@
 
 mod backoff;
 mod batch;
+mod batch_error;
+mod batches;
 mod consumer;
 mod counts;
 mod dead_letter;
@@ -37,6 +39,7 @@ mod word;
 mod work;
 
 pub use self::batch::Batch;
+pub use self::batch_error::BatchError;
 pub use self::consumer::{Consumer, ConsumerBuilder};
 pub use self::counts::ConsumerStats;
 pub use self::error::{ConsumeError, ConsumeErrorKind, HandlerError};

@@ -22,7 +22,6 @@ pub(super) type Handler = Box<dyn Fn(Message) -> BoxFuture<'static, Result<(), H
 
 /// What all attempts share.
 pub(super) struct Work {
-    pub(super) handler: Handler,
     pub(super) stream: String,
     pub(super) consumer: String,
     /// Events of it are acks.
@@ -57,12 +56,12 @@ pub(super) enum Verdict {
 }
 
 impl Work {
-    pub(super) async fn attempt(&self, message: &Message) -> Verdict {
+    pub(super) async fn attempt(&self, handler: &Handler, message: &Message) -> Verdict {
         if let Some(failure) = self.last_failure(message) {
             return self.settle(message, &failure, true).await;
         }
         // The call may panic as well as the future.
-        let handled = AssertUnwindSafe(async { (self.handler)(message.clone()).await }).catch_unwind();
+        let handled = AssertUnwindSafe(async { handler(message.clone()).await }).catch_unwind();
         let outcome = match self.limit {
             None => handled.await,
             Some(limit) => match tokio::time::timeout(limit, handled).await {
@@ -111,7 +110,7 @@ impl Work {
     }
 
     /// Why the message is put aside without another attempt, if it is.
-    fn last_failure(&self, message: &Message) -> Option<Failure> {
+    pub(super) fn last_failure(&self, message: &Message) -> Option<Failure> {
         let dead = self.dead.as_ref().filter(|dead| message.attempt() > dead.attempts)?;
         // It could not be put aside, or the handler has taken the process with it, and would do so again.
         Some(dead.reasons.of(message.sequence()).unwrap_or_else(|| Failure {
@@ -121,7 +120,7 @@ impl Work {
     }
 
     /// What becomes of a message that failed.
-    async fn settle(&self, message: &Message, failure: &Failure, is_due: bool) -> Verdict {
+    pub(super) async fn settle(&self, message: &Message, failure: &Failure, is_due: bool) -> Verdict {
         let Some(dead) = &self.dead else {
             return Verdict::Again;
         };
@@ -155,7 +154,7 @@ impl Work {
         true
     }
 
-    fn forget(&self, message: &Message) {
+    pub(super) fn forget(&self, message: &Message) {
         if let Some(dead) = &self.dead {
             dead.reasons.forget(message.sequence());
         }
@@ -173,7 +172,7 @@ impl Work {
 }
 
 /// What a panic said, where that can be read.
-fn panic_reason(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_reason(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .copied()
