@@ -568,7 +568,11 @@ impl Session {
             self.link.say(message.reply(), &Word::Nak { pause: GIVE_BACK });
             self.let_go(&message);
         }
+        // Those that still run are dropped where they are, and need not wait for their ack wait.
         self.handlers.abort_all();
+        for held in std::mem::take(&mut self.held).into_values() {
+            self.link.say(&held.reply, &Word::Nak { pause: GIVE_BACK });
+        }
         Ok(())
     }
 
