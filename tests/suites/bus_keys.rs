@@ -73,7 +73,11 @@ fn handle(consumer: &Consumer, ledger: &Arc<Mutex<Ledger>>, seed: u64) -> Runnin
 /// Waits until so many are done.
 async fn done(ledger: &Mutex<Ledger>, count: u64) {
     let done = || std::future::ready(ledger.lock().done);
-    settles_where(LONG, done, |done| *done >= count).await;
+    settles_where(LONG, done, |done| {
+        assert_eq!(ledger.lock().faults, [""; 0]);
+        *done >= count
+    })
+    .await;
 }
 
 fn judge(ledger: &Mutex<Ledger>, seed: u64) {

@@ -92,9 +92,10 @@ impl std::fmt::Debug for Batch {
 
 /// Acks messages, and waits until nats-server has confirmed it.
 pub(super) async fn ack(inner: &Inner, messages: &[Message]) -> Result<(), ConsumeError> {
-    let words = messages
+    let words: Vec<Event> = messages
         .iter()
-        .map(|message| Event::new(message.reply().clone(), Word::Ack.body()));
+        .map(|message| Event::new(message.reply().clone(), Word::Ack.body()))
+        .collect();
     let report = inner.acks.publish_batch(words).await;
     if report.failed().next().is_some() {
         return Err(ConsumeError::new(ConsumeErrorKind::Unconfirmed));

@@ -32,7 +32,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
 /// A handler of batches, without its types.
-type Handler = Box<dyn Fn(Vec<Message>) -> BoxFuture<'static, Result<(), BatchError>> + Send + Sync>;
+type Handler = Arc<dyn Fn(Vec<Message>) -> BoxFuture<'static, Result<(), BatchError>> + Send + Sync>;
 
 impl Consumer {
     /// Handles messages by the batch until the consumer is [drained](Self::drain): one batch after the other, of at most `max`
@@ -58,13 +58,9 @@ impl Consumer {
         E: Into<BatchError>,
     {
         let handler: Handler =
-            Box::new(move |messages| handler(messages).map(|result| result.map_err(Into::into)).boxed());
-        let mut batches = Batches::open(self.inner.clone(), handler).await;
-        while !self.inner.is_drained() {
-            batches.turn(max.max(1), max_wait.max(SHORTEST)).await?;
-        }
-        batches.close().await;
-        Ok(())
+            Arc::new(move |messages| handler(messages).map(|result| result.map_err(Into::into)).boxed());
+        let run: BoxFuture<'static, _> = Batches::run(self.inner.clone(), handler, max, max_wait).boxed();
+        run.await
     }
 }
 
@@ -106,10 +102,24 @@ impl Batches {
         }
     }
 
+    async fn run(inner: Arc<Inner>, handler: Handler, max: usize, max_wait: Duration) -> Result<(), ConsumeError> {
+        let mut batches = Self::open(inner, handler).await;
+        while !batches.inner.is_drained() {
+            batches.turn(max.max(1), max_wait.max(SHORTEST)).await?;
+        }
+        batches.close().await;
+        Ok(())
+    }
+
     /// Fetches and handles one batch.
     async fn turn(&mut self, max: usize, max_wait: Duration) -> Result<(), ConsumeError> {
         let inner = self.inner.clone();
-        let fetched = beside(&mut self.exceeded, &mut self.given_up, fetch(&inner, max, max_wait)).await;
+        let fetched = beside(
+            &mut self.exceeded,
+            &mut self.given_up,
+            fetch(&inner, max, max_wait).boxed(),
+        )
+        .await;
         let fetched = match fetched {
             Ok(fetched) => fetched,
             Err(error) if error.kind() == ConsumeErrorKind::NotFound && inner.settings.creates => {
@@ -174,17 +184,17 @@ impl Batches {
         let work = self.work.clone();
         if let [message] = &messages[..]
             && let Some(failure) = work.last_failure(message)
-            && self
-                .inner
-                .dead
-                .as_ref()
-                .is_some_and(|dead| message.attempt() / 2 > dead.attempts)
         {
             let verdict = work.settle(message, &failure, true).await;
             return self.conclude(link, message, verdict);
         }
-        let handled = AssertUnwindSafe(async { (self.handler)(messages.clone()).await }).catch_unwind();
-        let handled = signalling(link, &messages, behind, self.inner.ack_wait, handled);
+        let (handler, own) = (self.handler.clone(), messages.clone());
+        // The call may panic as well as the future.
+        let handled = AssertUnwindSafe(async move { handler(own).await })
+            .catch_unwind()
+            .boxed();
+        let here = messages.iter().chain(behind).cloned().collect();
+        let handled = signalling(link.clone(), here, self.inner.ack_wait, handled);
         let limit = self.inner.settings.handler_limit.unwrap_or(Duration::MAX);
         let result = match beside(
             &mut self.exceeded,
@@ -317,20 +327,13 @@ async fn beside<T>(exceeded: &mut Option<Exceeded>, given_up: &mut Vec<GivenUp>,
 }
 
 /// Does this, and tells nats-server three times in an ack wait that these messages are being handled.
-async fn signalling<T>(
-    link: &Link,
-    messages: &[Message],
-    behind: &[Message],
-    ack_wait: Duration,
-    work: impl Future<Output = T>,
-) -> T {
-    let mut work = std::pin::pin!(work);
+async fn signalling<T>(link: Link, messages: Vec<Message>, ack_wait: Duration, mut work: BoxFuture<'static, T>) -> T {
     loop {
         let pause = tokio::time::sleep((ack_wait / 3).max(Duration::from_millis(1)));
         tokio::select! {
             done = &mut work => return done,
             () = pause => {
-                for message in messages.iter().chain(behind) {
+                for message in &messages {
                     link.say(message.reply(), &Word::InProgress);
                 }
             }

@@ -253,7 +253,15 @@ impl ConsumerBuilder {
     }
 
     /// Publishes a message to this subject when it has failed so often, or was [rejected](HandlerError::reject): with its
-    /// headers, its payload, where it was and why. Only when a stream has it, nats-server is told to forget it.
+    /// headers, its payload, where it was and why. Only when a stream has it, nats-server is told to forget it. A stream of the
+    /// account must take the subject when the consumer is opened.
+    ///
+    /// A message whose handler takes the process with it has no failure that was told. It is put aside when it was delivered
+    /// more than twice as often: others that were here with it were delivered as often, and are handled meanwhile.
+    ///
+    /// Where the consumer is somebody else's and limits deliveries, that limit counts if it is lower, and messages that
+    /// nats-server gives up are put aside too, while somebody runs [`for_each`](Consumer::for_each). That takes the right to
+    /// subscribe to `$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.<stream>.<consumer>` and to ask `$JS.API.STREAM.MSG.GET.<stream>`.
     pub fn dead_letters(mut self, subject: impl Into<String>, attempts: u64) -> Self {
         self.dead = Some((subject.into(), attempts));
         self

@@ -11,6 +11,7 @@ use super::word::Word;
 use crate::topology::prefix;
 
 /// The subjects of one session with a consumer.
+#[derive(Clone)]
 pub(super) struct Link {
     connection: Connection,
     /// What requests are published to.

@@ -20,6 +20,9 @@ use crate::event::Event;
 /// A handler, without its types.
 pub(super) type Handler = Box<dyn Fn(Message) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;
 
+/// How long a dead letter is tried, which keeps a handler's place: longer than an election takes. Then the message comes again.
+const LETTER_DEADLINE: Duration = Duration::from_secs(10);
+
 /// What all attempts share.
 pub(super) struct Work {
     pub(super) stream: String,
@@ -112,11 +115,17 @@ impl Work {
     /// Why the message is put aside without another attempt, if it is.
     pub(super) fn last_failure(&self, message: &Message) -> Option<Failure> {
         let dead = self.dead.as_ref().filter(|dead| message.attempt() > dead.attempts)?;
-        // It could not be put aside, or the handler has taken the process with it, and would do so again.
-        Some(dead.reasons.of(message.sequence()).unwrap_or_else(|| Failure {
-            reason: "its last attempt did not come to an end that was told".to_owned(),
-            attempts: message.attempt() - 1,
-        }))
+        if let Some(failure) = dead.reasons.of(message.sequence()) {
+            // It could not be put aside.
+            return Some(failure);
+        }
+        // Its handler may take the process with it each time. So may that of another message, which was here with it: hence
+        // twice as often. What is put aside here may never have been handled.
+        let attempts = message.attempt() - 1;
+        (attempts / 2 >= dead.attempts).then(|| Failure {
+            reason: "none of its attempts has come to an end that was told".to_owned(),
+            attempts,
+        })
     }
 
     /// What becomes of a message that failed.
@@ -137,6 +146,7 @@ impl Work {
     async fn bury(&self, dead: &DeadLetters, message: &Message, failure: &Failure, tells: bool) -> bool {
         let Failure { reason, attempts } = failure;
         let letter = dead_letter(&dead.subject, &self.stream, &self.consumer, message, *attempts, reason);
+        let letter = letter.deadline(LETTER_DEADLINE);
         if let Err(failure) = dead.bus.publish(letter).await {
             tracing::warn!(
                 sequence = message.sequence(),
