@@ -205,9 +205,8 @@ impl Session {
                 PullEvent::Refused => tracing::debug!(subject = self.link.next(), "a request for messages was refused"),
             }
         }
-        while self.may_ask()
-            && let Some(request) = self.pulls.poll_request(now)
-        {
+        let most = self.most_wanted();
+        while let Some(request) = self.pulls.poll_request_of(now, most) {
             if !self.link.ask(&request) {
                 // The connection takes nothing at the moment: as if it had been refused.
                 self.pulls.handle_status(now, request.number, &Status::Refused);

@@ -5,6 +5,8 @@
 //!  Whole ───┤                                          │ gap       │
 //!    ▲      └── gap in the numbers of deliveries ──▶ Broken ───────┴─ its ack wait is over ──▶ Mending
 //!    └──────────────────────── all that was lost has come again ────────────────────────────────┘
+//!
+//!  Doubtful, Broken ── some is missing ──▶ Probing: what was given back comes at once. Otherwise back to Broken.
 //! ```
 //!
 //! nats-server numbers the deliveries of a consumer, and delivers what was lost again when its ack wait is over, before
@@ -29,6 +31,8 @@ pub(crate) struct Gaps<T> {
     /// A gap without a cause was taken for a loss. A second one means that somebody else consumes too.
     was_believed: bool,
     is_shared: bool,
+    /// Since the last doubt it was tried whether what is missing was given back.
+    was_probed: bool,
     /// What is behind a gap, by its place in the stream.
     behind: BTreeMap<u64, T>,
     /// What may be handled.
@@ -43,6 +47,9 @@ enum State {
     Doubtful { until: u64 },
     /// Something was lost.
     Broken { until: u64 },
+    /// So many messages are missing, and may have been given back: then they come at once. One is asked for at a time. At
+    /// `until`, or when one comes that is new, they were not, and are due again at `due`.
+    Probing { left: u64, until: u64, due: u64 },
     /// It is due again: so many messages. At `until` nobody waits for them any more.
     Mending { left: u64, until: u64 },
 }
@@ -82,6 +89,7 @@ impl<T> Gaps<T> {
             next: None,
             was_believed: false,
             is_shared: false,
+            was_probed: false,
             behind: BTreeMap::new(),
             ready: VecDeque::new(),
         }
@@ -105,9 +113,21 @@ impl<T> Gaps<T> {
         match self.state {
             State::Whole | State::Doubtful { .. } => self.ready.push_back(message),
             State::Broken { .. } => drop(self.behind.insert(place, message)),
+            State::Probing { due, .. } if delivered.is_first => {
+                self.behind.insert(place, message);
+                self.state = State::Broken { until: due };
+            }
+            State::Probing { left, due, .. } => {
+                self.behind.insert(place, message);
+                let (left, until) = (left.saturating_sub(1), now.saturating_add(self.patience()));
+                self.state = State::Probing { left, until, due };
+                if left == 0 {
+                    self.mend();
+                }
+            }
             State::Mending { left, .. } => {
                 self.behind.insert(place, message);
-                let until = now.saturating_add(PATIENCE);
+                let until = now.saturating_add(self.patience());
                 let left = left.saturating_sub(1);
                 self.state = State::Mending { left, until };
                 // What is new comes only when nothing else is due.
@@ -129,6 +149,7 @@ impl<T> Gaps<T> {
     /// Something has happened that can lose deliveries.
     pub(crate) fn handle_doubt(&mut self, now: u64) {
         let until = now.saturating_add(self.wait);
+        self.was_probed = false;
         self.state = if self.behind.is_empty() {
             State::Doubtful { until }
         } else {
@@ -142,6 +163,15 @@ impl<T> Gaps<T> {
             return;
         };
         if look.missing > 0 && now < until {
+            // What comes may take a place that something missing needs later.
+            if look.missing < look.room && !std::mem::replace(&mut self.was_probed, true) {
+                self.next = Some(look.next);
+                self.state = State::Probing {
+                    left: look.missing,
+                    until: now.saturating_add(self.patience()),
+                    due: until,
+                };
+            }
             return;
         }
         self.next = Some(look.next);
@@ -151,7 +181,7 @@ impl<T> Gaps<T> {
         } else {
             self.state = State::Mending {
                 left: look.missing,
-                until: now.saturating_add(PATIENCE),
+                until: now.saturating_add(self.patience()),
             };
         }
     }
@@ -164,11 +194,16 @@ impl<T> Gaps<T> {
 
     /// Ends waits that are over.
     pub(crate) fn handle_timeout(&mut self, now: u64) {
-        if self.poll_timeout().is_some_and(|until| until <= now) {
-            if !matches!(self.state, State::Mending { .. }) {
+        if self.poll_timeout().is_none_or(|until| now < until) {
+            return;
+        }
+        match self.state {
+            State::Probing { due, .. } => self.state = State::Broken { until: due },
+            State::Whole | State::Mending { .. } => self.mend(),
+            State::Doubtful { .. } | State::Broken { .. } => {
                 self.next = None;
+                self.mend();
             }
-            self.mend();
         }
     }
 
@@ -178,13 +213,22 @@ impl<T> Gaps<T> {
             State::Whole => None,
             // Nobody answers.
             State::Doubtful { until } | State::Broken { until } => Some(until.saturating_add(self.wait)),
-            State::Mending { until, .. } => Some(until),
+            State::Probing { until, .. } | State::Mending { until, .. } => Some(until),
         }
     }
 
-    /// May messages be asked for?
-    pub(crate) fn may_ask(&self) -> bool {
-        matches!(self.state, State::Whole | State::Mending { .. })
+    /// How many messages may be asked for, those included that are under way.
+    pub(crate) fn most_wanted(&self) -> usize {
+        match self.state {
+            State::Whole | State::Mending { .. } => usize::MAX,
+            State::Probing { .. } => 1,
+            State::Doubtful { .. } | State::Broken { .. } => 0,
+        }
+    }
+
+    /// Should nats-server be asked?
+    pub(crate) fn is_doubtful(&self) -> bool {
+        matches!(self.state, State::Doubtful { .. } | State::Broken { .. })
     }
 
     /// A message that may be handled.
@@ -205,14 +249,18 @@ impl<T> Gaps<T> {
 
     /// Deliveries are missing, and nothing has happened that can lose any: the first time that may have been missed.
     fn is_by_somebody_else(&mut self, delivered: Delivered) -> bool {
-        let may_ask = self.may_ask();
-        let is_theirs = may_ask && self.was_believed && !delivered.is_explained;
+        let is_theirs = !self.is_doubtful() && self.was_believed && !delivered.is_explained;
         self.is_shared |= is_theirs;
         is_theirs
     }
 
+    fn patience(&self) -> u64 {
+        self.wait.min(PATIENCE)
+    }
+
     fn mend(&mut self) {
         self.state = State::Whole;
+        self.was_probed = false;
         self.ready.extend(std::mem::take(&mut self.behind).into_values());
     }
 }

@@ -80,7 +80,7 @@ impl Session {
     }
 
     pub(super) fn looked(&mut self, answer: Answer, arrivals: u64, gaps: u64) {
-        let pause = if self.may_ask() { LATER } else { SOON };
+        let pause = if self.is_in_doubt() { SOON } else { LATER };
         self.looks.next_at = self.now().saturating_add(pause);
         let now = self.now();
         match (answer, &mut self.gaps) {
@@ -117,9 +117,13 @@ impl Session {
         }
     }
 
-    /// May messages be asked for?
-    pub(super) fn may_ask(&self) -> bool {
-        self.gaps.as_ref().is_none_or(Gaps::may_ask)
+    /// How many messages may be asked for, those included that are under way.
+    pub(super) fn most_wanted(&self) -> usize {
+        self.gaps.as_ref().map_or(usize::MAX, Gaps::most_wanted)
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.gaps.as_ref().is_some_and(Gaps::is_doubtful)
     }
 
     /// The consumer is there, or there again.
@@ -135,6 +139,6 @@ impl Session {
     }
 
     fn should_look(&self) -> bool {
-        self.seen.is_connected() && self.subscriber.is_some() && (!self.may_ask() || self.done.is_doubtful())
+        self.seen.is_connected() && self.subscriber.is_some() && (self.is_in_doubt() || self.done.is_doubtful())
     }
 }

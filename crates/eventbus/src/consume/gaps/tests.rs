@@ -41,11 +41,12 @@ fn deliver(gaps: &mut Gaps<u64>, now: u64, number: u64, place: u64, is_first: bo
 #[test]
 fn in_the_beginning_predecessors_are_waited_for() {
     let mut gaps: Gaps<u64> = Gaps::new(WAIT, 5);
-    assert!(!gaps.may_ask());
-    gaps.handle_look(WAIT + 4, look(2, 3));
-    assert!(!gaps.may_ask());
-    gaps.handle_look(WAIT + 5, look(2, 3));
-    assert!(gaps.may_ask());
+    assert!(gaps.most_wanted() == 0);
+    let look = Look { room: 2, ..look(2, 3) };
+    gaps.handle_look(WAIT + 4, look);
+    assert!(gaps.most_wanted() == 0);
+    gaps.handle_look(WAIT + 5, look);
+    assert!(gaps.most_wanted() > 0);
     assert_eq!(deliver(&mut gaps, WAIT + 6, 3, 2, false, false), NOTHING);
     assert_eq!(deliver(&mut gaps, WAIT + 7, 4, 1, false, false), [1, 2]);
 }
@@ -60,14 +61,38 @@ fn what_is_behind_a_gap_waits_for_what_was_lost() {
         NOTHING,
         "it is behind the gap too"
     );
-    assert!(!gaps.may_ask());
+    assert!(gaps.most_wanted() == 0);
     gaps.handle_look(WAIT, look(2, 10));
-    assert!(!gaps.may_ask(), "it is not due again yet");
+    assert!(gaps.most_wanted() <= 1, "it is not due again yet");
     gaps.handle_look(WAIT + 1, look(2, 10));
-    assert!(gaps.may_ask());
+    assert!(gaps.most_wanted() > 0);
     assert_eq!(deliver(&mut gaps, WAIT + 2, 10, 52, false, false), NOTHING);
     assert_eq!(deliver(&mut gaps, WAIT + 3, 11, 51, false, false), [51, 52, 53, 54]);
     assert_eq!(gaps.poll_timeout(), None);
+}
+
+#[test]
+fn what_was_given_back_comes_at_once() {
+    let mut gaps: Gaps<u64> = Gaps::new(WAIT, 0);
+    gaps.handle_look(1, look(2, 7));
+    assert_eq!(gaps.most_wanted(), 1);
+    assert_eq!(deliver(&mut gaps, 2, 7, 51, false, false), NOTHING);
+    assert_eq!(gaps.most_wanted(), 1);
+    assert_eq!(deliver(&mut gaps, 3, 8, 50, false, false), [50, 51]);
+    assert_eq!(gaps.most_wanted(), usize::MAX);
+}
+
+#[test]
+fn what_is_new_says_that_nothing_was_given_back() {
+    let mut gaps: Gaps<u64> = Gaps::new(WAIT, 0);
+    gaps.handle_look(1, look(2, 7));
+    assert_eq!(deliver(&mut gaps, 2, 7, 60, true, false), NOTHING);
+    gaps.handle_look(3, look(2, 8));
+    assert_eq!(gaps.most_wanted(), 0, "it is tried once");
+    gaps.handle_look(WAIT, look(2, 8));
+    assert_eq!(gaps.most_wanted(), usize::MAX);
+    deliver(&mut gaps, WAIT, 8, 50, false, false);
+    assert_eq!(deliver(&mut gaps, WAIT, 9, 51, false, false), [50, 51, 60]);
 }
 
 #[test]
@@ -76,9 +101,9 @@ fn doubt_lets_those_that_follow_through_and_ends_when_all_is_here() {
     deliver(&mut gaps, 0, 5, 50, true, false);
     gaps.handle_doubt(10);
     assert_eq!(deliver(&mut gaps, 11, 6, 51, true, true), [51]);
-    assert!(!gaps.may_ask());
+    assert!(gaps.most_wanted() == 0);
     gaps.handle_look(12, look(0, 3));
-    assert!(gaps.may_ask());
+    assert!(gaps.most_wanted() > 0);
     assert_eq!(
         deliver(&mut gaps, 13, 3, 52, true, false),
         [52],
@@ -96,7 +121,7 @@ fn what_is_new_ends_the_wait_for_what_does_not_come() {
     assert_eq!(deliver(&mut gaps, WAIT, 7, 52, true, false), [51, 52]);
     deliver(&mut gaps, WAIT, 9, 54, true, true);
     gaps.handle_look(2 * WAIT, look(1, 10));
-    gaps.handle_timeout(2 * WAIT + PATIENCE);
+    gaps.handle_timeout(2 * WAIT + gaps.patience());
     assert_eq!(gaps.poll_message(), Some(54), "and so does time");
 }
 
@@ -105,7 +130,7 @@ fn a_wait_ends_though_nobody_answers() {
     let mut gaps = whole();
     deliver(&mut gaps, 0, 6, 51, true, true);
     gaps.handle_timeout(2 * WAIT);
-    assert_eq!((gaps.may_ask(), gaps.poll_message()), (true, Some(51)));
+    assert_eq!(((gaps.most_wanted() > 0), gaps.poll_message()), (true, Some(51)));
 }
 
 #[test]
@@ -155,6 +180,10 @@ enum Step {
     Publish(u64),
     Handle(usize),
     Wait(u64),
+    /// Another process takes over, from one that has given back what it had, or has died.
+    TakeOver {
+        gives_back: bool,
+    },
     /// The connection is lost, with so many deliveries on their way; requests may outlive it, and lose more.
     Cut {
         keeps_requests: bool,
@@ -170,6 +199,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..8_usize).prop_map(Step::Handle),
         4 => (0..30_u64).prop_map(Step::Wait),
         1 => (60..300_u64).prop_map(Step::Wait),
+        1 => any::<bool>().prop_map(|gives_back| Step::TakeOver { gives_back }),
         2 => cut.prop_map(|(keeps_requests, loses, outage)| Step::Cut { keeps_requests, loses, outage }),
     ]
 }
@@ -230,6 +260,15 @@ impl World {
                 }
             }
             Step::Wait(time) => (0..time).for_each(|_| self.tick()),
+            Step::TakeOver { gives_back } => {
+                self.gaps = Gaps::new(WAIT + 10, self.now);
+                self.requested = 0;
+                self.ready.clear();
+                let mut held = std::mem::take(&mut self.held);
+                held.sort_unstable();
+                self.redeliver.extend(held.into_iter().filter(|_| gives_back));
+                self.is_explained = false;
+            }
             Step::Cut {
                 keeps_requests,
                 loses,
@@ -283,9 +322,8 @@ impl World {
         };
         self.gaps.handle_look(self.now, look);
         self.take();
-        if self.gaps.may_ask() || !self.heeds {
-            self.requested = self.requested.max(SLOTS.saturating_sub(self.held.len()));
-        }
+        let most = if self.heeds { self.gaps.most_wanted() } else { SLOTS };
+        self.requested = self.requested.max(most.min(SLOTS.saturating_sub(self.held.len())));
     }
 
     fn deliver(&mut self) {
