@@ -36,7 +36,7 @@ type Handler = Arc<dyn Fn(Vec<Message>) -> BoxFuture<'static, Result<(), BatchEr
 
 impl Consumer {
     /// Handles messages by the batch until the consumer is [drained](Self::drain): one batch after the other, of at most `max`
-    /// messages, as they came within `max_wait`.
+    /// messages that came within `max_wait`, in the order of the stream.
     ///
     /// A batch is acked when the handler has returned `Ok`. After an error all come again after a pause, but for those that the
     /// [`BatchError`] names as done or rejected. Messages that are here are told to nats-server, however long a handler takes.
@@ -130,7 +130,9 @@ impl Batches {
         if fetched.was_unheard && fetched.batch.messages().is_empty() {
             self.repair().await?;
         }
-        let (link, messages) = fetched.batch.into_parts();
+        let (link, mut messages) = fetched.batch.into_parts();
+        // What comes again comes in any order, and `done_through` means that of the stream.
+        messages.sort_by_key(Message::sequence);
         let counts = &inner.counts;
         counts.received.fetch_add(messages.len() as u64, Ordering::Relaxed);
         for message in &messages {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -82,6 +83,8 @@ impl Inner {
             dead: self.dead.clone(),
             limit: self.settings.handler_limit,
             counts: self.counts.clone(),
+            suspects: tokio::sync::Mutex::default(),
+            has_judged: AtomicBool::new(false),
         }
     }
 
@@ -256,8 +259,9 @@ impl ConsumerBuilder {
     /// headers, its payload, where it was and why. Only when a stream has it, nats-server is told to forget it. A stream of the
     /// account must take the subject when the consumer is opened.
     ///
-    /// A message whose handler takes the process with it has no failure that was told. It is put aside when it was delivered
-    /// more than twice as often: others that were here with it were delivered as often, and are handled meanwhile.
+    /// A message whose handler takes the process with it has no failure that was told, and others that were here with it were
+    /// delivered as often. From the limit on such messages are handled one at a time; from twice the limit on, the first of
+    /// them is put aside unheard, one in each run of [`for_each`](Consumer::for_each).
     ///
     /// Where the consumer is somebody else's and limits deliveries, that limit counts if it is lower, and messages that
     /// nats-server gives up are put aside too, while somebody runs [`for_each`](Consumer::for_each). That takes the right to

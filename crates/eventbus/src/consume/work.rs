@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -33,6 +34,10 @@ pub(super) struct Work {
     /// How long one attempt may take.
     pub(super) limit: Option<Duration>,
     pub(super) counts: Arc<Counts>,
+    /// One message at a time of those that may end the process. It is fair: they run in the order in which they came.
+    pub(super) suspects: tokio::sync::Mutex<()>,
+    /// One of them was put aside.
+    pub(super) has_judged: AtomicBool,
 }
 
 /// Where messages are put aside.
@@ -60,6 +65,11 @@ pub(super) enum Verdict {
 
 impl Work {
     pub(super) async fn attempt(&self, handler: &Handler, message: &Message) -> Verdict {
+        let _alone = if self.is_suspect(message) {
+            Some(self.suspects.lock().await)
+        } else {
+            None
+        };
         if let Some(failure) = self.last_failure(message) {
             return self.settle(message, &failure, true).await;
         }
@@ -120,12 +130,20 @@ impl Work {
             return Some(failure);
         }
         // Its handler may take the process with it each time. So may that of another message, which was here with it: hence
-        // twice as often. What is put aside here may never have been handled.
+        // twice as often, and only one in each session. Suspects run one after the other in the order of the stream, so the
+        // first of them is the one that has ended the last process, and those behind it were not tried.
         let attempts = message.attempt() - 1;
-        (attempts / 2 >= dead.attempts).then(|| Failure {
+        let is_due = attempts / 2 >= dead.attempts && !self.has_judged.swap(true, Ordering::Relaxed);
+        is_due.then(|| Failure {
             reason: "none of its attempts has come to an end that was told".to_owned(),
             attempts,
         })
+    }
+
+    /// Was it delivered more often than it is tried, without a failure that was told?
+    fn is_suspect(&self, message: &Message) -> bool {
+        let dead = self.dead.as_ref().filter(|dead| message.attempt() > dead.attempts);
+        dead.is_some_and(|dead| dead.reasons.of(message.sequence()).is_none())
     }
 
     /// What becomes of a message that failed.
