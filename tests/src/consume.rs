@@ -79,13 +79,11 @@ impl Desk {
     }
 
     /// The consumer `c`.
-    #[must_use]
     pub fn spec(&self) -> ConsumerSpec {
         ConsumerSpec::new(&self.stream, "c")
     }
 
     /// A consumer with short pauses.
-    #[must_use]
     pub fn consumer(&self, spec: ConsumerSpec) -> ConsumerBuilder {
         Consumer::builder(self.connection.clone(), spec).backoff([Duration::from_millis(20)])
     }

@@ -197,8 +197,11 @@ async fn two_processes_with_keys_do_not_stop_each_other() {
     for _ in 0..2 {
         let connection = connection(shared_url()).await;
         let consumer = within(LIMIT, builder(&desk, &connection).open()).await.expect("open");
-        // sleep: this is the handler's work.
-        let handler = |_| async { Ok(tokio::time::sleep(Duration::from_millis(1)).await) };
+        let handler = |_| async {
+            // sleep: this is the handler's work.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(())
+        };
         let running = run(&consumer, handler);
         consumers.push((consumer, running));
     }

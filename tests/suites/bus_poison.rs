@@ -390,4 +390,5 @@ async fn processes_that_are_killed_lose_nothing_and_what_kills_them_is_put_aside
         let attempts: u64 = header(letter, "Dead-Letter-Attempts").parse().expect("a number");
         assert!(attempts >= 4, "{attempts}");
     }
+    assert_eq!(letters.len() as u64, kills, "what was beside it is not");
 }
