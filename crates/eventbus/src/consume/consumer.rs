@@ -149,9 +149,10 @@ impl Consumer {
         if self.inner.is_drained() {
             return Ok(());
         }
-        let session = Session::open(self.inner.clone(), handler).await?;
+        // In boxes: they are large, and so would be every future that consumes.
+        let session = Box::pin(Session::open(self.inner.clone(), handler)).await?;
         let limit = self.inner.settings.drain_limit;
-        let result = session.run().await;
+        let result = Box::pin(session.run()).await;
         if let Err(undelivered) = self.inner.acks.flush(limit).await {
             tracing::debug!(%undelivered, "acks were not confirmed");
         }

@@ -1,8 +1,8 @@
 //! What joins the machines of a consumer to its connection: one loop, and a task for each handler that runs.
 
+mod arrivals;
 mod doubt;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::pin::{Pin, pin};
@@ -24,7 +24,7 @@ use super::done::{Done, Position};
 use super::engine::{Admission, End, Plan, PullConfig, PullEvent, Pulls};
 use super::error::{ConsumeError, ConsumeErrorKind};
 use super::exceeded::{Exceeded, GivenUp};
-use super::gaps::{Delivered, Gaps};
+use super::gaps::Gaps;
 use super::key::Key;
 use super::lanes::{Lanes, Ticket};
 use super::link::Link;
@@ -348,40 +348,6 @@ impl Session {
             (None, Some(message)) => self.lanes.add(None, message),
             (None, None) => {}
         }
-    }
-
-    /// Lets those messages be handled that are in their place.
-    fn admit(&mut self) {
-        let Some(gaps) = &mut self.gaps else { return };
-        while let Some(message) = gaps.poll_message() {
-            let key = self.inner.settings.key.of(&message).map(Cow::into_owned);
-            self.lanes.add(key.as_deref(), message);
-        }
-        if gaps.poll_shared() && !std::mem::replace(&mut self.is_shared, true) {
-            tracing::warn!(
-                stream = self.inner.spec.stream(),
-                consumer = self.inner.spec.name(),
-                "somebody else consumes too: messages of one key may be out of order"
-            );
-        }
-    }
-
-    fn delivered(&mut self, message: &Message) -> Delivered {
-        let disturbances = self.disturbances();
-        let before = std::mem::replace(&mut self.disturbances, disturbances);
-        Delivered {
-            number: message.consumer_sequence(),
-            place: message.sequence(),
-            is_first: message.delivered() == 1,
-            is_explained: before != disturbances,
-        }
-    }
-
-    /// What can lose deliveries: how often the connection has connected, and has dropped messages that nobody took.
-    fn disturbances(&self) -> (u64, u64) {
-        let connection = self.inner.connection.connection();
-        let connects = connection.nats().statistics().connects.load(Ordering::Relaxed);
-        (connects, self.losses.count())
     }
 
     /// Starts handlers as far as they may run.
