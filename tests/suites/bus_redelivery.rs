@@ -90,11 +90,22 @@ async fn batches_that_take_long_are_told_of() {
             consumer.for_each_batch(50, Duration::from_secs(1), handler).await
         }
     });
+    settles_where(
+        LIMIT,
+        || std::future::ready(consumer.stats().in_flight),
+        |now| *now == 50,
+    )
+    .await;
+    // Somebody else is there to take what is given away.
+    let thief = within(LIMIT, desk.consumer(desk.spec()).open()).await.expect("open");
+    let stealing = run(&thief, |_| async { Ok(()) });
     desk.all_acked(limit()).await;
     consumer.drain();
     within(LIMIT, running).await.expect("no panic").expect("drained");
     let stats = consumer.stats();
     assert_eq!((stats.received, stats.redelivered, stats.handled), (50, 0, 50));
+    drained(&thief, stealing).await;
+    assert_eq!(thief.stats().received, 0, "nothing was delivered twice");
 }
 
 /// Signals do not reach nats-server: it delivers again, which is counted; but here nothing runs twice at the same time.

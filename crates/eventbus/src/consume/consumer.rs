@@ -243,7 +243,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Which messages stay in order; by default none. It holds within one process that alone consumes.
+    /// Which messages stay in order; by default none. It holds within one process that alone consumes. After deliveries were
+    /// lost, with a connection or a process before, new messages wait until those are due again: up to the ack wait, and a bit.
     pub fn key(mut self, key: Key) -> Self {
         self.settings.key = key;
         self

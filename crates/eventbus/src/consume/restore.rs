@@ -106,3 +106,45 @@ pub(super) fn keeps_until_acked(stream: &StreamInfo) -> Option<Retention> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Storage;
+    use serde_json::json;
+
+    fn stream(created: i64, last_sequence: u64, retention: &str) -> StreamInfo {
+        let config = json!({ "retention": retention });
+        StreamInfo {
+            name: "S".to_owned(),
+            subjects: Vec::new(),
+            storage: Storage::File,
+            replicas: 1,
+            duplicate_window: std::time::Duration::ZERO,
+            messages: 0,
+            bytes: 0,
+            first_sequence: 1,
+            last_sequence,
+            consumers: 0,
+            leader: None,
+            created: jiff::Timestamp::from_second(created).ok(),
+            config: config.as_object().cloned().unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn it_begins_behind_what_is_done_of_the_same_stream() {
+        let origin = Origin {
+            created: jiff::Timestamp::UNIX_EPOCH,
+        };
+        for (stream, expected) in [
+            (stream(0, 50, "limits"), Some(8)),
+            (stream(0, 50, "interest"), Some(8)),
+            (stream(0, 5, "limits"), Some(6)),
+            (stream(0, 50, "workqueue"), None),
+            (stream(1, 50, "limits"), None),
+        ] {
+            assert_eq!(origin.start(&stream, 7), expected, "{stream:?}");
+        }
+    }
+}
