@@ -113,6 +113,8 @@ impl Session {
     pub(super) fn begin_doubt(&mut self, now: u64) {
         if let Some(gaps) = &mut self.gaps {
             gaps.handle_doubt(now);
+            // An answer from before says nothing of what was lost since.
+            self.looks.question = None;
             self.looks.next_at = now;
         }
     }
