@@ -5,6 +5,7 @@ use std::time::Duration;
 use natstream::{ConnectConfig, Connection, Pool, Server};
 
 pub mod bus;
+pub mod consume;
 pub mod load;
 pub mod numbers;
 pub mod sinks;

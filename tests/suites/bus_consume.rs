@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use integration::bus::stream;
+use integration::consume::{Desk, drained, run};
 use integration::{LIMIT, connection};
-use natstream::eventbus::topology::{ConsumerSpec, StreamSpec, Topology};
-use natstream::eventbus::{Consumer, ConsumerBuilder, HandlerError, Key};
+use natstream::eventbus::topology::{ConsumerSpec, Retention, StreamSpec, Topology};
+use natstream::eventbus::{BatchError, Consumer, ConsumerBuilder, HandlerError, Key};
 use natstream::{Bus, Connection, Event};
 use testkit::{shared_url, unique_name, unique_subject, within};
 use tokio::sync::mpsc;
@@ -293,6 +294,171 @@ async fn a_consumer_that_is_deleted_is_made_again() {
     let mut last = 0;
     while last != 2 {
         last = within(LIMIT, seen.recv()).await.expect("a message");
+    }
+    consumer.drain();
+    within(LIMIT, running).await.expect("no panic").expect("drained");
+}
+
+/// A desk whose messages are handled and counted, each with its number.
+async fn counted(desk: &Desk) -> (Consumer, mpsc::UnboundedReceiver<u64>, Running) {
+    let consumer = within(LIMIT, desk.consumer(desk.spec()).open()).await.expect("open");
+    let (handled, seen) = mpsc::unbounded_channel();
+    let running = run(&consumer, move |message| {
+        let _ = handled.send(number(&message));
+        async { Ok(()) }
+    });
+    (consumer, seen, running)
+}
+
+type Running = tokio::task::JoinHandle<Result<(), natstream::eventbus::ConsumeError>>;
+
+async fn made_again(retention: Retention) {
+    let desk = Desk::of(connection(shared_url()).await, |spec| spec.retention(retention)).await;
+    let topology = Topology::new(desk.connection.clone());
+    let (consumer, mut seen, running) = counted(&desk).await;
+    for n in 0..100 {
+        desk.publish("x", n).await;
+    }
+    let mut numbers = Vec::new();
+    for round in 1..4 {
+        while numbers.len() < 100 * round {
+            numbers.push(within(LIMIT, seen.recv()).await.expect("a message"));
+        }
+        desk.all_acked(LIMIT).await;
+        within(LIMIT, topology.delete_consumer(&desk.stream, "c"))
+            .await
+            .expect("deleted");
+        for n in 0..100 {
+            desk.publish("x", 100 * round as u64 + n).await;
+        }
+    }
+    while numbers.len() < 400 {
+        numbers.push(within(LIMIT, seen.recv()).await.expect("a message"));
+    }
+    desk.all_acked(LIMIT).await;
+    drained(&consumer, running).await;
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..400), "each is handled once");
+    assert!(seen.recv().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_is_made_again_begins_behind_what_is_done() {
+    made_again(Retention::Limits).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_of_a_work_queue_that_is_made_again_gets_what_is_left() {
+    made_again(Retention::WorkQueue).await;
+}
+
+/// A stream that is made again counts from 1: what was done of the other one says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_stream_that_is_made_again_all_is_handled() {
+    let desk = Desk::new(connection(shared_url()).await).await;
+    let topology = Topology::new(desk.connection.clone());
+    let (consumer, mut seen, running) = counted(&desk).await;
+    desk.publish_keys(100, 1).await;
+    for _ in 0..100 {
+        within(LIMIT, seen.recv()).await.expect("a message");
+    }
+    desk.all_acked(LIMIT).await;
+    within(LIMIT, topology.delete(&desk.stream)).await.expect("deleted");
+    let again = StreamSpec::new(&desk.stream, [format!("{}.>", desk.subject)]);
+    within(LIMIT, topology.ensure(&again)).await.expect("made");
+    for n in 1000..1050 {
+        desk.publish("x", n).await;
+    }
+    desk.flush().await;
+    let mut numbers = std::collections::BTreeSet::new();
+    while numbers.len() < 50 {
+        numbers.insert(within(LIMIT, seen.recv()).await.expect("a message"));
+    }
+    assert!(numbers.into_iter().eq(1000..1050));
+    drained(&consumer, running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_are_acked_as_a_whole_and_their_poison_is_found() {
+    let desk = Desk::new(connection(shared_url()).await).await;
+    let (dead_stream, dead) = desk.dead_letters().await;
+    desk.publish_keys(300, 1).await;
+    let consumer = desk.consumer(desk.spec()).dead_letters(&dead, 3);
+    let consumer = within(LIMIT, consumer.open()).await.expect("open");
+    let (handled, mut seen) = mpsc::unbounded_channel();
+    let running = tokio::spawn({
+        let consumer = consumer.clone();
+        async move {
+            let handler = move |messages: Vec<natstream::eventbus::Message>| {
+                let handled = handled.clone();
+                async move {
+                    let mut done = 0;
+                    for message in &messages {
+                        let number = number(message);
+                        match number {
+                            50 => panic!("an expected panic"),
+                            120 => {
+                                let error = BatchError::retry("stopped before it").done_through(done);
+                                return Err(error.reject(message.sequence(), "no order"));
+                            }
+                            200 => return Err(BatchError::retry("no customer").done_through(done)),
+                            _ => {}
+                        }
+                        let _ = handled.send(number);
+                        done = message.sequence();
+                    }
+                    Ok(())
+                }
+            };
+            consumer.for_each_batch(40, Duration::from_millis(50), handler).await
+        }
+    });
+    desk.all_acked(LIMIT).await;
+    consumer.drain();
+    within(LIMIT, running).await.expect("no panic").expect("drained");
+    let stats = consumer.stats();
+    assert_eq!((stats.handled, stats.dead, stats.held), (297, 3, 0));
+    let mut letters: Vec<(String, String)> = integration::bus::messages(&desk.connection, &dead_stream)
+        .await
+        .into_iter()
+        .map(|letter| (letter.payload, letter.headers["Dead-Letter-Reason"].clone()))
+        .collect();
+    letters.sort_unstable();
+    assert_eq!(letters[0], ("120".to_owned(), "no order".to_owned()));
+    assert_eq!(letters[1], ("200".to_owned(), "no customer".to_owned()));
+    assert_eq!((letters[2].0.as_str(), letters.len()), ("50", 3));
+    let mut numbers = std::collections::BTreeSet::new();
+    while let Ok(number) = seen.try_recv() {
+        numbers.insert(number);
+    }
+    assert_eq!(numbers.len(), 297);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_go_on_when_their_consumer_is_deleted() {
+    let desk = Desk::new(connection(shared_url()).await).await;
+    let topology = Topology::new(desk.connection.clone());
+    let consumer = within(LIMIT, desk.consumer(desk.spec()).open()).await.expect("open");
+    let (handled, mut seen) = mpsc::unbounded_channel();
+    let running = tokio::spawn({
+        let consumer = consumer.clone();
+        async move {
+            let handler = move |messages: Vec<natstream::eventbus::Message>| {
+                for message in &messages {
+                    let _ = handled.send(number(message));
+                }
+                async { Ok::<_, BatchError>(()) }
+            };
+            consumer.for_each_batch(10, Duration::from_millis(50), handler).await
+        }
+    });
+    for n in 0..5 {
+        desk.publish("x", n).await;
+        assert_eq!(within(LIMIT, seen.recv()).await, Some(n), "each once");
+        desk.all_acked(LIMIT).await;
+        within(LIMIT, topology.delete_consumer(&desk.stream, "c"))
+            .await
+            .expect("deleted");
     }
     consumer.drain();
     within(LIMIT, running).await.expect("no panic").expect("drained");

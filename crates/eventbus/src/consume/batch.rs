@@ -20,6 +20,8 @@ use crate::nanos;
 /// Messages that were fetched, in the order in which they came.
 ///
 /// Those that are not acked when their ack wait is over come again, here or elsewhere; so do those of a batch that is dropped.
+/// nats-server hears nothing of a batch that is held longer, unless [`in_progress`](Self::in_progress) is called;
+/// [`Consumer::for_each_batch`](crate::Consumer::for_each_batch) does so by itself.
 #[must_use = "messages that are not acked come again"]
 pub struct Batch {
     inner: Arc<Inner>,
@@ -54,14 +56,13 @@ impl Batch {
     /// Dropped early, acks are sent or not; those that were not come again.
     pub async fn ack_through(&mut self, sequence: u64) -> Result<(), ConsumeError> {
         let done = self.messages.extract_if(.., |message| message.sequence() <= sequence);
-        let events: Vec<Event> = done
-            .map(|message| Event::new(message.reply().clone(), Word::Ack.body()))
-            .collect();
-        let report = self.inner.acks.publish_batch(events).await;
-        if report.failed().next().is_some() {
-            return Err(ConsumeError::new(ConsumeErrorKind::Unconfirmed));
-        }
-        Ok(())
+        let done: Vec<Message> = done.collect();
+        ack(&self.inner, &done).await
+    }
+
+    /// The messages, and where words about them go: whoever has them acks them.
+    pub(super) fn into_parts(self) -> (Arc<Link>, Vec<Message>) {
+        (self.link, self.messages)
     }
 
     /// Gives all back, to be delivered again after this pause, of which half is random.
@@ -105,8 +106,28 @@ impl Line {
     }
 }
 
+/// Acks messages, and waits until nats-server has confirmed it.
+pub(super) async fn ack(inner: &Inner, messages: &[Message]) -> Result<(), ConsumeError> {
+    let words: Vec<Event> = messages
+        .iter()
+        .map(|message| Event::new(message.reply().clone(), Word::Ack.body()))
+        .collect();
+    let report = inner.acks.publish_batch(words).await;
+    if report.failed().next().is_some() {
+        return Err(ConsumeError::new(ConsumeErrorKind::Unconfirmed));
+    }
+    Ok(())
+}
+
+/// What came of asking.
+pub(super) struct Fetched {
+    pub(super) batch: Batch,
+    /// Nobody heard a request: the consumer may not be there.
+    pub(super) was_unheard: bool,
+}
+
 /// Asks for so many messages, and takes what comes in this time.
-pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) -> Result<Batch, ConsumeError> {
+pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) -> Result<Fetched, ConsumeError> {
     let connection = inner.connection.connection().clone();
     let driver = connection.driver();
     let now = || driver.nanos(driver.now());
@@ -138,7 +159,7 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
         pulls.handle_disconnect();
     }
     let mut messages = Vec::new();
-    let mut is_over = false;
+    let (mut is_over, mut was_unheard) = (false, false);
     let end = loop {
         let at = now();
         // First the request: one that does not wait may be late already.
@@ -149,8 +170,10 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
         }
         pulls.handle_timeout(at);
         while let Some(event) = pulls.poll_event() {
-            if event == PullEvent::Gone {
-                return Err(ConsumeError::new(ConsumeErrorKind::NotFound));
+            match event {
+                PullEvent::Gone => return Err(ConsumeError::new(ConsumeErrorKind::NotFound)),
+                PullEvent::Look => was_unheard = true,
+                PullEvent::Silent | PullEvent::Refused => {}
             }
         }
         if let Some(end) = pulls.end() {
@@ -191,10 +214,13 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
                 let link = link.clone();
                 *inner.line.lock() = Some(Line { link, subscriber });
             }
-            Ok(Batch {
-                inner: inner.clone(),
-                link,
-                messages,
+            Ok(Fetched {
+                batch: Batch {
+                    inner: inner.clone(),
+                    link,
+                    messages,
+                },
+                was_unheard,
             })
         }
         End::NotPull => Err(ConsumeError::new(ConsumeErrorKind::NotPull)),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -12,14 +13,17 @@ use tokio::sync::watch;
 use super::backoff::Backoff;
 use super::batch::{Batch, Line, fetch};
 use super::counts::{ConsumerStats, Counts, count};
+use super::done::Position;
 use super::driver::Session;
 use super::error::{ConsumeError, ConsumeErrorKind, HandlerError};
 use super::in_order::InOrder;
 use super::key::Key;
 use super::message::Message;
+use super::reasons::Reasons;
+use super::restore::Origin;
 use super::work::{DeadLetters, Handler, Work};
 use crate::bus::Bus;
-use crate::topology::{ConsumerInfo, ConsumerSpec, Topology};
+use crate::topology::{ConsumerInfo, ConsumerSpec, Retention, Topology};
 
 /// Messages of a durable pull consumer, for handlers.
 ///
@@ -49,7 +53,7 @@ use crate::topology::{ConsumerInfo, ConsumerSpec, Topology};
 /// ```
 #[derive(Clone)]
 pub struct Consumer {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What sessions need of their consumer.
@@ -57,14 +61,40 @@ pub(super) struct Inner {
     pub(super) connection: Lease,
     pub(super) spec: ConsumerSpec,
     pub(super) settings: Settings,
+    /// The shortest time that an ack may take, and the longest.
     pub(super) ack_wait: Duration,
+    pub(super) longest_ack_wait: Duration,
+    /// How far the consumer was when it was opened.
+    pub(super) position: Position,
+    /// Its stream at that time, where it is to be made again.
+    pub(super) origin: Option<Origin>,
     pub(super) counts: Arc<Counts>,
     pub(super) backoff: Backoff,
     pub(super) drains: watch::Sender<bool>,
     pub(super) acks: Bus,
     /// Of the last fetch.
     pub(super) line: Mutex<Option<Line>>,
-    dead: Option<Arc<DeadLetters>>,
+    pub(super) dead: Option<Arc<DeadLetters>>,
+}
+
+impl Inner {
+    /// What the attempts of a session share.
+    pub(super) fn work(&self) -> Work {
+        Work {
+            stream: self.spec.stream().to_owned(),
+            consumer: self.spec.name().to_owned(),
+            acks: self.acks.clone(),
+            dead: self.dead.clone(),
+            limit: self.settings.handler_limit,
+            counts: self.counts.clone(),
+            suspects: tokio::sync::Mutex::default(),
+            has_judged: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        *self.drains.borrow()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -122,18 +152,13 @@ impl Consumer {
     {
         let handler: Handler =
             Box::new(move |message: Message| handler(message).map(|result| result.map_err(Into::into)).boxed());
-        let work = Work {
-            handler,
-            stream: self.inner.spec.stream().to_owned(),
-            consumer: self.inner.spec.name().to_owned(),
-            acks: self.inner.acks.clone(),
-            dead: self.inner.dead.clone(),
-            limit: self.inner.settings.handler_limit,
-            counts: self.inner.counts.clone(),
-        };
-        let session = Session::open(self.inner.clone(), Arc::new(work)).await?;
+        if self.inner.is_drained() {
+            return Ok(());
+        }
+        // In boxes: they are large, and so would be every future that consumes.
+        let session = Box::pin(Session::open(self.inner.clone(), handler)).await?;
         let limit = self.inner.settings.drain_limit;
-        let result = session.run().await;
+        let result = Box::pin(session.run()).await;
         if let Err(undelivered) = self.inner.acks.flush(limit).await {
             tracing::debug!(%undelivered, "acks were not confirmed");
         }
@@ -148,7 +173,9 @@ impl Consumer {
     /// # Cancel safety
     /// Dropped early, what has come is delivered again after its ack wait.
     pub async fn fetch(&self, count: usize, within: Duration) -> Result<Batch, ConsumeError> {
-        fetch(&self.inner, count.max(1), within).await
+        fetch(&self.inner, count.max(1), within)
+            .await
+            .map(|fetched| fetched.batch)
     }
 
     /// Messages strictly in the order of the stream, each once, for whoever keeps a position of their own: a file, a projection.
@@ -170,6 +197,9 @@ impl Consumer {
 
     /// Asks for no more messages, finishes those that are here, and lets [`for_each`](Self::for_each) return.
     /// [`InOrder::next`] says `None` when it has given those that are here.
+    ///
+    /// It is for good: `for_each` of a consumer that was drained returns at once. To go on, open another one.
+    /// [`fetch`](Self::fetch) works all the same.
     pub fn drain(&self) {
         self.inner.drains.send_replace(true);
     }
@@ -238,7 +268,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Which messages stay in order; by default none. It holds within one process that alone consumes.
+    /// Which messages stay in order; by default none. It holds within one process that alone consumes. After deliveries were
+    /// lost, with a connection or a process before, new messages wait until those are due again: up to the ack wait, and a bit.
     pub fn key(mut self, key: Key) -> Self {
         self.settings.key = key;
         self
@@ -252,7 +283,16 @@ impl ConsumerBuilder {
     }
 
     /// Publishes a message to this subject when it has failed so often, or was [rejected](HandlerError::reject): with its
-    /// headers, its payload, where it was and why. Only when a stream has it, nats-server is told to forget it.
+    /// headers, its payload, where it was and why. Only when a stream has it, nats-server is told to forget it. A stream of the
+    /// account must take the subject when the consumer is opened.
+    ///
+    /// A message whose handler takes the process with it has no failure that was told, and others that were here with it were
+    /// delivered as often. From the limit on such messages are handled one at a time; from twice the limit on, the first of
+    /// them is put aside unheard, one in each run of [`for_each`](Consumer::for_each).
+    ///
+    /// Where the consumer is somebody else's and limits deliveries, that limit counts if it is lower, and messages that
+    /// nats-server gives up are put aside too, while somebody runs [`for_each`](Consumer::for_each). That takes the right to
+    /// subscribe to `$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.<stream>.<consumer>` and to ask `$JS.API.STREAM.MSG.GET.<stream>`.
     pub fn dead_letters(mut self, subject: impl Into<String>, attempts: u64) -> Self {
         self.dead = Some((subject.into(), attempts));
         self
@@ -311,22 +351,54 @@ impl ConsumerBuilder {
             topology.consumer(self.spec.stream(), self.spec.name()).await?
         };
         let counts = Arc::new(Counts::default());
-        let acks = open_acks(&self.connection, self.settings.prefetch, info.ack_wait, &counts).await?;
+        let acks = open_acks(
+            &self.connection,
+            self.settings.prefetch,
+            info.longest_ack_wait(),
+            &counts,
+        )
+        .await?;
         let dead = match self.dead {
             None => None,
             Some((subject, attempts)) => {
+                match topology.stream_of(&subject).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Err(ConsumeError::because(ConsumeErrorKind::NoDeadLetterStream, subject)),
+                    // Not everybody may ask.
+                    Err(error) => tracing::debug!(%error, subject, "is there a stream for dead letters?"),
+                }
                 let bus = Bus::open(self.connection.clone()).await;
                 let bus = bus.map_err(|error| ConsumeError::because(ConsumeErrorKind::Closed, error))?;
-                let attempts = attempts.max(1);
-                Some(Arc::new(DeadLetters { bus, subject, attempts }))
+                let most = info.max_deliver();
+                let acks_remove = match most {
+                    None => false,
+                    Some(_) => topology.info(self.spec.stream()).await?.retention != Retention::Limits,
+                };
+                Some(Arc::new(DeadLetters {
+                    bus,
+                    subject,
+                    // There will be no more attempts than nats-server lets there be.
+                    attempts: attempts.min(most.unwrap_or(u64::MAX)).max(1),
+                    most,
+                    acks_remove,
+                    reasons: Reasons::default(),
+                }))
             }
+        };
+        let origin = if self.settings.creates {
+            Origin::of(self.connection.connection(), self.spec.stream()).await
+        } else {
+            None
         };
         Ok(Consumer {
             inner: Arc::new(Inner {
                 connection: self.connection,
                 spec: self.spec,
                 settings: self.settings,
-                ack_wait: info.ack_wait,
+                ack_wait: info.shortest_ack_wait(),
+                longest_ack_wait: info.longest_ack_wait(),
+                position: Position::from(&info),
+                origin,
                 counts,
                 backoff,
                 drains: watch::Sender::new(false),

@@ -8,7 +8,7 @@ use crate::event::Event;
 pub(super) const ORIGINAL: &str = "Dead-Letter-Original-";
 
 /// The longest reason that is kept, in letters.
-const LONGEST_REASON: usize = 1000;
+pub(super) const LONGEST_REASON: usize = 1000;
 
 pub(super) const SUBJECT: &str = "Dead-Letter-Subject";
 pub(super) const STREAM: &str = "Dead-Letter-Stream";
@@ -24,11 +24,18 @@ const OWN: [&str; 7] = [SUBJECT, STREAM, CONSUMER, SEQUENCE, ATTEMPTS, STORED, R
 /// it was put aside.
 ///
 /// Its id is that of the message: one whose termination was lost is put aside once, within the duplicate window.
-pub(super) fn dead_letter(subject: &str, stream: &str, consumer: &str, message: &Message, reason: &str) -> Event {
+pub(super) fn dead_letter(
+    subject: &str,
+    stream: &str,
+    consumer: &str,
+    message: &Message,
+    attempts: u64,
+    reason: &str,
+) -> Event {
     // With its time: a stream that was made anew counts from 1 again.
     let stored_at = message.stored_at();
     let sequence = message.sequence().to_string();
-    let attempts = message.attempt().to_string();
+    let attempts = attempts.to_string();
     let nanos = stored_at.as_nanosecond();
     let id = format!("{}.{}.{sequence}.{nanos}", encode(stream), encode(consumer));
     let mut event = Event::new(subject.to_owned(), message.payload().clone());
@@ -100,7 +107,7 @@ mod tests {
             "orders.7",
             &[("Tenant", "north"), ("Tenant", "south"), ("Nats-Rollup", "all")],
         );
-        let event = dead_letter("dead.orders", "S", "c", &message, "no such\ncustomer: ä (100%)");
+        let event = dead_letter("dead.orders", "S", "c", &message, 2, "no such\ncustomer: ä (100%)");
         assert_eq!(event.flaw(), None);
         assert_eq!((event.subject(), event.payload()), ("dead.orders", message.payload()));
         let headers = event.headers().expect("headers");
@@ -122,7 +129,7 @@ mod tests {
     #[test]
     fn names_and_letters_of_all_languages_are_no_obstacle() {
         let message = sample("订单.7", &[("Dead-Letter-Reason", "an older one")]);
-        let event = dead_letter("dead", "订单", "邮件", &message, "收件人不存在");
+        let event = dead_letter("dead", "订单", "邮件", &message, 2, "收件人不存在");
         assert_eq!(event.flaw(), None);
         let headers = event.headers().expect("headers");
         for (name, text) in [(SUBJECT, "订单.7"), (STREAM, "订单"), (REASON, "收件人不存在")] {
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_empty_reason_is_no_obstacle() {
-        let event = dead_letter("dead", "S", "c", &sample("a", &[]), " ");
+        let event = dead_letter("dead", "S", "c", &sample("a", &[]), 1, " ");
         assert_eq!(event.flaw(), None);
     }
 }

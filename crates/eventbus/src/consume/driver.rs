@@ -1,5 +1,8 @@
 //! What joins the machines of a consumer to its connection: one loop, and a task for each handler that runs.
 
+mod arrivals;
+mod doubt;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::pin::{Pin, pin};
@@ -9,23 +12,28 @@ use std::time::Duration;
 
 use async_nats::subject::Subject;
 use futures_util::FutureExt as _;
-use natstream_connect::{ConnectionState, Driver, Operation, ServerErrorEvent, Subscriber, random_u32};
+use natstream_connect::{ConnectionState, Driver, Losses, Operation, ServerErrorEvent, Subscriber, random_u32};
 use tokio::sync::{broadcast, watch};
 use tokio::task::{JoinSet, coop};
 
+use self::doubt::Looks;
 use super::backoff::Backoff;
 use super::consumer::Inner;
-use super::counts::count;
+use super::counts::{Now, Share, count};
+use super::done::{Done, Position};
 use super::engine::{Admission, End, Plan, PullConfig, PullEvent, Pulls};
 use super::error::{ConsumeError, ConsumeErrorKind};
+use super::exceeded::{Exceeded, GivenUp};
+use super::gaps::Gaps;
 use super::key::Key;
 use super::lanes::{Lanes, Ticket};
 use super::link::Link;
 use super::message::Message;
 use super::progress::{Due, Progress};
+use super::restore::{Restored, restore};
 use super::status::Status;
 use super::word::Word;
-use super::work::{Verdict, Work};
+use super::work::{Handler, Verdict, Work};
 use crate::nanos;
 use crate::topology::{Topology, TopologyError, TopologyErrorKind};
 
@@ -38,10 +46,14 @@ const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 /// The pause that a message which is given back has: somebody else may have it at once.
 const GIVE_BACK: u64 = 1_000_000;
 
+/// How late nats-server may notice that an ack wait is over.
+const LATE: u64 = 250_000_000;
+
 /// One run of `for_each`.
 pub(super) struct Session {
     inner: Arc<Inner>,
     work: Arc<Work>,
+    handler: Arc<Handler>,
     /// `None` once it is being drained.
     subscriber: Option<Subscriber>,
     state: watch::Receiver<ConnectionState>,
@@ -57,6 +69,22 @@ pub(super) struct Session {
     /// Messages that are here, by their numbers in the stream.
     held: HashMap<u64, Held>,
     handlers: JoinSet<Attempted>,
+    /// With a key: are deliveries missing?
+    gaps: Option<Gaps<Message>>,
+    /// Somebody else consumes too, and that was told.
+    is_shared: bool,
+    done: Done,
+    looks: Looks,
+    /// Deliveries that have come.
+    arrivals: u64,
+    /// How often the connection had connected, and had dropped messages, when the last one came.
+    disturbances: (u64, u64),
+    losses: Losses,
+    /// What nats-server gives up, if it does.
+    exceeded: Option<Exceeded>,
+    /// What it has given up although it is here.
+    given_up: HashMap<u64, GivenUp>,
+    share: Share,
 }
 
 /// What is known of a message that is here.
@@ -65,7 +93,7 @@ struct Held {
     due: Due,
 }
 
-type Repair = Pin<Box<dyn Future<Output = Result<(), TopologyError>> + Send>>;
+type Repair = Pin<Box<dyn Future<Output = Result<Restored, TopologyError>> + Send>>;
 
 /// What a handler's task gives back.
 struct Attempted {
@@ -75,16 +103,30 @@ struct Attempted {
 }
 
 impl Session {
-    pub(super) async fn open(inner: Arc<Inner>, work: Arc<Work>) -> Result<Self, ConsumeError> {
+    pub(super) async fn open(inner: Arc<Inner>, handler: Handler) -> Result<Self, ConsumeError> {
+        let work = Arc::new(inner.work());
         let connection = inner.connection.connection().clone();
         let driver = connection.driver();
-        let now = driver.nanos(driver.now());
         let errors = connection.server_errors();
         let link = Link::new(&connection, inner.spec.stream(), inner.spec.name());
         // Before the subscription: a connection that is lost from here on is noticed.
         let mut state = connection.state();
         let seen = *state.borrow_and_update();
         let subscriber = link.subscribe().await?;
+        let most = inner.dead.as_ref().and_then(|dead| dead.most);
+        let exceeded = match most {
+            Some(_) => Some(Exceeded::listen(connection.clone(), work.clone()).await),
+            None => None,
+        };
+        // Before anything is asked for.
+        let topology = Topology::new(connection.clone());
+        let position = match topology.consumer(inner.spec.stream(), inner.spec.name()).await {
+            Ok(info) => Position::from(&info),
+            Err(error) => {
+                tracing::debug!(%error, "a consumer was not looked at");
+                inner.position
+            }
+        };
         let settings = &inner.settings;
         let config = PullConfig {
             slots: settings.prefetch,
@@ -97,11 +139,25 @@ impl Session {
             plan: Plan::Continuous,
             seed: u64::from(random_u32()),
         };
+        let wait = nanos(inner.longest_ack_wait);
+        // A little more: nats-server looks at its timers now and then.
+        let wait = wait.saturating_add(wait / 10).saturating_add(LATE);
+        let now = driver.nanos(driver.now());
         let mut pulls = Pulls::new(config, now);
         if let Some(messages) = settings.limit {
             pulls.limit(messages);
         }
         Ok(Self {
+            gaps: (settings.key != Key::None).then(|| Gaps::new(wait, now)),
+            is_shared: false,
+            done: Done::new(position),
+            looks: Looks::default(),
+            arrivals: 0,
+            disturbances: (0, 0),
+            losses: subscriber.losses(),
+            exceeded,
+            given_up: HashMap::new(),
+            share: Share::new(inner.counts.clone()),
             link,
             pulls,
             lanes: Lanes::new(),
@@ -115,6 +171,7 @@ impl Session {
             state,
             seen,
             errors,
+            handler: Arc::new(handler),
             work,
             inner,
         })
@@ -122,9 +179,6 @@ impl Session {
 
     /// Handles messages until it is drained, or nothing more can come.
     pub(super) async fn run(mut self) -> Result<(), ConsumeError> {
-        if self.key_is_set() {
-            Self::wait_for_predecessors(&self.inner, &self.drains).await?;
-        }
         self.look_at_connection();
         loop {
             if *self.drains.borrow() || self.pulls.is_spent() {
@@ -146,6 +200,7 @@ impl Session {
     fn step(&mut self) {
         let now = self.now();
         self.pulls.handle_timeout(now);
+        self.doubt(now);
         self.lanes.wake(now);
         self.start();
         while let Some(event) = self.pulls.poll_event() {
@@ -155,13 +210,15 @@ impl Session {
                 PullEvent::Refused => tracing::debug!(subject = self.link.next(), "a request for messages was refused"),
             }
         }
-        while let Some(request) = self.pulls.poll_request(now) {
+        let most = self.most_wanted();
+        while let Some(request) = self.pulls.poll_request_of(now, most) {
             if !self.link.ask(&request) {
                 // The connection takes nothing at the moment: as if it had been refused.
                 self.pulls.handle_status(now, request.number, &Status::Refused);
             }
         }
         self.signal(now);
+        self.share();
     }
 
     /// Waits until there is something to do.
@@ -171,6 +228,7 @@ impl Session {
             self.pulls.poll_timeout(),
             self.lanes.wake_at(),
             self.progress.poll_timeout(),
+            self.doubt_timeout(),
         ];
         let due = due.into_iter().flatten().min();
         let sleep = pin!(async {
@@ -191,6 +249,12 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
+        let given_up = async {
+            match &mut self.exceeded {
+                Some(exceeded) => exceeded.next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // First what is rare.
             biased;
@@ -203,6 +267,12 @@ impl Session {
             }
             event = self.errors.recv() => self.heed(event)?,
             repaired = repair => self.repaired(repaired)?,
+            (answer, arrivals, gaps) = self.looks.answer() => self.looked(answer, arrivals, gaps),
+            given_up = given_up => {
+                if let Some(given_up) = given_up {
+                    self.give_up(given_up);
+                }
+            }
             Some(attempted) = self.handlers.join_next() => self.finish_attempt(attempted),
             message = message => {
                 let Some(message) = message else {
@@ -239,29 +309,49 @@ impl Session {
         let Some(message) = Message::take(&mut message) else {
             if let Some((number, status)) = self.link.status(&message) {
                 self.pulls.handle_status(now, number, &status);
+                if status == Status::Moved {
+                    self.begin_doubt(now);
+                }
             }
             return;
         };
         count(&self.inner.counts.received);
+        if message.delivered() > 1 {
+            count(&self.inner.counts.redelivered);
+        }
         self.inner.counts.lag.store(message.pending(), Ordering::Relaxed);
+        self.arrivals += 1;
+        let number = message.sequence();
+        self.done.begin(message.consumer_sequence(), number);
+        let delivered = self.delivered(&message);
         if self.pulls.handle_message(now) == Admission::Surplus {
-            self.link.say(message.reply(), &Word::Nak { pause: GIVE_BACK });
+            match &mut self.gaps {
+                Some(gaps) => gaps.handle_surplus(now, delivered),
+                None => self.link.say(message.reply(), &Word::Nak { pause: GIVE_BACK }),
+            }
             return;
         }
-        let number = message.sequence();
-        match self.held.entry(number) {
+        let message = match self.held.entry(number) {
             // Its ack wait has run out. The ack of either delivery is good for both.
             Entry::Occupied(_) => {
                 count(&self.inner.counts.repeated);
                 self.pulls.release();
+                None
             }
             Entry::Vacant(entry) => {
                 let due = self.progress.begin(now, number);
                 let reply = message.reply().clone();
                 entry.insert(Held { reply, due });
-                let key = self.inner.settings.key.of(&message).map(<[u8]>::to_vec);
-                self.lanes.add(key.as_deref(), message);
+                Some(message)
             }
+        };
+        match (&mut self.gaps, message) {
+            (Some(gaps), message) => {
+                gaps.handle_delivery(now, delivered, message);
+                self.admit();
+            }
+            (None, Some(message)) => self.lanes.add(None, message),
+            (None, None) => {}
         }
     }
 
@@ -270,9 +360,9 @@ impl Session {
         while self.lanes.running() < self.inner.settings.concurrency
             && let Some((ticket, message)) = self.lanes.next()
         {
-            let work = self.work.clone();
+            let (work, handler) = (self.work.clone(), self.handler.clone());
             self.handlers.spawn(async move {
-                let verdict = work.attempt(&message).await;
+                let verdict = work.attempt(&handler, &message).await;
                 Attempted {
                     ticket,
                     message,
@@ -294,6 +384,8 @@ impl Session {
         };
         match verdict {
             Verdict::Done => {
+                self.done.finish(message.sequence());
+                self.given_up.remove(&message.sequence());
                 self.forget(ticket, &message);
                 self.pulls.spend();
             }
@@ -303,10 +395,23 @@ impl Session {
                 self.lanes.retry(ticket, message.repeated(), at);
             }
             Verdict::Again => {
+                if let Some(given_up) = self.given_up.remove(&message.sequence()) {
+                    self.forget(ticket, &message);
+                    return self.give_up(given_up);
+                }
                 let pause = self.backoff.pause(message.attempt());
                 self.link.say(message.reply(), &Word::Nak { pause });
                 self.forget(ticket, &message);
             }
+        }
+    }
+
+    /// Puts a message aside that is delivered no more. One that is here may do well all the same.
+    fn give_up(&mut self, given_up: GivenUp) {
+        if self.held.contains_key(&given_up.sequence) {
+            self.given_up.insert(given_up.sequence, given_up);
+        } else if let Some(exceeded) = &mut self.exceeded {
+            exceeded.add(given_up);
         }
     }
 
@@ -341,6 +446,7 @@ impl Session {
         if state.is_connected() {
             if !self.seen.is_connected() || state.epoch != self.seen.epoch {
                 self.pulls.handle_connect(now);
+                self.begin_doubt(now);
             }
         } else {
             self.pulls.handle_disconnect();
@@ -364,25 +470,20 @@ impl Session {
         if self.repair.is_some() {
             return;
         }
-        let inner = self.inner.clone();
+        let (inner, done) = (self.inner.clone(), self.done.get());
         self.repair = Some(Box::pin(async move {
             tokio::time::sleep(pause).await;
-            let topology = Topology::new(inner.connection.connection().clone());
-            if inner.settings.creates {
-                topology.ensure_consumer(&inner.spec).await.map(drop)
-            } else {
-                topology
-                    .consumer(inner.spec.stream(), inner.spec.name())
-                    .await
-                    .map(drop)
-            }
+            restore(&inner, done).await
         }));
     }
 
-    fn repaired(&mut self, repaired: Result<(), TopologyError>) -> Result<(), ConsumeError> {
+    fn repaired(&mut self, repaired: Result<Restored, TopologyError>) -> Result<(), ConsumeError> {
         self.repair = None;
         match repaired {
-            Ok(()) => self.pulls.handle_restored(self.now()),
+            Ok(restored) => {
+                self.handle_restored(restored);
+                self.pulls.handle_restored(self.now());
+            }
             Err(error) if error.kind() == TopologyErrorKind::NotFound && !self.inner.settings.creates => {
                 return Err(error.into());
             }
@@ -396,23 +497,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// What was delivered to a process that died comes again only after its ack wait: new messages would overtake it. So they
-    /// are not asked for until then.
-    async fn wait_for_predecessors(inner: &Inner, drains: &watch::Receiver<bool>) -> Result<(), ConsumeError> {
-        let topology = Topology::new(inner.connection.connection().clone());
-        let wait = inner.ack_wait;
-        let began = Driver::clock();
-        loop {
-            let info = topology.consumer(inner.spec.stream(), inner.spec.name()).await?;
-            // A little more: nats-server looks at its timers now and then.
-            let left = (wait + wait / 10).saturating_sub(began.elapsed());
-            if info.ack_pending == 0 || left.is_zero() || *drains.borrow() {
-                return Ok(());
-            }
-            tokio::time::sleep(left.min(Duration::from_millis(250))).await;
-        }
     }
 
     /// Takes what is on its way, finishes what is here as far as the limit lets it, and gives back the rest.
@@ -431,7 +515,8 @@ impl Session {
             self.step();
             let left = limit.saturating_sub(began.elapsed());
             // Those that rest, and those behind them, keep their order by being given back together.
-            if left.is_zero() || self.lanes.running() == 0 {
+            let is_buried = self.exceeded.as_ref().is_none_or(Exceeded::is_empty);
+            if left.is_zero() || (self.lanes.running() == 0 && is_buried) {
                 break;
             }
             if let Ok(Err(error)) = tokio::time::timeout(left, self.wait()).await {
@@ -442,16 +527,40 @@ impl Session {
         let (held, wanted) = (self.pulls.held(), self.pulls.wanted());
         let left = self.lanes.len();
         tracing::debug!(left, held, wanted, counts = ?self.pulls.counts(), "a consumer was drained");
-        for message in self.lanes.drain() {
+        let behind = self.gaps.iter_mut().flat_map(Gaps::drain);
+        let left: Vec<Message> = self.lanes.drain().into_iter().chain(behind).collect();
+        for message in left {
+            if let Some(given_up) = self.given_up.remove(&message.sequence()) {
+                tracing::warn!(
+                    sequence = given_up.sequence,
+                    "a message that nats-server has given up was not put aside"
+                );
+            }
             self.link.say(message.reply(), &Word::Nak { pause: GIVE_BACK });
             self.let_go(&message);
         }
+        // Those that still run are dropped where they are, and need not wait for their ack wait.
         self.handlers.abort_all();
+        for held in std::mem::take(&mut self.held).into_values() {
+            self.link.say(&held.reply, &Word::Nak { pause: GIVE_BACK });
+        }
         Ok(())
     }
 
     fn key_is_set(&self) -> bool {
-        self.inner.settings.key != Key::None
+        self.gaps.is_some()
+    }
+
+    /// Shows what is now.
+    fn share(&mut self) {
+        let counts = self.pulls.counts();
+        self.share.set(Now {
+            held: self.held.len() as u64,
+            in_flight: self.lanes.running() as u64,
+            resting: self.lanes.resting() as u64,
+            requests: counts.requests,
+            surplus: counts.surplus,
+        });
     }
 
     fn driver(&self) -> &Driver {

@@ -81,6 +81,9 @@ pub enum ConsumeErrorKind {
     NotPermitted,
     /// The consumer pushes, and cannot be asked.
     NotPull,
+    /// No stream of the account takes the subject of dead letters: they could not be put aside. `natstream bus stream add`
+    /// makes one.
+    NoDeadLetterStream,
     /// nats-server refuses for good.
     Rejected,
     /// The stream was deleted and made again: sequences count from 1, and what is acked means something else.
@@ -123,6 +126,9 @@ impl fmt::Display for ConsumeError {
             ConsumeErrorKind::NotFound => "there is no such consumer",
             ConsumeErrorKind::NotPermitted => "nats-server does not permit this user to consume",
             ConsumeErrorKind::NotPull => "the consumer pushes, and cannot be asked for messages",
+            ConsumeErrorKind::NoDeadLetterStream => {
+                "no stream takes the subject of dead letters; `natstream bus stream add` makes one"
+            }
             ConsumeErrorKind::Rejected => "nats-server refuses to give messages",
             ConsumeErrorKind::StreamReplaced => "the stream was deleted and made again",
             ConsumeErrorKind::InUse => "somebody else asks the consumer for messages",

@@ -34,6 +34,17 @@ impl Floor {
         (self.floor > before).then_some(self.floor)
     }
 
+    /// Everything up to `number` is done, here or elsewhere.
+    pub(crate) fn raise(&mut self, number: u64) {
+        if number > self.floor {
+            self.above = self.above.split_off(&(number + 1));
+            self.floor = number;
+            while let Some(first) = self.above.first_entry().filter(|first| *first.get()) {
+                self.floor = first.remove_entry().0;
+            }
+        }
+    }
+
     /// Everything up to this number is done; 0 when nothing is.
     pub(crate) fn get(&self) -> u64 {
         self.floor
@@ -62,6 +73,21 @@ mod tests {
         assert_eq!((floor.get(), floor.len()), (9, 0));
         assert!(!floor.begin(4), "what is below the floor is done");
         assert_eq!(floor.finish(4), None);
+    }
+
+    #[test]
+    fn what_is_done_elsewhere_raises_the_floor() {
+        let mut floor = Floor::default();
+        for number in [3, 4, 9] {
+            floor.begin(number);
+        }
+        floor.finish(9);
+        floor.raise(3);
+        assert_eq!((floor.get(), floor.len()), (3, 2));
+        floor.raise(2);
+        assert_eq!(floor.get(), 3);
+        floor.raise(5);
+        assert_eq!((floor.get(), floor.len()), (9, 0));
     }
 
     proptest! {

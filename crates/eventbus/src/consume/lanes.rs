@@ -136,6 +136,11 @@ impl<T> Lanes<T> {
         self.running
     }
 
+    /// Messages that rest.
+    pub(crate) fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
     /// Messages that run, wait or rest.
     pub(crate) fn len(&self) -> usize {
         self.items.len()

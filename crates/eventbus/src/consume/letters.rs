@@ -282,6 +282,7 @@ mod tests {
     fn stored(event: &Event) -> Stored {
         Stored {
             sequence: 3,
+            subject: event.subject().to_owned(),
             payload: event.payload().clone(),
             headers: event.headers().expect("headers").clone(),
             stored_at: Timestamp::UNIX_EPOCH,
@@ -297,7 +298,7 @@ mod tests {
     fn a_dead_letter_is_read_and_becomes_the_message_that_it_was() {
         let headers = [("Tenant", "north"), ("Nats-Msg-Id", "order-7"), ("Nats-Rollup", "all")];
         let message = sample("orders.ü", &headers);
-        let event = dead_letter("dead", "S", "c", &message, "100% wrong:\n没有");
+        let event = dead_letter("dead", "S", "c", &message, 2, "100% wrong:\n没有");
         let letter = DeadLetter::read(stored(&event)).expect("a dead letter");
         assert_eq!((letter.sequence, letter.subject.as_str()), (3, "orders.ü"));
         assert_eq!(
@@ -321,7 +322,7 @@ mod tests {
     #[test]
     fn the_first_id_stays() {
         let message = sample("a", &[("Nats-Msg-Id", "redrive.x"), (FIRST_ID, "order-7")]);
-        let event = dead_letter("dead", "S", "c", &message, "");
+        let event = dead_letter("dead", "S", "c", &message, 1, "");
         let letter = DeadLetter::read(stored(&event)).expect("a dead letter");
         let again = letter.event("S-dlq");
         let ids = again.headers().map(|headers| headers.get_all(FIRST_ID).count());

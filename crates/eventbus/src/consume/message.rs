@@ -8,6 +8,7 @@ use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use super::delivery::Delivery;
+use crate::topology::Stored;
 
 /// A message, as a handler gets it. A clone shares everything.
 #[derive(Clone)]
@@ -23,7 +24,7 @@ struct Inner {
     headers: Option<HeaderMap>,
     reply: Subject,
     sequence: u64,
-    delivery: u64,
+    consumer_sequence: u64,
     delivered: u64,
     stored_at: i64,
     pending: u64,
@@ -35,8 +36,8 @@ impl Message {
         let reply = message.reply.clone()?;
         let delivery = Delivery::read(&reply)?;
         let (sequence, delivered) = (delivery.stream_sequence, delivery.attempt);
-        let number = delivery.consumer_sequence;
         let (stored_at, pending) = (delivery.stored_at, delivery.pending);
+        let consumer_sequence = delivery.consumer_sequence;
         Some(Self {
             inner: Arc::new(Inner {
                 subject: std::mem::replace(&mut message.subject, Subject::from_static("")),
@@ -44,13 +45,31 @@ impl Message {
                 headers: message.headers.take(),
                 reply,
                 sequence,
-                delivery: number,
+                consumer_sequence,
                 delivered,
                 stored_at,
                 pending,
             }),
             repeats: 0,
         })
+    }
+
+    /// One that was read from its stream, in place of its last delivery.
+    pub(super) fn stored(message: Stored, reply: Subject, sequence: u64, delivered: u64, stored_at: i64) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                subject: message.subject.into(),
+                payload: message.payload,
+                headers: (!message.headers.is_empty()).then_some(message.headers),
+                reply,
+                sequence,
+                consumer_sequence: 0,
+                delivered,
+                stored_at,
+                pending: 0,
+            }),
+            repeats: 0,
+        }
     }
 
     /// What it was published to.
@@ -103,14 +122,19 @@ impl Message {
         self.inner.pending
     }
 
-    /// The number of this delivery at the consumer: they have no holes.
-    pub(super) fn delivery(&self) -> u64 {
-        self.inner.delivery
-    }
-
     /// Where words about it go.
     pub(super) fn reply(&self) -> &Subject {
         &self.inner.reply
+    }
+
+    /// How often nats-server has delivered it.
+    pub(super) fn delivered(&self) -> u64 {
+        self.inner.delivered
+    }
+
+    /// The number of this delivery at the consumer.
+    pub(super) fn consumer_sequence(&self) -> u64 {
+        self.inner.consumer_sequence
     }
 
     /// The same one, to be tried again here.
@@ -145,7 +169,7 @@ pub(super) fn sample(subject: &str, headers: &[(&str, &str)]) -> Message {
             headers: (!headers.is_empty()).then_some(map),
             reply: "$JS.ACK.S.c.2.7.9.1760000000000000001.4".into(),
             sequence: 7,
-            delivery: 9,
+            consumer_sequence: 9,
             delivered: 2,
             stored_at: 1_760_000_000_000_000_001,
             pending: 4,

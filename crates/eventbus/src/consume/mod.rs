@@ -4,7 +4,8 @@
 //!
 //! - `engine`: what to ask the consumer for, and what its answers mean;
 //! - `lanes`: which message may be handled now, so that those of one key stay in order;
-//! - `floor`: up to where everything is done;
+//! - `gaps`: whether deliveries were lost on their way, so that others would overtake them;
+//! - `floor`, `done`: up to where everything is done;
 //! - `progress`: which messages are still being handled, for nats-server to know;
 //! - `backoff`: how long a message that failed waits;
 //! - `delivery`, `status`, `word`: what nats-server says, and what it is told.
@@ -15,18 +16,19 @@
 
 mod backoff;
 mod batch;
+mod batch_error;
+mod batches;
 mod consumer;
 mod counts;
 mod dead_letter;
 mod delivery;
+mod done;
 mod driver;
 mod engine;
 mod error;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "consumers that are acked by a floor come with the recorder")
-)]
+mod exceeded;
 mod floor;
+mod gaps;
 mod in_order;
 mod key;
 mod lanes;
@@ -34,15 +36,18 @@ mod letters;
 mod link;
 mod message;
 mod progress;
+mod reasons;
+mod restore;
 mod status;
 mod word;
 mod work;
 
 pub use self::batch::Batch;
+pub use self::batch_error::BatchError;
 pub use self::consumer::{Consumer, ConsumerBuilder};
 pub use self::counts::ConsumerStats;
 pub use self::error::{ConsumeError, ConsumeErrorKind, HandlerError};
 pub use self::in_order::InOrder;
-pub use self::key::Key;
+pub use self::key::{Key, KeyFunction};
 pub use self::letters::{DeadLetter, DeadLetters, RedriveError};
 pub use self::message::Message;

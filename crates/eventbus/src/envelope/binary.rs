@@ -137,6 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn the_aggregate_is_found_in_both_forms() {
+        use crate::envelope::aggregate_id;
+        let envelope = envelope();
+        for event in [envelope.event("s"), envelope.binary_event("s")] {
+            let event = event.expect("an event");
+            assert_eq!(
+                aggregate_id(event.payload(), event.headers()).as_deref(),
+                Some("order-7")
+            );
+        }
+        let none = headers(&[("ce-specversion", "1.0"), ("ce-id", "1")]);
+        assert_eq!(aggregate_id(b"{}", Some(&none)), None);
+        assert_eq!(aggregate_id(b"no json", None), None);
+    }
+
+    #[test]
     fn the_structured_form_is_that_of_cloudevents() {
         let event = envelope().event("orders.created").expect("written");
         let json: Value = serde_json::from_slice(event.payload()).expect("JSON");

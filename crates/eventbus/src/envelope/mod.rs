@@ -253,6 +253,15 @@ impl<T: DeserializeOwned> Envelope<T> {
     }
 }
 
+/// What the event happened to, of an envelope of either form, without reading its data.
+pub(crate) fn aggregate_id(payload: &[u8], headers: Option<&HeaderMap>) -> Option<String> {
+    let attributes = match headers.and_then(binary::read) {
+        Some(attributes) => attributes.ok()?,
+        None => structured::read::<serde::de::IgnoredAny>(payload).ok()?.attributes,
+    };
+    attributes.aggregate_id
+}
+
 impl Attributes {
     /// The event with these as its message id, where they can be one. Shortened they could be that of another event.
     fn identify(&self, event: Event) -> Event {

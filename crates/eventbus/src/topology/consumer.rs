@@ -187,6 +187,8 @@ pub struct ConsumerInfo {
     pub ack_floor: u64,
     /// The last message of the stream that was delivered.
     pub delivered: u64,
+    /// How many deliveries there were: the number of the last one.
+    pub deliveries: u64,
     /// Messages that were not delivered yet: how far it lags behind.
     pub pending: u64,
     /// Messages that were delivered and are not acked.
@@ -221,6 +223,7 @@ struct Answer {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Position {
+    consumer_seq: u64,
     stream_seq: u64,
 }
 
@@ -237,6 +240,7 @@ impl From<Answer> for ConsumerInfo {
             ack_wait: Duration::from_nanos(ack_wait.unwrap_or_default()),
             ack_floor: answer.ack_floor.stream_seq,
             delivered: answer.delivered.stream_seq,
+            deliveries: answer.delivered.consumer_seq,
             pending: answer.num_pending,
             ack_pending: answer.num_ack_pending,
             redelivered: answer.num_redelivered,
@@ -261,6 +265,29 @@ impl AckPolicy {
             "none" => Self::None,
             _ => Self::Explicit,
         }
+    }
+}
+
+impl ConsumerInfo {
+    /// How often a message is delivered at most; `None` when that is not limited.
+    #[must_use]
+    pub fn max_deliver(&self) -> Option<u64> {
+        let most = self.config.get("max_deliver").and_then(Value::as_u64);
+        most.filter(|most| *most > 0)
+    }
+
+    /// The longest time that an ack may take: there may be one for each attempt.
+    pub(crate) fn longest_ack_wait(&self) -> Duration {
+        let waits = self.config.get("backoff").and_then(Value::as_array);
+        let waits = waits.into_iter().flatten().filter_map(Value::as_u64);
+        waits.map(Duration::from_nanos).fold(self.ack_wait, Duration::max)
+    }
+
+    /// The shortest time that an ack may take.
+    pub(crate) fn shortest_ack_wait(&self) -> Duration {
+        let waits = self.config.get("backoff").and_then(Value::as_array);
+        let waits = waits.into_iter().flatten().filter_map(Value::as_u64);
+        waits.map(Duration::from_nanos).fold(self.ack_wait, Duration::min)
     }
 }
 
@@ -432,6 +459,19 @@ mod tests {
             (info.delivered, info.ack_floor, info.pending, info.ack_pending),
             (8, 6, 3, 2)
         );
-        assert_eq!(info.ack_wait, Duration::from_nanos(5));
+        assert_eq!((info.ack_wait, info.deliveries), (Duration::from_nanos(5), 9));
+        assert_eq!(info.max_deliver(), None);
+    }
+
+    #[test]
+    fn limits_of_foreign_consumers_are_read() {
+        let answer = json!({
+            "stream_name": "S", "name": "c", "config": { "ack_wait": 5, "backoff": [5, 9, 3], "max_deliver": 4 },
+        });
+        let answer: Answer = serde_json::from_value(answer).expect("an answer");
+        let info = ConsumerInfo::from(answer);
+        assert_eq!(info.max_deliver(), Some(4));
+        let waits = (info.shortest_ack_wait(), info.longest_ack_wait());
+        assert_eq!(waits, (Duration::from_nanos(3), Duration::from_nanos(9)));
     }
 }

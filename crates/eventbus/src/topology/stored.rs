@@ -15,6 +15,7 @@ use super::{TopologyError, TopologyErrorKind};
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) sequence: u64,
+    pub(crate) subject: String,
     pub(crate) payload: Bytes,
     pub(crate) headers: HeaderMap,
     pub(crate) stored_at: jiff::Timestamp,
@@ -28,6 +29,7 @@ struct Answer {
 #[derive(Debug, Deserialize)]
 struct Wire {
     seq: u64,
+    subject: String,
     #[serde(default)]
     hdrs: String,
     #[serde(default)]
@@ -41,6 +43,15 @@ pub(crate) async fn next(connection: &Connection, stream: &str, from: u64) -> Re
     get(connection, stream, &question).await
 }
 
+/// The message with this number, if the stream has it.
+pub(crate) async fn exact(
+    connection: &Connection,
+    stream: &str,
+    sequence: u64,
+) -> Result<Option<Stored>, TopologyError> {
+    get(connection, stream, &json!({ "seq": sequence })).await
+}
+
 /// Deletes a message, if it is there. Its bytes are not overwritten.
 pub(crate) async fn delete(connection: &Connection, stream: &str, sequence: u64) -> Result<(), TopologyError> {
     let question = json!({ "seq": sequence, "no_erase": true });
@@ -48,19 +59,23 @@ pub(crate) async fn delete(connection: &Connection, stream: &str, sequence: u64)
     match deleted {
         Ok(_) => Ok(()),
         // Only in words does the refusal say that there is nothing to delete.
-        Err(error) if error.kind() == TopologyErrorKind::Rejected => {
-            match get(connection, stream, &json!({ "seq": sequence })).await {
-                Ok(None) => Ok(()),
-                _ => Err(error),
-            }
-        }
+        Err(error) if error.kind() == TopologyErrorKind::Rejected => match exact(connection, stream, sequence).await {
+            Ok(None) => Ok(()),
+            _ => Err(error),
+        },
         Err(error) => Err(error),
     }
 }
 
 async fn get(connection: &Connection, stream: &str, question: &Value) -> Result<Option<Stored>, TopologyError> {
     let answer = api::ask::<Answer>(connection, "MSG.GET", stream, question).await;
-    let Wire { seq, hdrs, data, time } = match answer {
+    let Wire {
+        seq,
+        subject,
+        hdrs,
+        data,
+        time,
+    } = match answer {
         Ok(answer) => answer.message,
         Err(error) if api::is_no_message(&error) => return Ok(None),
         Err(error) => return Err(error),
@@ -68,6 +83,7 @@ async fn get(connection: &Connection, stream: &str, question: &Value) -> Result<
     let unreadable = |error| TopologyError::because(TopologyErrorKind::Protocol, stream, error);
     Ok(Some(Stored {
         sequence: seq,
+        subject,
         payload: BASE64_STANDARD.decode(data).map_err(unreadable)?.into(),
         headers: headers(&BASE64_STANDARD.decode(hdrs).map_err(unreadable)?),
         stored_at: time,

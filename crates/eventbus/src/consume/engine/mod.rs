@@ -167,7 +167,12 @@ impl Pulls {
 
     /// The next request to hand over.
     pub(crate) fn poll_request(&mut self, now: u64) -> Option<PullRequest> {
-        let count = self.to_ask(now);
+        self.poll_request_of(now, usize::MAX)
+    }
+
+    /// The next request to hand over, if no more than `most` messages are to be under way.
+    pub(crate) fn poll_request_of(&mut self, now: u64, most: usize) -> Option<PullRequest> {
+        let count = self.to_ask(now).min(most.saturating_sub(self.wanted));
         if count == 0 {
             return None;
         }

@@ -352,7 +352,7 @@ impl InOrder {
         let counts = &self.inner.counts;
         count(&counts.received);
         counts.lag.store(message.pending(), Ordering::Relaxed);
-        let (delivery, sequence, bytes) = (message.delivery(), message.sequence(), message.payload().len());
+        let (delivery, sequence, bytes) = (message.consumer_sequence(), message.sequence(), message.payload().len());
         let (reply, queued) = (message.reply().clone(), self.order.queued());
         // Of more than there is room for, the rest comes in another round.
         let arrival = match round.pulls.handle_message(now) {
