@@ -66,7 +66,7 @@ pub use self::batch::BatchReport;
 pub use self::bus::{Bus, BusBuilder, BusStats};
 pub use self::consume::{
     Batch, ConsumeError, ConsumeErrorKind, Consumer, ConsumerBuilder, ConsumerStats, HandlerError, InOrder, Key,
-    Message,
+    Message, Scan,
 };
 pub use self::engine::{Dedup, Ordering};
 pub use self::error::{OpenError, PublishError, PublishErrorKind, TryEnqueueError, Undelivered};

@@ -11,6 +11,8 @@
 //!
 //! `in_order` is for whoever keeps a position of their own, such as a recorder: no handlers, strictly the order of the stream.
 //!
+//! `scan` reads a stream from one end to the other, without acks.
+//!
 //! Acks are events of a bus of their own: sent until they are answered.
 
 mod backoff;
@@ -33,6 +35,7 @@ mod lanes;
 mod link;
 mod message;
 mod progress;
+mod scan;
 mod status;
 mod word;
 mod work;
@@ -44,3 +47,4 @@ pub use self::error::{ConsumeError, ConsumeErrorKind, HandlerError};
 pub use self::in_order::InOrder;
 pub use self::key::Key;
 pub use self::message::Message;
+pub use self::scan::Scan;

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use super::{Topology, TopologyError, TopologyErrorKind, api};
 use crate::nanos;
 
+/// Nanoseconds.
+const SCANNER_GOES_AFTER: u64 = 30_000_000_000;
+
 /// Where a new consumer begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -279,6 +282,34 @@ impl Topology {
         let question = from.map_or(Value::Null, |from| json!({ "seq": from }));
         let _: Map<String, Value> = api::ask_consumer(&self.connection, "RESET", stream, name, &question).await?;
         Ok(())
+    }
+
+    /// Makes a consumer that takes no acks, begins at `from`, and is forgotten when nobody asks it.
+    pub(crate) async fn create_scanner(
+        &self,
+        stream: &str,
+        name: &str,
+        filters: &[String],
+        from: u64,
+        has_payloads: bool,
+    ) -> Result<ConsumerInfo, TopologyError> {
+        let mut config = json!({
+            "name": name,
+            "ack_policy": "none",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": from,
+            "replay_policy": "instant",
+            "headers_only": !has_payloads,
+            "inactive_threshold": SCANNER_GOES_AFTER,
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        if !filters.is_empty() {
+            config["filter_subjects"] = json!(filters);
+        }
+        let question = json!({ "stream_name": stream, "config": config });
+        let answer: Answer = api::ask_consumer(&self.connection, "CREATE", stream, name, &question).await?;
+        Ok(answer.into())
     }
 
     /// Deletes a consumer: what it knows of acks is gone.
