@@ -350,7 +350,10 @@ impl RollingWriterBuilder {
             close_timeout: self.close_timeout,
             backoff: self.backoff,
         };
-        let floor = self.not_before.max(recovery.last_period).map_or(Timestamp::MIN, timestamp);
+        let floor = self
+            .not_before
+            .max(recovery.last_period)
+            .map_or(Timestamp::MIN, timestamp);
         let planner = Planner::new(calendar, self.rotation, self.file_by, self.late).not_before(floor);
         Ok(Opened {
             queue: Queue::new(planner, limits),

@@ -207,7 +207,10 @@ mod tests {
         payload.extend_from_slice(&7_i64.to_le_bytes());
         payload.extend_from_slice(b"a.log");
         let header = Journal::decode(&framed(&payload)).header.unwrap();
-        assert_eq!((header.pattern.as_str(), header.opened, header.since), ("a.log", 7, None));
+        assert_eq!(
+            (header.pattern.as_str(), header.opened, header.since),
+            ("a.log", 7, None)
+        );
         assert!(header.sequenced);
     }
 

@@ -81,10 +81,12 @@ impl Round {
     async fn try_begin(inner: &Inner, position: &mut Position) -> Result<Self, ConsumeError> {
         let connection = inner.connection.connection();
         let mut state = connection.state();
-        let up = state.wait_for(|state| state.is_connected() || state.is_closed()).await;
-        let seen = match up {
-            Ok(state) if state.is_connected() => *state,
-            _ => return Err(ConsumeError::new(ConsumeErrorKind::Closed)),
+        let seen = {
+            let up = state.wait_for(|state| state.is_connected() || state.is_closed()).await;
+            match up {
+                Ok(state) if state.is_connected() => *state,
+                _ => return Err(ConsumeError::new(ConsumeErrorKind::Closed)),
+            }
         };
         let topology = Topology::new(connection.clone());
         let (name, durable) = (inner.spec.stream(), inner.spec.name());
