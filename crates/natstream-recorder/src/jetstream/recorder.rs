@@ -161,6 +161,7 @@ impl StreamRecorder {
             Retention::WorkQueue => AckPolicy::Explicit,
             _ => AckPolicy::All,
         };
+        self.check_before(&stream, &spec)?;
         let slots = self.settings.slots;
         let spec = spec.ack_policy(policy).max_ack_pending(slots as u64);
         let consumer = Consumer::builder(lease, spec).prefetch(slots).open().await?;
@@ -201,6 +202,25 @@ impl StreamRecorder {
             source,
         };
         Ok(StreamRecording::begin(opened, settings))
+    }
+}
+
+impl StreamRecorder {
+    /// What is wrong before anybody has made a consumer.
+    fn check_before(&self, stream: &StreamInfo, spec: &ConsumerSpec) -> Result<(), StreamRecordError> {
+        let notes = Notes::read(self.files.dir_of(), &self.files.name_of())?;
+        let Some(there) = notes.source else { return Ok(()) };
+        let asked = StreamSource {
+            stream: stream.name.clone(),
+            created: stream.created.to_string(),
+            consumer: spec.name().to_owned(),
+            // The consumer may have been made otherwise: it is asked later.
+            ..there.clone()
+        };
+        if there.is_same(&asked) {
+            return Ok(());
+        }
+        Err(StreamRecordError::foreign(Some(there), asked))
     }
 }
 
