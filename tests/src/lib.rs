@@ -7,6 +7,7 @@ use natstream::{ConnectConfig, Connection, Pool, Server};
 pub mod bus;
 pub mod load;
 pub mod numbers;
+pub mod recording;
 pub mod sinks;
 pub mod world;
 

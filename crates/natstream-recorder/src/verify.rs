@@ -128,9 +128,16 @@ pub(crate) fn read_all(
     format: ReadFormat,
     look: &mut dyn FnMut(&Path, &StoredRecord),
 ) -> io::Result<ReadAll> {
-    let files = RecordedFiles::list(dir)?;
+    let mut files = RecordedFiles::list(dir)?;
     // After the files: all that were noted when they were listed are in it.
     let manifests = ManifestLog::read(dir)?;
+    // Names do not tell where a zone's clock goes back within the hour; those that are not noted come last.
+    files.closed.sort_by_cached_key(|path| {
+        let name = path.strip_prefix(dir).unwrap_or(path);
+        let first = manifests.entry(name).map(|entry| entry.first.unwrap_or_default());
+        let (writer, line) = manifests.order(name);
+        (writer, first.unwrap_or(u64::MAX), line)
+    });
     let mut check = Check {
         dir,
         format,
