@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use natstream_connect::Connection;
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use super::error::StreamRecordError;
 use super::recorder::{Opened, Settings};
 use super::session::Session;
 use super::stats::StreamRecordingStats;
+use crate::pump::Pump;
 use crate::source::StreamSource;
 
 /// The messages of a consumer on their way into files, in a task of its own. Made by
@@ -59,6 +61,7 @@ pub(super) struct Shared {
     connection: Connection,
     /// At the beginning.
     epoch: u64,
+    failures: Arc<AtomicU64>,
     pub(super) stats: Mutex<StreamRecordingStats>,
     pub(super) stop: CancellationToken,
     end: watch::Sender<Option<End>>,
@@ -70,7 +73,9 @@ impl StreamRecording {
             position: opened.position,
             ..StreamRecordingStats::default()
         };
+        let pump = Pump::new(opened.writer.clone(), settings.commit_interval);
         let shared = Arc::new(Shared {
+            failures: pump.failures.clone(),
             epoch: opened.connection.state().borrow().epoch,
             connection: opened.connection.clone(),
             stats: Mutex::new(stats),
@@ -79,7 +84,7 @@ impl StreamRecording {
         });
         let (writer, source) = (opened.writer.clone(), opened.source.clone());
         let ends = Ends(shared.clone());
-        let session = Session::new(opened, settings, shared.clone());
+        let session = Session::new(opened, pump, settings, shared.clone());
         #[expect(clippy::disallowed_methods, reason = "one task for each recording")]
         tokio::spawn(async move {
             let end = session.run().await;
@@ -93,6 +98,7 @@ impl StreamRecording {
     pub fn stats(&self) -> StreamRecordingStats {
         let mut stats = *self.shared.stats.lock();
         let epoch = self.shared.connection.state().borrow().epoch;
+        stats.storage_failures = self.shared.failures.load(Ordering::Relaxed);
         stats.reconnects = epoch.saturating_sub(self.shared.epoch);
         stats
     }

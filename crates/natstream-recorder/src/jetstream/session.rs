@@ -67,7 +67,7 @@ enum Turn {
 }
 
 impl Session {
-    pub(super) fn new(opened: Opened, settings: Settings, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(opened: Opened, pump: Pump<RollingWriter>, settings: Settings, shared: Arc<Shared>) -> Self {
         let Opened {
             connection,
             consumer,
@@ -81,7 +81,7 @@ impl Session {
             connection,
             consumer,
             in_order,
-            pump: Pump::new(writer.clone(), settings.commit_interval),
+            pump,
             writer,
             stream: source.stream,
             settings,
@@ -176,7 +176,6 @@ impl Session {
             stats.bytes += bytes;
             stats.pending = message.pending();
         }
-        self.shared.stats.lock().storage_failures = self.pump.failures.load(Ordering::Relaxed);
         outcome?;
         let unflushed = self.marks.records() - self.flushed;
         if self.flushing.is_none() && unflushed >= (self.in_order.limit() as u64).div_ceil(2) {
@@ -201,7 +200,7 @@ impl Session {
                 self.settings.commit_interval
             }
             Err(error) if error.kind() == SinkErrorKind::Storage => {
-                self.shared.stats.lock().storage_failures += 1;
+                self.pump.failures.fetch_add(1, Ordering::Relaxed);
                 self.settings.commit_interval.max(FAILED_PAUSE)
             }
             Err(error) => return Err(error.into()),
