@@ -27,15 +27,15 @@ Runs one suite of the package `integration`, or all of them, against a nats-serv
 started for it. What follows `--` goes to the test program: part of a test's name, or
 options such as --nocapture.
 
-The suites `chaos`, `soak`, `leak`, `accounts` and `sink-crash` have long forms. With one of these options a
-suite is built for release, and shows what it prints:
+The suites `chaos`, `soak`, `leak`, `accounts`, `sink-crash` and `record-crash` have long forms. With one of these
+options a suite is built for release, and shows what it prints:
 
   --seeds N    how many seeds (chaos; default 4): NATSTREAM_SEEDS
   --seed S     one seed only, with more to read (chaos), another than 0 (soak), or that of a run before
-               (sink-crash): NATSTREAM_SEED
+               (sink-crash, record-crash): NATSTREAM_SEED
   --minutes N  for how long (soak; default a few seconds): NATSTREAM_MINUTES
   --calls N    how many calls (leak; default 3000; accounts; default 10000): NATSTREAM_CALLS
-  --kills N    how many kills (sink-crash; default 12): NATSTREAM_KILLS
+  --kills N    how many kills (sink-crash; default 12; record-crash; default 15): NATSTREAM_KILLS
 
 Builds the program `natstream` first, which some suites run. Needs a nats-server, and the suite
 `interop` clients of others, as `cargo xtask setup` provides them.
