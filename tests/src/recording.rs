@@ -18,6 +18,7 @@ use crate::{LIMIT, connection, variable};
 
 /// How files are recorded, by turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// JSON, synced with each commit.
     Json,
@@ -38,7 +39,6 @@ pub const MODES: [Mode; 5] = [Mode::Json, Mode::Frames, Mode::Gzip, Mode::Unsync
 
 impl Mode {
     /// The files, and the name of their format.
-    #[must_use]
     pub fn files(self, dir: &Path) -> (RollingWriterBuilder, &'static str) {
         let files = RollingWriter::builder(dir, "x")
             .rotation(Rotation::size(200_000))

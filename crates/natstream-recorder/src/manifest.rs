@@ -53,10 +53,6 @@ pub(crate) enum Line {
     /// A file has got its final name.
     Closed(ManifestEntry),
     /// What is recorded from now on.
-    #[cfg_attr(
-        not(feature = "jetstream"),
-        expect(dead_code, reason = "it is read, and written by recorders of streams")
-    )]
     Source(StreamSource),
     /// Retention is about to remove it.
     Removed { file: String },

@@ -89,6 +89,10 @@ impl Manifests {
         self.writers.get(writer)?.source.as_ref()
     }
 
+    #[cfg_attr(
+        not(feature = "jetstream"),
+        expect(dead_code, reason = "streams are compared with it")
+    )]
     pub(crate) fn writers(&self) -> impl Iterator<Item = (&str, &WriterNotes)> {
         self.writers.iter().map(|(name, notes)| (name.as_str(), notes))
     }

@@ -1,4 +1,8 @@
 //! Many numbers that mostly follow each other.
+#![cfg_attr(
+    all(not(feature = "jetstream"), not(test)),
+    expect(dead_code, reason = "streams are compared with it")
+)]
 
 /// Numbers in order, as runs without a hole: first and last of each.
 ///
@@ -103,7 +107,7 @@ mod tests {
     fn what_others_have_is_taken_away() {
         // Steps that share no factor with 4096: many pairs of all kinds.
         for step in 0..4096_u32 {
-            let (one, other) = (step * 2731 % 4096, step * 1777 % 4096 ^ 0x5a5);
+            let (one, other) = (step * 2731 % 4096, (step * 1777 % 4096) ^ 0x5a5);
             let left = runs(bits(one)).without(&runs(bits(other)));
             assert_eq!(left, runs(bits(one & !other)), "{one:b} without {other:b}");
             assert_eq!(left.len(), u64::from((one & !other).count_ones()));

@@ -233,6 +233,7 @@ impl RollingWriter {
     ///
     /// For those who under [`FileBy::RecordTime`](crate::FileBy::RecordTime) know better than
     /// [`late_records`](RollingWriterBuilder::late_records) that no record of the period can come any more.
+    #[must_use = "it tells whether a file ends"]
     pub fn roll_overdue(&self, wait: Duration) -> bool {
         self.shared.roll_overdue(wait)
     }

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::{LIMIT, finish, natstream, run};
 
 /// A stream on the shared server: its name, and a subject of it.
-async fn stream(more: &[&str]) -> (String, String) {
+pub(crate) async fn stream(more: &[&str]) -> (String, String) {
     let (name, subject) = (unique_name("CLI"), unique_subject("cli.bus"));
     let args = [
         "-s",
