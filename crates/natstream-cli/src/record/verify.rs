@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use natstream::recorder::{StreamCompared, StreamVerifier, Verified, verify};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::files::RecordFormat;
 use crate::console::Console;
@@ -65,9 +65,9 @@ pub(super) async fn run(
             (found.files, found.recorders)
         }
     };
-    tell(&verified, console);
-    for recorder in &compared {
-        tell_compared(recorder, console);
+    tell(&verified, &compared, console);
+    if !console.is_json() {
+        compared.iter().for_each(|recorder| tell_compared(recorder, console));
     }
     let compared: u64 = compared
         .iter()
@@ -106,43 +106,40 @@ fn tell_compared(compared: &StreamCompared, console: Console) {
         examples,
         ..
     } = compared;
-    if !console.is_json() {
-        for (first, last) in holes {
-            console.progress(&format!("missing: messages {first} to {last}, or some of them"));
-        }
-        for sequence in examples {
-            console.progress(&format!("message {sequence}: the payload is not that of the stream"));
+    for (first, last) in holes {
+        console.progress(&format!("missing: messages {first} to {last}, or some of them"));
+    }
+    for sequence in examples {
+        console.progress(&format!("message {sequence}: the payload is not that of the stream"));
+    }
+    let mut text = format!(
+        "stream {} has {first} to {last}: {matched} messages are in the files, {missing} missing",
+        source.stream
+    );
+    for (count, what) in [
+        (not_yet, "not recorded yet"),
+        (gone, "in the files and no more in the stream"),
+        (payloads, "payloads compared"),
+        (differing, "different payloads"),
+    ] {
+        if *count > 0 {
+            text.push_str(&format!("; {what}: {count}"));
         }
     }
-    console.summary(
-        || {
-            let mut text = format!(
-                "stream {} has {first} to {last}: {matched} messages are in the files, {missing} missing",
-                source.stream
-            );
-            for (count, what) in [
-                (not_yet, "not recorded yet"),
-                (gone, "in the files and no more in the stream"),
-                (payloads, "payloads compared"),
-                (differing, "different payloads"),
-            ] {
-                if *count > 0 {
-                    text.push_str(&format!("; {what}: {count}"));
-                }
-            }
-            text
-        },
-        || {
-            json!({
-                "stream": source.stream, "consumer": source.consumer, "after": source.after, "stream_first": first,
-                "stream_last": last, "matched": matched, "missing": missing, "holes": holes, "not_yet": not_yet,
-                "gone": gone, "payloads": payloads, "differing": differing, "different": examples,
-            })
-        },
-    );
+    console.summary(|| text, || unreachable!("it is part of one object"));
 }
 
-fn tell(verified: &Verified, console: Console) {
+fn json_of(compared: &StreamCompared) -> Value {
+    let source = &compared.source;
+    json!({
+        "stream": source.stream, "consumer": source.consumer, "after": source.after, "stream_first": compared.stream.0,
+        "stream_last": compared.stream.1, "matched": compared.matched, "missing": compared.missing, "holes": compared.holes,
+        "not_yet": compared.not_yet, "gone": compared.gone, "payloads": compared.payloads, "differing": compared.differing,
+        "different": compared.examples,
+    })
+}
+
+fn tell(verified: &Verified, compared: &[StreamCompared], console: Console) {
     for finding in &verified.findings {
         console.summary(
             || finding.to_string(),
@@ -180,6 +177,7 @@ fn tell(verified: &Verified, console: Console) {
                 "first": verified.sequences.map(|(first, _)| first), "last": verified.sequences.map(|(_, last)| last),
                 "gaps": verified.gaps, "unlisted": verified.unlisted, "removed": verified.removed,
                 "in_progress": verified.in_progress.len(), "findings": verified.findings.len() as u64 + verified.more_findings,
+                "streams": compared.iter().map(json_of).collect::<Vec<_>>(),
             })
         },
     );

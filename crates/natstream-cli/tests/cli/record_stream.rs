@@ -57,7 +57,7 @@ async fn a_killed_recording_goes_on_and_verifies() {
         (&json!(3000), &json!(true))
     );
     let run = verify(dir.path(), &name).await.exits_with(0);
-    let found = run.summary();
+    let found = &run.summary()["streams"][0];
     assert_eq!(
         (&found["matched"], &found["missing"], &found["payloads"]),
         (&json!(3000), &json!(0), &json!(3000))
