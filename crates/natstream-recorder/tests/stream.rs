@@ -75,8 +75,12 @@ impl World {
     }
 
     async fn refused(&self, durable: &str) -> StreamRecordErrorKind {
+        self.refused_as(self.spec(durable)).await
+    }
+
+    async fn refused_as(&self, spec: ConsumerSpec) -> StreamRecordErrorKind {
         let recorder = StreamRecorder::new(self.files(), "jsonl");
-        let recording = recorder.record(self.connection.clone(), self.spec(durable));
+        let recording = recorder.record(self.connection.clone(), spec);
         within(LIMIT, recording).await.expect_err("refused").kind()
     }
 
@@ -233,6 +237,14 @@ async fn only_messages_of_the_filter_are_recorded() {
     let end = within(LIMIT, recording.ended()).await.expect("enough");
     assert_eq!((end.stats.recorded, end.stats.position, end.stats.missed), (50, 100, 0));
     world.whole(world.dir.path(), 50).await;
+    // It is there now, and stays as it is.
+    let other = world.spec("some").filters([format!("{}.2", world.stream)]);
+    assert_eq!(world.refused_as(other).await, StreamRecordErrorKind::OtherSubjects);
+    let recorder = StreamRecorder::new(world.files(), "jsonl");
+    let recording = recorder.record(world.connection.clone(), world.spec("some"));
+    let recording = within(LIMIT, recording).await.expect("recording");
+    assert_eq!(recording.source().filters.len(), 2);
+    within(LIMIT, recording.stop()).await.expect("stopped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -109,6 +109,12 @@ impl ConsumerSpec {
         &self.name
     }
 
+    /// The subjects that it is limited to; none for all.
+    #[must_use]
+    pub fn subjects(&self) -> &[String] {
+        &self.filters
+    }
+
     fn wire(&self) -> Value {
         let mut config = json!({
             "name": self.name,
@@ -189,6 +195,20 @@ struct Answer {
 #[serde(default)]
 struct Position {
     stream_seq: u64,
+}
+
+impl ConsumerInfo {
+    /// The subjects that it is limited to, sorted; none for all.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<String> {
+        let one = self.config.get("filter_subject").and_then(Value::as_str);
+        let more = self.config.get("filter_subjects").and_then(Value::as_array);
+        let more = more.into_iter().flatten().filter_map(Value::as_str);
+        let mut subjects: Vec<String> = one.into_iter().chain(more).map(str::to_owned).collect();
+        subjects.retain(|subject| !subject.is_empty() && subject != ">");
+        subjects.sort();
+        subjects
+    }
 }
 
 impl From<Answer> for ConsumerInfo {

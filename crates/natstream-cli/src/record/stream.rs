@@ -189,7 +189,7 @@ pub(super) fn failure(error: StreamRecordError) -> Failure {
             Exit::Usage,
             Some("another stream or consumer needs another directory or --name"),
         ),
-        StreamRecordErrorKind::NotRecorded => (Exit::Usage, None),
+        StreamRecordErrorKind::NotRecorded | StreamRecordErrorKind::OtherSubjects => (Exit::Usage, None),
         StreamRecordErrorKind::StreamBehind => (Exit::Lost, Some("`record verify` compares what both have")),
         StreamRecordErrorKind::Stream => (error.topology().map_or(Exit::Failed, topology_exit), None),
         StreamRecordErrorKind::Consumer => match error.consume().map(ConsumeError::kind) {

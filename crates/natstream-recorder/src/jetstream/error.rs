@@ -28,6 +28,8 @@ pub enum StreamRecordErrorKind {
     Foreign,
     /// Nothing in the directory was recorded from this stream.
     NotRecorded,
+    /// The consumer is there, and is limited to other subjects than were asked for.
+    OtherSubjects,
     /// The stream ends before what the files have: it has lost messages.
     StreamBehind,
     /// The stream: [`StreamRecordError::topology`] says what.
@@ -50,6 +52,10 @@ enum Cause {
     },
     NotRecorded {
         stream: String,
+    },
+    OtherSubjects {
+        asked: Vec<String>,
+        there: Vec<String>,
     },
     StreamBehind {
         position: u64,
@@ -77,6 +83,13 @@ impl StreamRecordError {
     pub(super) fn not_recorded(stream: &str) -> Self {
         let stream = stream.to_owned();
         Self::new(StreamRecordErrorKind::NotRecorded, Cause::NotRecorded { stream })
+    }
+
+    pub(super) fn other_subjects(asked: Vec<String>, there: Vec<String>) -> Self {
+        Self::new(
+            StreamRecordErrorKind::OtherSubjects,
+            Cause::OtherSubjects { asked, there },
+        )
     }
 
     pub(super) fn stream_behind(position: u64, last: u64) -> Self {
@@ -171,6 +184,17 @@ impl fmt::Display for StreamRecordError {
             Cause::NotRecorded { stream } => {
                 write!(f, "nothing in the directory was recorded from stream `{stream}`")
             }
+            Cause::OtherSubjects { asked, there } if there.is_empty() => {
+                write!(
+                    f,
+                    "the consumer is there, and gives all subjects, not only {}",
+                    asked.join(", ")
+                )
+            }
+            Cause::OtherSubjects { asked, there } => {
+                let (asked, there) = (asked.join(", "), there.join(", "));
+                write!(f, "the consumer is there, and gives {there}, not {asked}")
+            }
             Cause::StreamBehind { position, last } => write!(
                 f,
                 "the files have messages up to {position}, and the stream ends with {last}: it has lost some"
@@ -191,7 +215,11 @@ impl Error for StreamRecordError {
             Cause::Consumer(error) => Some(error),
             Cause::Sink(error) => Some(error),
             Cause::Manifest(error) => Some(error),
-            Cause::Foreign { .. } | Cause::NotRecorded { .. } | Cause::StreamBehind { .. } | Cause::TaskEnded => None,
+            Cause::Foreign { .. }
+            | Cause::NotRecorded { .. }
+            | Cause::OtherSubjects { .. }
+            | Cause::StreamBehind { .. }
+            | Cause::TaskEnded => None,
         }
     }
 }

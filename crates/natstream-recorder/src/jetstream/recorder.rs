@@ -4,10 +4,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use eventbus::topology::{AckPolicy, ConsumerInfo, ConsumerSpec, Retention, StreamInfo, Topology};
+use eventbus::topology::{AckPolicy, ConsumerInfo, ConsumerSpec, Retention, StreamInfo, Topology, TopologyErrorKind};
 use eventbus::{Consumer, InOrder};
 use natstream_connect::{Connection, Lease};
-use serde_json::Value;
 use stream_sinks::{FileBy, RollingWriter, RollingWriterBuilder, Sync};
 
 use super::error::StreamRecordError;
@@ -162,6 +161,7 @@ impl StreamRecorder {
             _ => AckPolicy::All,
         };
         self.check_before(&stream, &spec)?;
+        let spec = as_it_is(&topology, spec).await?;
         let slots = self.settings.slots;
         let spec = spec.ack_policy(policy).max_ack_pending(slots as u64);
         let consumer = Consumer::builder(lease, spec).prefetch(slots).open().await?;
@@ -205,6 +205,21 @@ impl StreamRecorder {
     }
 }
 
+/// The spec with the subjects of the consumer that is there: one that is deleted is made again as it was.
+async fn as_it_is(topology: &Topology, spec: ConsumerSpec) -> Result<ConsumerSpec, StreamRecordError> {
+    let there = match topology.consumer(spec.stream(), spec.name()).await {
+        Ok(consumer) => consumer.subjects(),
+        Err(error) if error.kind() == TopologyErrorKind::NotFound => return Ok(spec),
+        Err(error) => return Err(error.into()),
+    };
+    let mut asked = spec.subjects().to_vec();
+    asked.sort();
+    if !asked.is_empty() && asked != there {
+        return Err(StreamRecordError::other_subjects(asked, there));
+    }
+    Ok(spec.filters(there))
+}
+
 impl StreamRecorder {
     /// What is wrong before anybody has made a consumer.
     fn check_before(&self, stream: &StreamInfo, spec: &ConsumerSpec) -> Result<(), StreamRecordError> {
@@ -225,17 +240,11 @@ impl StreamRecorder {
 }
 
 fn source_of(stream: &StreamInfo, consumer: &ConsumerInfo) -> StreamSource {
-    let subject = consumer.config.get("filter_subject").and_then(Value::as_str);
-    let subjects = consumer.config.get("filter_subjects").and_then(Value::as_array);
-    let subjects = subjects.into_iter().flatten().filter_map(Value::as_str);
-    let mut filters: Vec<String> = subject.into_iter().chain(subjects).map(str::to_owned).collect();
-    filters.retain(|filter| !filter.is_empty() && filter != ">");
-    filters.sort();
     StreamSource {
         stream: stream.name.clone(),
         created: stream.created.to_string(),
         consumer: consumer.name.clone(),
-        filters,
+        filters: consumer.subjects(),
         after: consumer.ack_floor,
     }
 }
