@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
 use integration::bus::stream;
 use integration::recording::{self, Mode, Recorder, Task, verify};
 use integration::sinks::{directory, visible};
@@ -116,26 +117,36 @@ async fn a_replay_gives_the_same_files() {
     // One records while they come, in many small commits.
     let mut live = Recorder::start(&task(0, "live", None));
     assert!(live.news().await, "it has begun");
-    let last = publish(&connection, &name, back + Duration::from_secs(1)).await;
+    let publishing = tokio::spawn({
+        let (connection, name) = (connection.clone(), name.clone());
+        async move { publish(&connection, &name, back + Duration::from_secs(1)).await }
+    });
+    // Another one is killed again and again meanwhile: messages come slowly, so that it cannot be far ahead.
+    let mut kills = 0;
+    while !publishing.is_finished() {
+        let mut killed = Recorder::start(&task(3, "killed", None));
+        while killed.began.is_none() {
+            assert!(killed.news().await, "it has begun");
+        }
+        let enough = killed.began.unwrap_or_default() + 100;
+        while killed.safe < enough && !publishing.is_finished() {
+            tokio::select! {
+                is_alive = killed.news() => assert!(is_alive),
+                // It looks again whether there is more to come.
+                () = testkit::settles_where(LIMIT, || std::future::ready(publishing.is_finished()), |is| *is).map(drop) => {}
+            }
+        }
+        killed.kill().await;
+        kills += 1;
+    }
+    assert!(kills > 2, "{kills} kills");
+    let last = within(LIMIT, publishing).await.expect("no panic");
     live.safe_through(last).await;
     live.kill().await;
     // What is left in progress is closed.
     Recorder::start(&task(0, "live", Some(last))).ended().await;
     for (number, durable) in [(1, "one"), (2, "other")] {
         Recorder::start(&task(number, durable, Some(last))).ended().await;
-    }
-    // Another one is killed again and again.
-    let mut began = 0;
-    while began < last {
-        let mut killed = Recorder::start(&task(3, "killed", None));
-        while killed.began.is_none() {
-            assert!(killed.news().await, "it has begun");
-        }
-        began = killed.began.unwrap_or_default();
-        if began < last {
-            killed.safe_through((began + last / 9).min(last)).await;
-        }
-        killed.kill().await;
     }
     Recorder::start(&task(3, "killed", Some(last))).ended().await;
     for (_, dir) in &dirs {
