@@ -10,7 +10,8 @@ use integration::bus::stream;
 use integration::recording::{self, MODES, Mode, Recorder, Task, verify};
 use integration::sinks::{Random, directory};
 use integration::{LIMIT, connection, variable};
-use natstream::eventbus::topology::{StreamSpec, Topology};
+use natstream::eventbus::topology::{Retention, StreamSpec, Topology};
+use natstream::sinks::ReadFormat;
 use natstream::{Bus, Event};
 use testkit::{NatsServer, within};
 use tokio::sync::Semaphore;
@@ -116,4 +117,50 @@ async fn a_killed_recorder_keeps_each_message_once() {
         within(LIMIT, topology.delete(&name)).await.expect("deleted");
     }
     println!("{kills} kills, {restarts} restarts of nats-server, {messages} messages in {files} files");
+}
+
+/// What is acked there is gone from the stream: only the files have it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_recorder_of_a_work_queue_has_all_that_it_has_acked() {
+    let kills = variable("NATSTREAM_KILLS").unwrap_or(15).div_ceil(3);
+    let seed = variable("NATSTREAM_SEED").unwrap_or_else(Random::seed);
+    println!("NATSTREAM_SEED={seed}");
+    let mut random = Random(seed);
+    let nats = NatsServer::builder().jetstream(true).start().await;
+    let (_guard, dir) = directory();
+    let (connection, url) = (connection(&nats.url()).await, nats.url());
+    stream(
+        &connection,
+        StreamSpec::new("Q", ["Q.>"]).retention(Retention::WorkQueue),
+    )
+    .await;
+    let permits = Arc::new(Semaphore::new(0));
+    let bus = within(LIMIT, Bus::open(connection.clone())).await.expect("open");
+    let publishing = tokio::spawn(publish(bus, "Q".to_owned(), permits.clone()));
+    let mut task = Task {
+        url: &url,
+        stream: "Q",
+        durable: "recorder",
+        dir: &dir,
+        mode: Mode::Json,
+        until: None,
+        zone: None,
+    };
+    let (mut promised, mut published) = (0, 0);
+    for _ in 0..kills {
+        permits.add_permits(CHUNK);
+        published += CHUNK as u64;
+        promised = kill(&task, promised, published, &mut random).await;
+    }
+    permits.close();
+    within(LIMIT, publishing).await.expect("no panic");
+    let topology = Topology::new(connection.clone());
+    let last = within(LIMIT, topology.info("Q")).await.expect("info").last_sequence;
+    task.until = Some(last);
+    Recorder::start(&task).ended().await;
+    assert_eq!(within(LIMIT, topology.info("Q")).await.expect("info").messages, 0);
+    let verified = natstream::recorder::verify(&dir, ReadFormat::JsonLines).expect("readable");
+    assert!(verified.is_whole(), "seed {seed}: {verified:?}");
+    let found = (verified.records, verified.sequences, verified.gaps);
+    assert_eq!(found, (last, Some((1, last)), 0), "seed {seed}");
 }
