@@ -282,3 +282,30 @@ async fn a_stream_that_is_deleted_ends_it() {
     let closed: Vec<PathBuf> = RecordedFiles::list(world.dir.path()).expect("files").closed;
     assert_eq!(closed.len(), 1, "what was recorded is closed");
 }
+
+/// The position never is ahead of what the disk would have kept, whatever of the rest it keeps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acked_survives_a_power_loss() {
+    for sync in [Sync::Commit, Sync::Interval(Duration::from_millis(100))] {
+        let world = World::new().await;
+        let image = CrashImage::new();
+        let files = |image: &CrashImage| {
+            let files = world.files().rotation(Rotation::NEVER).sync(sync);
+            files.storage(Arc::new(image.clone()))
+        };
+        let recording = world.begin(files(&image)).await;
+        for seed in 0..15 {
+            world.publish(20).await;
+            // Not always when all is safe: some are on their way.
+            safe(&recording, recording.stats().position + 1).await;
+            let position = recording.stats().position;
+            let left = image.power_loss(seed);
+            let writer = files(&left).open().expect("opened");
+            let kept = writer.recovery().last_sequence.unwrap_or_default();
+            assert!(kept >= position, "{sync:?}, seed {seed}: {kept} of {position}");
+            writer.close_blocking().expect("closed");
+        }
+        safe(&recording, 300).await;
+        within(LIMIT, recording.stop()).await.expect("stopped");
+    }
+}
