@@ -45,6 +45,11 @@ impl Runs {
         self.runs.is_empty()
     }
 
+    /// The lowest and the highest number.
+    pub(crate) fn range(&self) -> Option<(u64, u64)> {
+        Some((self.runs.first()?.0, self.runs.last()?.1))
+    }
+
     /// How many numbers there are.
     pub(crate) fn len(&self) -> u64 {
         self.iter().map(|(first, last)| last - first + 1).sum()

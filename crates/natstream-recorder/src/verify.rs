@@ -1,6 +1,6 @@
 //! Are the files what was recorded?
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -128,22 +128,14 @@ pub(crate) fn read_all(
     format: ReadFormat,
     look: &mut dyn FnMut(&Path, &StoredRecord),
 ) -> io::Result<ReadAll> {
-    let mut files = RecordedFiles::list(dir)?;
+    let files = RecordedFiles::list(dir)?;
     // After the files: all that were noted when they were listed are in it.
     let manifests = ManifestLog::read(dir)?;
-    // Names do not tell where a zone's clock goes back within the hour; those that are not noted come last.
-    files.closed.sort_by_cached_key(|path| {
-        let name = path.strip_prefix(dir).unwrap_or(path);
-        let first = manifests.entry(name).map(|entry| entry.first.unwrap_or_default());
-        let (writer, line) = manifests.order(name);
-        (writer, first.unwrap_or(u64::MAX), line)
-    });
     let mut check = Check {
         dir,
         format,
         manifests,
         seen: HashSet::new(),
-        last: HashMap::new(),
         look,
         covered: Vec::new(),
         verified: Verified {
@@ -172,8 +164,6 @@ struct Check<'a> {
     manifests: Manifests,
     /// Names of files that were read.
     seen: HashSet<PathBuf>,
-    /// The last sequence of each writer.
-    last: HashMap<String, u64>,
     look: &'a mut dyn FnMut(&Path, &StoredRecord),
     covered: Vec<Coverage>,
     verified: Verified,
@@ -195,9 +185,8 @@ impl Check<'_> {
         self.seen.insert(without_compression(&name));
         let entry = self.manifests.entry(&name).cloned();
         let (writer, _) = self.manifests.order(&name);
-        let last = self.last.entry(writer.clone()).or_default();
         self.verified.unlisted += u64::from(entry.is_none());
-        let sequences = self.verified.read(path, reader, entry.as_ref(), last, self.look);
+        let sequences = self.verified.read(path, reader, entry.as_ref(), self.look);
         self.covered.push(Coverage {
             file: path.to_owned(),
             writer,
@@ -206,27 +195,30 @@ impl Check<'_> {
         });
     }
 
-    /// Compares what was noted of files whose records do not tell it.
+    /// Compares the files of each writer with each other, in the order of their sequences: names do not tell it where a zone's
+    /// clock goes back.
     fn overlaps(&mut self) {
-        let noted = self.covered.iter().filter(|file| file.sequences.is_empty());
-        let mut noted: Vec<_> = noted
-            .filter_map(|file| {
-                let entry = file.entry.as_ref()?;
-                Some((&file.writer, entry.first?, entry.last?, &file.file))
-            })
-            .collect();
-        noted.sort();
-        let pairs = noted.windows(2).filter_map(|pair| match pair {
-            [before, after] if before.0 == after.0 && after.1 <= before.2 => Some((
-                after.3.clone(),
-                FindingKind::Overlap {
-                    last: before.2,
-                    next: after.1,
-                },
-            )),
-            _ => None,
+        let ranges = self.covered.iter().filter_map(|file| {
+            let noted = || file.entry.as_ref().and_then(|entry| entry.first.zip(entry.last));
+            let (first, last) = file.sequences.range().or_else(noted)?;
+            Some((file.writer.as_str(), first, last, &file.file))
         });
-        for (file, kind) in pairs.collect::<Vec<_>>() {
+        let mut ranges: Vec<_> = ranges.collect();
+        ranges.sort();
+        let mut overlaps = Vec::new();
+        for pair in ranges.windows(2) {
+            let [(writer, _, last, _), (other, next, _, file)] = *pair else {
+                continue;
+            };
+            if writer != other {
+                continue;
+            }
+            self.verified.gaps += u64::from(next > last.saturating_add(1));
+            if next <= last {
+                overlaps.push((file.clone(), FindingKind::Overlap { last, next }));
+            }
+        }
+        for (file, kind) in overlaps {
             self.verified.find(&file, kind);
         }
     }
@@ -286,10 +278,9 @@ impl Verified {
         path: &Path,
         mut reader: RecordReader,
         entry: Option<&ManifestEntry>,
-        last: &mut u64,
         look: &mut dyn FnMut(&Path, &StoredRecord),
     ) -> Runs {
-        let mut records = 0;
+        let (mut records, mut last) = (0, 0);
         let mut sequences = Runs::default();
         let (mut damages, mut overlaps) = (Vec::new(), Vec::new());
         let mut more = 0;
@@ -300,10 +291,10 @@ impl Verified {
                     look(path, &record);
                     let Some(next) = record.sequence else { continue };
                     sequences.push(next);
-                    let before = std::mem::replace(last, next);
+                    let before = std::mem::replace(&mut last, next);
                     let (low, high) = self.sequences.unwrap_or((next, next));
                     self.sequences = Some((low.min(next), high.max(next)));
-                    // 0: the first one.
+                    // 0: the first one of the file.
                     self.gaps += u64::from(before != 0 && next > before + 1);
                     if before == 0 || next > before {
                         continue;

@@ -123,7 +123,7 @@ impl StreamRecorder {
         self
     }
 
-    /// Ends by itself when no message came for so long.
+    /// Ends by itself when no message came for so long, while the connection was there.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.settings.idle_timeout = Some(limit);
         self

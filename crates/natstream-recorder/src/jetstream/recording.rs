@@ -118,7 +118,7 @@ impl StreamRecording {
     /// Takes no more messages, closes the file, acks what is in it, and waits for the acks to be confirmed.
     ///
     /// It takes as long as closing the file may ([`close_timeout`](stream_sinks::RollingWriterBuilder::close_timeout)), and at
-    /// most 5 s for the acks. What the files have not taken is not acked.
+    /// most 15 s for the acks. What the files have not taken is not acked.
     ///
     /// # Errors
     /// As [`ended`](Self::ended).

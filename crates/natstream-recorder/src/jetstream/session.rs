@@ -10,7 +10,7 @@ use eventbus::topology::{ConsumerInfo, StreamInfo, Topology};
 use eventbus::{ConsumeError, Consumer, InOrder, Message};
 use natstream_connect::Connection;
 use stream_sinks::{Receipt, Record, RecordSink as _, RollingWriter, SinkError, SinkErrorKind};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::error::StreamRecordError;
 use super::gaps::Gaps;
@@ -126,7 +126,13 @@ impl Session {
                 // Nobody else has the consumer.
                 None => return Ok(Turn::End(StreamEndReason::Stopped)),
             },
-            () = at(idle_at) => return Ok(Turn::End(StreamEndReason::Idle)),
+            () = at(idle_at) => {
+                if self.connection.state().borrow().is_connected() {
+                    return Ok(Turn::End(StreamEndReason::Idle));
+                }
+                // Nothing can come: that says nothing about the stream.
+                self.last_message = now();
+            }
         }
         Ok(Turn::On)
     }
@@ -297,7 +303,9 @@ impl Session {
                 stats.position = position;
                 stats.committed = safe;
             }
-            confirmed = self.in_order.ack_through(position).await.is_ok();
+            // It waits for room among the acks, which there is not while the connection is down.
+            let acking = timeout(LAST_ACKS, self.in_order.ack_through(position)).await;
+            confirmed = acking.is_ok_and(|acked| acked.is_ok());
         }
         confirmed &= self.in_order.flush(LAST_ACKS).await.is_ok();
         if !confirmed {
@@ -308,7 +316,7 @@ impl Session {
         if self.gaps.has_open() {
             let topology = Topology::new(self.connection.clone());
             // Without an answer it is not known what they are.
-            if let Ok(Ok(stream)) = tokio::time::timeout(LAST_ACKS, topology.info(&self.stream)).await {
+            if let Ok(Ok(stream)) = timeout(LAST_ACKS, topology.info(&self.stream)).await {
                 self.judge(&stream);
             }
         }
