@@ -39,6 +39,16 @@ fn count() {
 }
 
 #[test]
+fn dead_letters() {
+    let output = run("dead_letters");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "2 processed, 2 put aside, sum 40\nno order: rubbish (tried 1 times)\n\
+         the customer is not known yet (tried 3 times)\n1 processed, 0 put aside, sum 20\n"
+    );
+}
+
+#[test]
 fn demo() {
     let output = run("demo");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -91,6 +101,15 @@ fn messages() {
 }
 
 #[test]
+fn projection() {
+    let output = run("projection");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "10 accounts, balance 990, all in the same order: true\n12 attempts failed\n"
+    );
+}
+
+#[test]
 fn record() {
     let output = run("record");
     assert_eq!(
@@ -130,10 +149,28 @@ fn sync_async() {
 }
 
 #[test]
+fn task_queue() {
+    let output = run("task_queue");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "100 tasks done, by more than one worker: true\n0 tasks are left\n"
+    );
+}
+
+#[test]
 fn tcp() {
     let output = run("tcp");
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "100000 numbers, sum 4999950000\n"
+    );
+}
+
+#[test]
+fn welcome_mail() {
+    let output = run("welcome_mail");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "welcome, Ada, Edsger, Grace\n1 attempts failed\n"
     );
 }

@@ -1,4 +1,4 @@
-//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`, or `-- bus`, or with
+//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`, or `-- bus`, `-- consume`, or with
 //! peers that are not always built `cargo run --release -p bench --features peers -- sink`.
 //!
 //! Variants take turns (A B A B …), each round in the same processes and on the same connections; the tables show the
@@ -8,6 +8,7 @@
 mod allocator;
 mod bus;
 mod caller;
+mod consume;
 mod process;
 mod report;
 mod responder;
@@ -21,12 +22,16 @@ const HELP: &str = "\
 usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle N] [--json]
        bench bus [--events N] [--size BYTES] [--rounds N] [--windows N,N,..] [--one-by-one N] [--storage memory|file]
                  [--quick] [--json]
+       bench consume [--messages N] [--size BYTES] [--rounds N] [--batches N,N,..] [--concurrency N]
+                 [--storage memory|file] [--json]
        bench sink [--lines N] [--commit-lines N] [--size BYTES] [--producers N] [--rounds N] [--dir DIR] [--json]
 
   stream   a native stream beside plain async-nats: throughput (one message an item), allocations,
            first item of a call beside request(), memory of idle streams
   bus      publishing to JetStream beside async-nats: with and without ids, in memory and on file, pipelined
            and one by one; windows up to 1,000,000 against an acknowledger in the same process
+  consume  consuming from JetStream beside async-nats: for_each beside messages(), fetch beside fetch(), with the same
+           batches; ours confirms acks, so theirs stands there with ack() and with double_ack()
   sink     lines to hourly files beside plain writes and, with the feature `peers`, tracing-appender;
            a round writes --lines (8,000,000) lines of --size (128) bytes below --dir, with commits
            --commit-lines (12,000,000), and removes them";
@@ -39,6 +44,7 @@ fn main() -> Result<()> {
         Some("stream") => runtime.block_on(stream::run(stream::Options::parse(words)?)),
         Some("sink") => sink::run(&sink::Options::parse(words)?),
         Some("bus") => runtime.block_on(bus::run(bus::Options::parse(words)?)),
+        Some("consume") => runtime.block_on(consume::run(consume::Options::parse(words)?)),
         Some("--help" | "-h") => {
             println!("{HELP}");
             Ok(())
@@ -46,6 +52,7 @@ fn main() -> Result<()> {
         // The other processes of a run.
         Some("responder") => runtime.block_on(responder::run(words.next().context("a URL")?)),
         Some("publisher") => runtime.block_on(bus::publisher::run(words.next().context("a URL")?)),
+        Some("consumer") => runtime.block_on(consume::consumer::run(words.next().context("a URL")?)),
         Some("caller") => runtime.block_on(caller::run(words.next().context("a URL")?)),
         Some(other) => bail!("unknown command `{other}`\n{HELP}"),
         None => bail!("{HELP}"),

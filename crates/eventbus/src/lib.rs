@@ -65,8 +65,8 @@ mod watcher;
 pub use self::batch::BatchReport;
 pub use self::bus::{Bus, BusBuilder, BusStats};
 pub use self::consume::{
-    Batch, ConsumeError, ConsumeErrorKind, Consumer, ConsumerBuilder, ConsumerStats, HandlerError, InOrder, Key,
-    Message, Scan,
+    Batch, ConsumeError, ConsumeErrorKind, Consumer, ConsumerBuilder, ConsumerStats, DeadLetter, DeadLetters,
+    HandlerError, InOrder, Key, Message, RedriveError, Scan,
 };
 pub use self::engine::{Dedup, Ordering};
 pub use self::error::{OpenError, PublishError, PublishErrorKind, TryEnqueueError, Undelivered};

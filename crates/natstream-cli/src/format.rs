@@ -60,6 +60,11 @@ impl Format {
 /// The fields for the headers of a message, where it has some: a list of values for each name.
 pub(crate) fn headers(headers: Option<&HeaderMap>) -> Option<String> {
     let headers = headers.filter(|headers| !headers.is_empty())?;
+    Some(format!("\"headers\":{}", header_values(headers)))
+}
+
+/// A list of values for each name.
+pub(crate) fn header_values(headers: &HeaderMap) -> serde_json::Value {
     let fields: serde_json::Map<_, _> = headers
         .iter()
         .map(|(name, values)| {
@@ -67,7 +72,7 @@ pub(crate) fn headers(headers: Option<&HeaderMap>) -> Option<String> {
             (name.to_string(), values.into())
         })
         .collect();
-    Some(format!("\"headers\":{}", serde_json::Value::from(fields)))
+    fields.into()
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@
 mod bench;
 mod bus;
 mod call;
+mod children;
 mod cli;
 mod clock;
 mod config;

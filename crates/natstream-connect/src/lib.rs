@@ -116,7 +116,9 @@ pub use self::server_error::{Operation, ServerErrorEvent};
 pub use self::servers::IntoServers;
 pub use self::shared::ServedGuard;
 pub use self::state::{ConnectionState, ConnectionStatus};
-pub use self::subject::{SubjectError, check_publish_subject, check_queue_group, check_subscribe_subject};
+pub use self::subject::{
+    SubjectError, check_publish_subject, check_queue_group, check_subscribe_subject, subject_matches,
+};
 pub use self::subscriber::{Losses, Subscriber, SubscriberError, SubscriberErrorKind};
 pub use self::tls::Tls;
 pub use self::token::{random_u32, token};

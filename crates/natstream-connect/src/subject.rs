@@ -55,7 +55,8 @@ pub fn check_subscribe_subject(subject: &str) -> Result<(), SubjectError> {
 }
 
 /// Does `subject` match `pattern`, which may have wildcards?
-pub(crate) fn subject_matches(pattern: &str, subject: &str) -> bool {
+#[must_use]
+pub fn subject_matches(pattern: &str, subject: &str) -> bool {
     let mut tokens = subject.split('.');
     for expected in pattern.split('.') {
         match (expected, tokens.next()) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use natstream_connect::random_u32;
+use natstream_connect::{Subscriber, random_u32};
 use tokio::task::coop;
 
 use super::consumer::Inner;
@@ -23,7 +23,7 @@ use crate::nanos;
 #[must_use = "messages that are not acked come again"]
 pub struct Batch {
     inner: Arc<Inner>,
-    link: Link,
+    link: Arc<Link>,
     messages: Vec<Message>,
 }
 
@@ -89,15 +89,35 @@ impl std::fmt::Debug for Batch {
     }
 }
 
+/// Where a fetch has asked and listened, for the next one: it takes a round trip, and more, to be sure of a subscription.
+pub(super) struct Line {
+    link: Arc<Link>,
+    subscriber: Subscriber,
+}
+
+impl Line {
+    async fn open(inner: &Inner) -> Result<Self, ConsumeError> {
+        let link = Link::new(inner.connection.connection(), inner.spec.stream(), inner.spec.name());
+        Ok(Self {
+            subscriber: link.subscribe().await?,
+            link: Arc::new(link),
+        })
+    }
+}
+
 /// Asks for so many messages, and takes what comes in this time.
 pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) -> Result<Batch, ConsumeError> {
     let connection = inner.connection.connection().clone();
     let driver = connection.driver();
     let now = || driver.nanos(driver.now());
-    let link = Link::new(&connection, inner.spec.stream(), inner.spec.name());
     let mut state = connection.state();
     let mut seen = *state.borrow_and_update();
-    let mut subscriber = link.subscribe().await?;
+    // It is taken out: two fetches at a time have a line each, and one that is dropped leaves none with messages to come.
+    let kept = inner.line.lock().take();
+    let Line { link, mut subscriber } = match kept {
+        Some(line) => line,
+        None => Line::open(inner).await?,
+    };
     let began = now();
     let config = PullConfig {
         slots: count,
@@ -118,6 +138,7 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
         pulls.handle_disconnect();
     }
     let mut messages = Vec::new();
+    let mut is_over = false;
     let end = loop {
         let at = now();
         // First the request: one that does not wait may be late already.
@@ -152,29 +173,43 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
                     return Err(ConsumeError::new(ConsumeErrorKind::Closed));
                 };
                 let at = now();
-                take(&link, &mut pulls, &mut messages, at, message);
+                is_over |= take(&link, &mut pulls, &mut messages, at, message);
                 // Without a budget: an empty queue must be seen as one.
                 while pulls.end().is_none()
                     && let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never()
                 {
-                    take(&link, &mut pulls, &mut messages, at, message);
+                    is_over |= take(&link, &mut pulls, &mut messages, at, message);
                 }
             }
             () = tokio::time::sleep(Duration::from_nanos(due)) => {}
         }
     };
     match end {
-        End::Fetched => Ok(Batch {
-            inner: inner.clone(),
-            link,
-            messages,
-        }),
+        End::Fetched => {
+            // Nothing more can come: there was one request, and all of it is here, or nats-server has said that it is over.
+            if pulls.counts().requests == 1 && (messages.len() == count || is_over) {
+                let link = link.clone();
+                *inner.line.lock() = Some(Line { link, subscriber });
+            }
+            Ok(Batch {
+                inner: inner.clone(),
+                link,
+                messages,
+            })
+        }
         End::NotPull => Err(ConsumeError::new(ConsumeErrorKind::NotPull)),
         End::BadRequest => Err(ConsumeError::new(ConsumeErrorKind::Rejected)),
     }
 }
 
-fn take(link: &Link, pulls: &mut Pulls, messages: &mut Vec<Message>, at: u64, mut message: async_nats::Message) {
+/// Is the request over?
+fn take(
+    link: &Link,
+    pulls: &mut Pulls,
+    messages: &mut Vec<Message>,
+    at: u64,
+    mut message: async_nats::Message,
+) -> bool {
     match Message::take(&mut message) {
         Some(message) => match pulls.handle_message(at) {
             Admission::Held => messages.push(message),
@@ -183,7 +218,9 @@ fn take(link: &Link, pulls: &mut Pulls, messages: &mut Vec<Message>, at: u64, mu
         None => {
             if let Some((number, status)) = link.status(&message) {
                 pulls.handle_status(at, number, &status);
+                return matches!(status, Status::Over { .. });
             }
         }
     }
+    false
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use natstream_connect::{Lease, random_u32};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::backoff::Backoff;
-use super::batch::{Batch, fetch};
+use super::batch::{Batch, Line, fetch};
 use super::counts::{ConsumerStats, Counts, count};
 use super::driver::Session;
 use super::error::{ConsumeError, ConsumeErrorKind, HandlerError};
@@ -61,6 +62,8 @@ pub(super) struct Inner {
     pub(super) backoff: Backoff,
     pub(super) drains: watch::Sender<bool>,
     pub(super) acks: Bus,
+    /// Of the last fetch.
+    pub(super) line: Mutex<Option<Line>>,
     dead: Option<Arc<DeadLetters>>,
 }
 
@@ -74,6 +77,7 @@ pub(super) struct Settings {
     pub(super) heartbeat: Duration,
     pub(super) drain_limit: Duration,
     pub(super) handler_limit: Option<Duration>,
+    pub(super) limit: Option<usize>,
 }
 
 impl Consumer {
@@ -91,13 +95,14 @@ impl Consumer {
                 heartbeat: Duration::from_secs(5),
                 drain_limit: Duration::from_secs(30),
                 handler_limit: None,
+                limit: None,
             },
             pauses: [1, 5, 30, 60].map(Duration::from_secs).to_vec(),
             dead: None,
         }
     }
 
-    /// Handles messages until it is [drained](Self::drain).
+    /// Handles messages until it is [drained](Self::drain), or has done [so many](ConsumerBuilder::limit).
     ///
     /// A message is acked when the handler has returned `Ok`. An error or a panic makes it come again after a pause, or puts it
     /// aside; see [`ConsumerBuilder::dead_letters`]. nats-server is told of messages that take long, so that it does not give
@@ -209,6 +214,7 @@ impl fmt::Debug for Consumer {
 /// | [`backoff`](Self::backoff) | 1 s, 5 s, 30 s, 60 s |
 /// | [`dead_letters`](Self::dead_letters) | none: a message is tried for ever |
 /// | [`create`](Self::create) | true |
+/// | [`limit`](Self::limit) | none |
 #[must_use = "a consumer is there when it was opened"]
 pub struct ConsumerBuilder {
     connection: Lease,
@@ -249,6 +255,14 @@ impl ConsumerBuilder {
     /// headers, its payload, where it was and why. Only when a stream has it, nats-server is told to forget it.
     pub fn dead_letters(mut self, subject: impl Into<String>, attempts: u64) -> Self {
         self.dead = Some((subject.into(), attempts));
+        self
+    }
+
+    /// Lets [`for_each`](Consumer::for_each) return when so many messages were handled or put aside; by default it goes on. It
+    /// takes no others, so that the next ones stay where they are: it never has more here than are still to be done, and one
+    /// that failed is tried again here. 0 is none at all.
+    pub fn limit(mut self, messages: usize) -> Self {
+        self.settings.limit = Some(messages);
         self
     }
 
@@ -317,6 +331,7 @@ impl ConsumerBuilder {
                 backoff,
                 drains: watch::Sender::new(false),
                 acks,
+                line: Mutex::new(None),
                 dead,
             }),
         })

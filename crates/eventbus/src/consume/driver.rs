@@ -97,9 +97,13 @@ impl Session {
             plan: Plan::Continuous,
             seed: u64::from(random_u32()),
         };
+        let mut pulls = Pulls::new(config, now);
+        if let Some(messages) = settings.limit {
+            pulls.limit(messages);
+        }
         Ok(Self {
             link,
-            pulls: Pulls::new(config, now),
+            pulls,
             lanes: Lanes::new(),
             progress: Progress::new(nanos(inner.ack_wait)),
             backoff: inner.backoff.clone(),
@@ -123,7 +127,7 @@ impl Session {
         }
         self.look_at_connection();
         loop {
-            if *self.drains.borrow() {
+            if *self.drains.borrow() || self.pulls.is_spent() {
                 return self.drain().await;
             }
             self.step();
@@ -289,9 +293,12 @@ impl Session {
             return;
         };
         match verdict {
-            Verdict::Done => self.forget(ticket, &message),
+            Verdict::Done => {
+                self.forget(ticket, &message);
+                self.pulls.spend();
+            }
             // In its place, so that those behind it stay behind.
-            Verdict::Again if self.key_is_set() => {
+            Verdict::Again if self.key_is_set() || self.inner.settings.limit.is_some() => {
                 let at = self.now().saturating_add(self.backoff.pause(message.attempt()));
                 self.lanes.retry(ticket, message.repeated(), at);
             }

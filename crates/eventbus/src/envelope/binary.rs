@@ -89,7 +89,7 @@ pub(super) fn encode(value: &str) -> String {
 }
 
 /// What is not percent-encoded stays as it is: not everybody encodes.
-fn decode(value: &str) -> String {
+pub(crate) fn decode(value: &str) -> String {
     let bytes = value.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut index = 0;

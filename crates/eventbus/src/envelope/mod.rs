@@ -38,6 +38,8 @@ use serde::de::DeserializeOwned;
 
 use crate::event::Event;
 
+pub(crate) use self::binary::decode;
+
 /// The media type of an event in the structured form.
 pub const STRUCTURED: &str = "application/cloudevents+json";
 

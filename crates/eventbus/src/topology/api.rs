@@ -35,7 +35,8 @@ pub enum TopologyErrorKind {
     Connection,
     /// The stream is there and is not as it should be; [`TopologyError::differences`] says where. Nothing was changed.
     Differs,
-    /// A name that no stream or consumer can have: it is empty, too long, or has spaces, dots, slashes or wildcards.
+    /// A name that no stream or consumer can have: it is empty, too long, or has spaces, dots, slashes or wildcards. Nothing
+    /// was asked.
     InvalidName,
     /// JetStream is not enabled for this account, or at all.
     NotEnabled,
@@ -68,7 +69,17 @@ impl TopologyError {
         error
     }
 
-    fn because(kind: TopologyErrorKind, stream: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// A stream would get its own dead letters.
+    pub(crate) fn overlaps(stream: &str) -> Self {
+        let problem = "the stream takes the subject of its own dead letters";
+        Self::because(TopologyErrorKind::Rejected, stream, problem)
+    }
+
+    pub(super) fn because(
+        kind: TopologyErrorKind,
+        stream: &str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
         let mut error = Self::new(kind, stream);
         error.inner.source = Some(source.into());
         error
@@ -142,6 +153,12 @@ impl Error for TopologyError {
 const NOT_ENABLED: [u16; 2] = [10039, 10076];
 const STREAM_NOT_FOUND: u16 = 10059;
 const CONSUMER_NOT_FOUND: u16 = 10014;
+const NO_MESSAGE: u16 = 10037;
+
+/// Does the stream have no such message?
+pub(super) fn is_no_message(error: &TopologyError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.err_code == NO_MESSAGE)
+}
 
 /// The longest name that nats-server takes, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -162,14 +179,11 @@ pub(super) async fn ask<T: DeserializeOwned>(
     stream: &str,
     question: &Value,
 ) -> Result<T, TopologyError> {
-    let dot = if stream.is_empty() { "" } else { "." };
-    ask_at(
-        connection,
-        &format!("STREAM.{operation}{dot}{stream}"),
-        stream,
-        question,
-    )
-    .await
+    if stream.is_empty() {
+        return ask_at(connection, &format!("STREAM.{operation}"), stream, question).await;
+    }
+    check_name(stream)?;
+    ask_at(connection, &format!("STREAM.{operation}.{stream}"), stream, question).await
 }
 
 /// Names are parts of subjects and of paths (ADR-6): nats-server would not even hear a question about another one.
@@ -193,6 +207,17 @@ pub(super) async fn ask_consumer<T: DeserializeOwned>(
     check_name(consumer)?;
     let path = format!("CONSUMER.{operation}.{stream}.{consumer}");
     ask_at(connection, &path, stream, question).await
+}
+
+/// A question about all consumers of a stream.
+pub(super) async fn ask_consumers<T: DeserializeOwned>(
+    connection: &Connection,
+    operation: &str,
+    stream: &str,
+    question: &Value,
+) -> Result<T, TopologyError> {
+    check_name(stream)?;
+    ask_at(connection, &format!("CONSUMER.{operation}.{stream}"), stream, question).await
 }
 
 /// What subjects of JetStream's API begin with.

@@ -5,11 +5,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::spec::{Difference, sorted};
 use super::{Topology, TopologyError, TopologyErrorKind, api};
 use crate::nanos;
 
 /// Nanoseconds.
 const SCANNER_GOES_AFTER: u64 = 30_000_000_000;
+
+/// What nats-server has, too.
+const ACK_WAIT: Duration = Duration::from_secs(30);
 
 /// Where a new consumer begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,9 +51,9 @@ pub struct ConsumerSpec {
     stream: String,
     name: String,
     filters: Vec<String>,
-    deliver: Deliver,
-    ack_policy: AckPolicy,
-    ack_wait: Duration,
+    deliver: Option<Deliver>,
+    ack_policy: Option<AckPolicy>,
+    ack_wait: Option<Duration>,
     max_ack_pending: Option<u64>,
 }
 
@@ -60,9 +64,9 @@ impl ConsumerSpec {
             stream: stream.into(),
             name: name.into(),
             filters: Vec::new(),
-            deliver: Deliver::default(),
-            ack_policy: AckPolicy::default(),
-            ack_wait: Duration::from_secs(30),
+            deliver: None,
+            ack_policy: None,
+            ack_wait: None,
             max_ack_pending: None,
         }
     }
@@ -75,19 +79,19 @@ impl ConsumerSpec {
 
     /// Where it begins when it is made; by default with the stream's first message.
     pub fn deliver(mut self, deliver: Deliver) -> Self {
-        self.deliver = deliver;
+        self.deliver = Some(deliver);
         self
     }
 
     /// What an ack says; by default that one message is done. [`Consumer::for_each`](crate::Consumer::for_each) needs it so.
     pub fn ack_policy(mut self, policy: AckPolicy) -> Self {
-        self.ack_policy = policy;
+        self.ack_policy = Some(policy);
         self
     }
 
     /// After how long a message that was not acked is delivered again; by default 30 s.
     pub fn ack_wait(mut self, wait: Duration) -> Self {
-        self.ack_wait = wait;
+        self.ack_wait = Some(wait);
         self
     }
 
@@ -119,8 +123,8 @@ impl ConsumerSpec {
         let mut config = json!({
             "name": self.name,
             "durable_name": self.name,
-            "ack_policy": self.ack_policy.name(),
-            "ack_wait": nanos(self.ack_wait),
+            "ack_policy": self.ack_policy.unwrap_or_default().name(),
+            "ack_wait": nanos(self.ack_wait.unwrap_or(ACK_WAIT)),
             "max_deliver": -1,
             "replay_policy": "instant",
         });
@@ -130,7 +134,7 @@ impl ConsumerSpec {
         if let Some(most) = self.max_ack_pending {
             config["max_ack_pending"] = json!(most);
         }
-        match self.deliver {
+        match self.deliver.unwrap_or_default() {
             Deliver::All => config["deliver_policy"] = json!("all"),
             Deliver::New => config["deliver_policy"] = json!("new"),
             Deliver::From(sequence) => {
@@ -139,6 +143,38 @@ impl ConsumerSpec {
             }
         }
         config
+    }
+
+    /// Where a consumer with this configuration is not as declared. What is not declared is not looked at.
+    fn differences(&self, config: &Map<String, Value>) -> Vec<Difference> {
+        let wire = self.wire();
+        let actual = |name: &str| config.get(name).cloned().unwrap_or_default();
+        let mut settings = vec![("ack_policy", actual("ack_policy"))];
+        if !self.filters.is_empty() {
+            // One subject has a setting of its own.
+            let one = config.get("filter_subject").map(|subject| json!([subject]));
+            settings.push(("filter_subjects", one.unwrap_or_else(|| actual("filter_subjects"))));
+        }
+        if self.deliver.is_some() {
+            settings.push(("deliver_policy", actual("deliver_policy")));
+            settings.push(("opt_start_seq", actual("opt_start_seq")));
+        }
+        if self.ack_wait.is_some() {
+            settings.push(("ack_wait", actual("ack_wait")));
+        }
+        if self.max_ack_pending.is_some() {
+            settings.push(("max_ack_pending", actual("max_ack_pending")));
+        }
+        let difference = |(name, actual): (&str, Value)| {
+            let declared = wire.get(name).cloned().unwrap_or_default();
+            (sorted(&declared) != sorted(&actual)).then(|| Difference {
+                setting: name.to_owned(),
+                declared: declared.to_string(),
+                actual: actual.to_string(),
+                destroys: false,
+            })
+        };
+        settings.into_iter().filter_map(difference).collect()
     }
 }
 
@@ -332,6 +368,47 @@ impl Topology {
         Ok(answer.into())
     }
 
+    /// Where a consumer is not as declared. What is not declared is not looked at.
+    ///
+    /// # Errors
+    /// [`NotFound`](TopologyErrorKind::NotFound), and others.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn compare_consumer(&self, spec: &ConsumerSpec) -> Result<Vec<Difference>, TopologyError> {
+        let info = self.consumer(spec.stream(), spec.name()).await?;
+        Ok(spec.differences(&info.config))
+    }
+
+    /// All consumers of a stream, by name.
+    ///
+    /// # Errors
+    /// [`NotFound`](TopologyErrorKind::NotFound), and others.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn consumers(&self, stream: &str) -> Result<Vec<ConsumerInfo>, TopologyError> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            total: usize,
+            #[serde(default)]
+            consumers: Option<Vec<Answer>>,
+        }
+        let mut consumers: Vec<ConsumerInfo> = Vec::new();
+        loop {
+            let question = json!({ "offset": consumers.len() });
+            let page: Page = api::ask_consumers(&self.connection, "LIST", stream, &question).await?;
+            let found = page.consumers.unwrap_or_default();
+            let is_last = found.is_empty();
+            consumers.extend(found.into_iter().map(ConsumerInfo::from));
+            if is_last || consumers.len() >= page.total {
+                consumers.sort_by(|a, b| a.name.cmp(&b.name));
+                return Ok(consumers);
+            }
+        }
+    }
+
     /// Deletes a consumer: what it knows of acks is gone.
     ///
     /// # Errors
@@ -364,6 +441,34 @@ mod tests {
             (&json!("by_start_sequence"), &json!(7))
         );
         assert_eq!(wire.get("max_ack_pending"), None);
+    }
+
+    #[test]
+    fn only_what_is_declared_is_compared() {
+        let spec = || ConsumerSpec::new("S", "c");
+        let config = json!({
+            "ack_policy": "explicit", "deliver_policy": "all", "ack_wait": 1_000_000_000_u64, "max_ack_pending": 1000,
+            "filter_subject": "a.*",
+        });
+        let config: Map<String, Value> = serde_json::from_value(config).expect("an object");
+        let settings = |spec: ConsumerSpec| {
+            let differences = spec.differences(&config).into_iter();
+            differences.map(|difference| difference.setting).collect::<Vec<_>>()
+        };
+        assert!(settings(spec()).is_empty());
+        let same = spec()
+            .filters(["a.*"])
+            .ack_wait(Duration::from_secs(1))
+            .deliver(Deliver::All);
+        assert!(settings(same.max_ack_pending(1000)).is_empty());
+        for (spec, expected) in [
+            (spec().filters(["a.*", "b"]), &["filter_subjects"][..]),
+            (spec().ack_wait(Duration::from_secs(2)), &["ack_wait"]),
+            (spec().deliver(Deliver::From(7)), &["deliver_policy", "opt_start_seq"]),
+            (spec().max_ack_pending(1), &["max_ack_pending"]),
+        ] {
+            assert_eq!(settings(spec), expected);
+        }
     }
 
     #[test]

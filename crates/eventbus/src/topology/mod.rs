@@ -20,6 +20,7 @@ mod consumer;
 mod durability;
 mod info;
 mod spec;
+mod stored;
 
 use natstream_connect::Connection;
 use serde::Deserialize;
@@ -33,6 +34,7 @@ pub use self::consumer::{AckPolicy, ConsumerInfo, ConsumerSpec, Deliver};
 pub use self::durability::{Durability, Survives, Weakness};
 pub use self::info::StreamInfo;
 pub use self::spec::{Difference, Discard, Retention, Storage, StreamSpec};
+pub(crate) use self::stored::{Stored, delete as delete_message, next as next_message};
 
 /// The streams of an account.
 ///

@@ -302,7 +302,7 @@ mod duration {
 }
 
 /// Subjects have no order.
-fn sorted(value: &Value) -> Value {
+pub(super) fn sorted(value: &Value) -> Value {
     let mut value = value.clone();
     if let Value::Array(values) = &mut value {
         values.sort_by_key(ToString::to_string);

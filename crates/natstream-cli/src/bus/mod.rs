@@ -1,5 +1,8 @@
-//! `natstream bus`: events and streams of JetStream.
+//! `natstream bus`: events, streams and consumers of JetStream.
 
+mod consume;
+mod consumer;
+mod dlq;
 mod publish;
 mod source;
 mod spool;
@@ -10,13 +13,15 @@ use std::io;
 
 use clap::{Args, Subcommand};
 use natstream::eventbus::topology::{TopologyError, TopologyErrorKind};
+use natstream::eventbus::{ConsumeError, ConsumeErrorKind};
 
 use crate::exit::{Exit, Failure};
+use crate::interrupt::Interrupts;
 use crate::output::Output;
 use crate::program::Context;
-use crate::session;
+use crate::session::{self, Refusals};
 
-/// Publish events to JetStream, and keep its streams.
+/// Publish events to JetStream, consume them, and keep its streams and consumers.
 #[derive(Args, Debug)]
 pub(crate) struct BusArgs {
     #[command(subcommand)]
@@ -25,6 +30,9 @@ pub(crate) struct BusArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Consume(consume::ConsumeArgs),
+    Consumer(consumer::ConsumerArgs),
+    Dlq(dlq::DlqArgs),
     Publish(publish::PublishArgs),
     Stream(stream::StreamArgs),
 }
@@ -32,8 +40,24 @@ enum Command {
 /// Runs the command.
 pub(crate) async fn run(context: Context, args: BusArgs) -> Result<Exit, Failure> {
     match args.command {
+        Command::Consume(args) => consume::run(context, args).await,
+        Command::Consumer(args) => consumer::run(context, args).await,
+        Command::Dlq(args) => dlq::run(context, args).await,
         Command::Publish(args) => publish::run(context, args).await,
         Command::Stream(args) => stream::run(context, args).await,
+    }
+}
+
+/// What JetStream answers, unless a signal comes first, or nats-server does not permit to ask: then it never answers.
+async fn ask<T, E: Into<Failure>>(
+    interrupts: &mut Interrupts,
+    refusals: &mut Refusals,
+    question: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        answered = question => answered.map_err(Into::into),
+        refusal = refusals.next() => Err(refusal.into_failure()),
+        signal = interrupts.next() => Err(session::interrupted(signal)),
     }
 }
 
@@ -57,13 +81,13 @@ async fn print(context: &mut Context, text: &str) -> Result<(), Failure> {
 impl From<TopologyError> for Failure {
     fn from(error: TopologyError) -> Self {
         let (exit, hint) = match error.kind() {
-            TopologyErrorKind::InvalidName => (Exit::Usage, None),
             TopologyErrorKind::Connection => (Exit::NoConnection, None),
             TopologyErrorKind::Differs if error.differences().iter().any(|difference| difference.destroys) => (
                 Exit::Failed,
                 Some("--update any changes it, also where that deletes or refuses messages"),
             ),
             TopologyErrorKind::Differs => (Exit::Failed, Some("--update harmless changes it")),
+            TopologyErrorKind::InvalidName => (Exit::Usage, Some("names have no blanks and none of . * > / \\")),
             TopologyErrorKind::NotEnabled => (Exit::NobodyAnswers, Some("`natstream doctor` says what to configure")),
             TopologyErrorKind::Timeout => (
                 Exit::ClockRanOut,
@@ -73,6 +97,24 @@ impl From<TopologyError> for Failure {
         };
         Self {
             hint: hint.map(str::to_owned),
+            ..Self::new(exit, error)
+        }
+    }
+}
+
+impl From<ConsumeError> for Failure {
+    fn from(error: ConsumeError) -> Self {
+        let exit = match error.kind() {
+            ConsumeErrorKind::Closed => Exit::NoConnection,
+            ConsumeErrorKind::Invalid => Exit::Usage,
+            ConsumeErrorKind::NotPermitted => Exit::NotPermitted,
+            ConsumeErrorKind::Timeout => Exit::ClockRanOut,
+            ConsumeErrorKind::Unconfirmed => Exit::Incomplete,
+            _ => Exit::Failed,
+        };
+        let hint = (exit == Exit::NotPermitted).then(|| session::PERMISSIONS.to_owned());
+        Self {
+            hint,
             ..Self::new(exit, error)
         }
     }

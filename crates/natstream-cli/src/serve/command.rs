@@ -2,8 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -12,9 +10,9 @@ use natstream::{Code, Handler, HandlerError, Request, ResponseSender};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 
-use super::children::{Children, Pipes, Process};
 use super::last_line::LastLine;
 use super::lines::{Lines, send_all};
+use crate::children::{Children, Pipes, Process, is_program};
 use crate::exit::Failure;
 
 /// Longest body that is put into the environment, where Linux has room for 128 KiB in one variable.
@@ -124,19 +122,6 @@ fn variable(body: &[u8]) -> Option<&str> {
     (body.len() <= MAX_VARIABLE && !body.contains(&0)).then_some(text)
 }
 
-/// Would the operating system find a program by this name?
-fn is_program(name: &OsStr) -> bool {
-    let is_executable = |path: PathBuf| {
-        path.metadata()
-            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    };
-    if Path::new(name).components().count() != 1 || name.as_encoded_bytes().contains(&b'/') {
-        return is_executable(name.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    std::env::split_paths(&path).any(|directory| is_executable(directory.join(name)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,14 +134,5 @@ mod tests {
         assert!(variable(b"\xff").is_none());
         assert!(variable(&[b'a'; MAX_VARIABLE]).is_some());
         assert!(variable(&[b'a'; MAX_VARIABLE + 1]).is_none());
-    }
-
-    #[test]
-    fn programs_are_found() {
-        assert!(is_program(OsStr::new("sh")));
-        assert!(is_program(OsStr::new("/bin/sh")));
-        for name in ["", ".", "/", "/etc/passwd", "no-such-program", "./no-such-program"] {
-            assert!(!is_program(OsStr::new(name)), "{name:?}");
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! `natstream serve`: answer every request on a subject with a stream.
 
-mod children;
 mod command;
 mod file;
 mod generate;
@@ -16,10 +15,10 @@ use natstream::connect::{Operation, check_queue_group, check_subscribe_subject};
 use natstream::{Connection, Endpoint, EndpointBuilder, ForeignDialect, Server};
 use serde_json::json;
 
-use self::children::Children;
 use self::command::Command;
 use self::file::File;
 use self::generate::Generate;
+use crate::children::Children;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::program::Context;

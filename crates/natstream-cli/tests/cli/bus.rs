@@ -25,7 +25,7 @@ pub(crate) async fn stream(more: &[&str]) -> (String, String) {
     (name, subject)
 }
 
-async fn info(name: &str) -> Value {
+pub(crate) async fn info(name: &str) -> Value {
     let run = run(["-s", shared_url(), "bus", "stream", "info", name, "--json"])
         .await
         .exits_with(0);

@@ -16,7 +16,7 @@ impl Pulls {
             self.requests.clear();
         }
         // Those of a request that was taken for lost come in surplus, at most once for each reconnect.
-        if self.held >= self.config.slots.saturating_mul(2) {
+        if self.held >= self.config.slots.saturating_mul(2).min(self.left) {
             self.counts.surplus += 1;
             return Admission::Surplus;
         }

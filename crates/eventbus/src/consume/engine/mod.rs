@@ -38,6 +38,8 @@ pub(crate) struct Pulls {
     held: usize,
     /// Messages that a fetch has got.
     fetched: usize,
+    /// Messages that may still be done; `usize::MAX`: any number.
+    left: usize,
     next_number: u64,
     is_up: bool,
     /// When anything came last, or the connection, or the first request.
@@ -119,7 +121,7 @@ pub(crate) struct PullCounts {
 pub(crate) enum Admission {
     /// It holds a slot until it is [released](Pulls::release).
     Held,
-    /// There are twice as many as slots: it must be given back.
+    /// There are twice as many as slots, or more than may still be done: it must be given back.
     Surplus,
 }
 
@@ -130,6 +132,7 @@ impl Pulls {
             wanted: 0,
             held: 0,
             fetched: 0,
+            left: usize::MAX,
             next_number: 0,
             is_up: true,
             heard_at: now,
@@ -143,6 +146,23 @@ impl Pulls {
             counts: PullCounts::default(),
             config,
         }
+    }
+
+    /// Takes no more messages than are still to be [done](Self::spend), of so many in all.
+    pub(crate) fn limit(&mut self, messages: usize) {
+        self.left = messages;
+    }
+
+    /// A message that was released will not come again: one less of the [limit](Self::limit).
+    pub(crate) fn spend(&mut self) {
+        if self.left != usize::MAX {
+            self.left = self.left.saturating_sub(1);
+        }
+    }
+
+    /// Is the [limit](Self::limit) reached?
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left == 0
     }
 
     /// The next request to hand over.
@@ -193,7 +213,7 @@ impl Pulls {
         let free = self.free();
         // Half of the slots at once: a request for each message that is done would cost more than the message. When nothing
         // is under way, whatever is free: the other slots may be taken for hours.
-        let least = self.config.slots.div_ceil(2).min(self.config.most);
+        let least = self.config.slots.min(self.left).div_ceil(2).min(self.config.most);
         let is_enough = match self.config.plan {
             Plan::Continuous => free >= least || self.wanted == 0,
             Plan::Fetch { .. } => true,
@@ -213,7 +233,8 @@ impl Pulls {
 
     /// What may be asked for besides what is under way.
     fn free(&self) -> usize {
-        let free = self.config.slots.saturating_sub(self.held + self.wanted);
+        let slots = self.config.slots.min(self.left);
+        let free = slots.saturating_sub(self.held + self.wanted);
         match self.config.plan {
             Plan::Continuous => free,
             Plan::Fetch { count, .. } => free.min(count.saturating_sub(self.fetched + self.wanted)),

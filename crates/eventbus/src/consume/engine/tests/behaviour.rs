@@ -59,6 +59,36 @@ fn one_slot_is_enough() {
 }
 
 #[test]
+fn no_more_is_taken_than_is_still_to_be_done() {
+    let mut pulls = engine(|_| {});
+    pulls.limit(12);
+    assert_eq!(ask(&mut pulls, 0).count, 10);
+    receive(&mut pulls, 0, 10);
+    for _ in 0..9 {
+        pulls.release();
+        pulls.spend();
+    }
+    assert_eq!(ask(&mut pulls, 0).count, 2, "one is here, nine are done");
+    receive(&mut pulls, 0, 2);
+    assert_eq!(
+        pulls.handle_message(0),
+        Admission::Surplus,
+        "asked for before a reconnect"
+    );
+    // One failed, and is given back.
+    pulls.release();
+    assert_eq!(ask(&mut pulls, 0).count, 1);
+    receive(&mut pulls, 0, 1);
+    for _ in 0..3 {
+        assert!(!pulls.is_spent());
+        pulls.release();
+        pulls.spend();
+    }
+    assert!(pulls.is_spent());
+    assert_eq!(pulls.poll_request(0), None);
+}
+
+#[test]
 fn a_request_that_is_over_is_settled_by_what_it_did_not_deliver() {
     let mut pulls = engine(|_| {});
     let first = ask(&mut pulls, 0);

@@ -1,7 +1,10 @@
-//! The processes that answer, each with its own process group, so that all they start can be ended with them.
+//! The processes that answer and handle, each with its own process group, so that all they start can be ended with them.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,25 +50,39 @@ pub(crate) struct Pipes {
 impl Children {
     /// Starts `command`, whose three streams are pipes.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Process, Pipes)> {
+        let mut process = self.start(command)?;
+        let child = &mut process.child;
+        match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
+            (Some(stdin), Some(stdout), Some(stderr)) => Ok((process, Pipes { stdin, stdout, stderr })),
+            _ => Err(io::Error::other("the process has no pipes")),
+        }
+    }
+
+    /// Starts `command`, whose standard output is not a pipe, and the other two are.
+    pub(crate) fn spawn_sink(&self, command: &mut Command) -> io::Result<(Process, ChildStdin, ChildStderr)> {
+        let mut process = self.start(command)?;
+        let child = &mut process.child;
+        match (child.stdin.take(), child.stderr.take()) {
+            (Some(stdin), Some(stderr)) => Ok((process, stdin, stderr)),
+            _ => Err(io::Error::other("the process has no pipes")),
+        }
+    }
+
+    fn start(&self, command: &mut Command) -> io::Result<Process> {
         // Under the lock: nothing starts behind `kill_all`'s back.
         let mut groups = self.groups();
         if groups.is_closed {
             return Err(io::Error::other("the program ends"));
         }
-        let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
+        let child = command.process_group(0).kill_on_drop(true).spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         groups.running.extend(group);
         drop(groups);
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let process = Process {
+        Ok(Process {
             child,
             group,
             children: self.clone(),
-        };
-        match pipes {
-            (Some(stdin), Some(stdout), Some(stderr)) => Ok((process, Pipes { stdin, stdout, stderr })),
-            _ => Err(io::Error::other("the process has no pipes")),
-        }
+        })
     }
 
     /// Kills all process groups; no other process starts.
@@ -141,5 +158,32 @@ fn kill(group: Pid) {
     match kill_process_group(group, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(error) => tracing::warn!(%error, "a process group cannot be killed"),
+    }
+}
+
+/// Would the operating system find a program by this name?
+pub(crate) fn is_program(name: &OsStr) -> bool {
+    let is_executable = |path: PathBuf| {
+        path.metadata()
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if Path::new(name).components().count() != 1 || name.as_encoded_bytes().contains(&b'/') {
+        return is_executable(name.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    std::env::split_paths(&path).any(|directory| is_executable(directory.join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found() {
+        assert!(is_program(OsStr::new("sh")));
+        assert!(is_program(OsStr::new("/bin/sh")));
+        for name in ["", ".", "/", "/etc/passwd", "no-such-program", "./no-such-program"] {
+            assert!(!is_program(OsStr::new(name)), "{name:?}");
+        }
     }
 }
