@@ -74,6 +74,15 @@ fn files() {
 }
 
 #[test]
+fn exactly_once() {
+    let output = run("exactly_once");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "killed: true, events: 20000, records: 20000, missing: 0, different: 0, whole: true\n"
+    );
+}
+
+#[test]
 fn log_collector() {
     let output = run("log_collector");
     assert_eq!(

@@ -8,6 +8,7 @@ pub mod bus;
 pub mod consume;
 pub mod load;
 pub mod numbers;
+pub mod recording;
 pub mod sinks;
 pub mod world;
 

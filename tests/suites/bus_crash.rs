@@ -1,6 +1,6 @@
 //! A process with an outbox is killed at random instants, and so is the server: what was accepted is delivered once.
 //!
-//! Long form: `NATSTREAM_OUTBOX_KILLS=300`.
+//! Long form: `NATSTREAM_KILLS=300`.
 #![allow(
     clippy::print_stdout,
     reason = "the process tells its parent, and the seed is for people"
@@ -88,7 +88,7 @@ async fn what_was_accepted_is_delivered_once_whoever_is_killed() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut accepted = HashSet::new();
     let mut first = 0;
-    for _ in 0..variable("NATSTREAM_OUTBOX_KILLS").unwrap_or(KILLS) {
+    for _ in 0..variable("NATSTREAM_KILLS").unwrap_or(KILLS) {
         if random.up_to(3) == 1 {
             if server.is_running() {
                 server.kill();

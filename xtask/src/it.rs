@@ -27,15 +27,16 @@ Runs one suite of the package `integration`, or all of them, against a nats-serv
 started for it. What follows `--` goes to the test program: part of a test's name, or
 options such as --nocapture.
 
-The suites `chaos`, `soak`, `leak`, `accounts`, `sink-crash`, `bus_keys`, `bus_poison` and `bus_redelivery` have long forms.
-With one of these options a suite is built for release, and shows what it prints:
+The suites `chaos`, `soak`, `leak`, `accounts`, `sink-crash`, `record-crash`, `bus_crash`, `bus_keys`, `bus_poison` and
+`bus_redelivery` have long forms. With one of these options a suite is built for release, and shows what it prints:
 
   --seeds N    how many seeds (chaos; default 4; bus_keys; default 1): NATSTREAM_SEEDS
   --seed S     one seed only, with more to read (chaos), another than 0 (soak), or that of a run before
-               (sink-crash, bus_keys): NATSTREAM_SEED
+               (sink-crash, record-crash, bus_crash, bus_keys): NATSTREAM_SEED
   --minutes N  for how long (soak; default a few seconds), or how long a handler takes (bus_redelivery): NATSTREAM_MINUTES
   --calls N    how many calls (leak; default 3000; accounts; default 10000): NATSTREAM_CALLS
-  --kills N    how many kills (sink-crash; default 12), or messages that kill (bus_poison; default 2): NATSTREAM_KILLS
+  --kills N    how many kills (sink-crash; default 12; record-crash; default 15; bus_crash; default 25), or messages that
+               kill (bus_poison; default 2): NATSTREAM_KILLS
 
 Builds the program `natstream` first, which some suites run. Needs a nats-server, and the suite
 `interop` clients of others, as `cargo xtask setup` provides them.

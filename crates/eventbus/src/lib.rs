@@ -66,7 +66,7 @@ pub use self::batch::BatchReport;
 pub use self::bus::{Bus, BusBuilder, BusStats};
 pub use self::consume::{
     Batch, BatchError, ConsumeError, ConsumeErrorKind, Consumer, ConsumerBuilder, ConsumerStats, DeadLetter,
-    DeadLetters, HandlerError, InOrder, Key, KeyFunction, Message, RedriveError,
+    DeadLetters, HandlerError, InOrder, Key, KeyFunction, Message, RedriveError, Scan,
 };
 pub use self::engine::{Dedup, Ordering};
 pub use self::error::{OpenError, PublishError, PublishErrorKind, TryEnqueueError, Undelivered};

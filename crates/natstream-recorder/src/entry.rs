@@ -104,12 +104,7 @@ impl Entry {
     pub(crate) fn record<'a>(&'a self, headers: &'a mut Vec<(&'a str, &'a str)>) -> Record<'a> {
         let mut record = Record::new(&self.payload);
         if let Some(map) = &self.headers {
-            headers.extend(map.iter().flat_map(|(name, values)| {
-                let name: &str = name.as_ref();
-                values.iter().map(move |value| (name, value.as_str()))
-            }));
-            // Of no known order in async-nats: the same message gives the same record.
-            headers.sort_by_key(|(name, _)| *name);
+            *headers = sorted(map);
             record = record.headers(headers);
         }
         if let Some(subject) = &self.subject {
@@ -123,6 +118,18 @@ impl Entry {
             None => record,
         }
     }
+}
+
+/// All headers, those of a name in their order. Names have no known order in async-nats: the same message gives the same
+/// record.
+pub(crate) fn sorted(map: &HeaderMap) -> Vec<(&str, &str)> {
+    let pairs = map.iter().flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values.iter().map(move |value| (name, value.as_str()))
+    });
+    let mut headers: Vec<_> = pairs.collect();
+    headers.sort_by_key(|(name, _)| *name);
+    headers
 }
 
 impl From<Message> for Entry {

@@ -31,6 +31,7 @@
 //!
 //! # Features
 //! None is on by default.
+//! - `jetstream`: `StreamRecorder`, which records the messages of a JetStream consumer, each once, whatever is killed.
 //! - `gzip`, `zstd`: compression of closed files, and [`verify`] for them.
 
 #![forbid(unsafe_code)]
@@ -40,19 +41,32 @@ mod buffer;
 mod clock;
 mod entry;
 mod files;
+#[cfg(feature = "jetstream")]
+mod jetstream;
 mod manifest;
+mod manifests;
 mod pump;
 mod recorder;
 mod recording;
+mod runs;
+mod source;
 mod stats;
 mod verify;
 
+#[cfg(feature = "jetstream")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jetstream")))]
+pub use self::jetstream::{
+    StreamCompared, StreamEndReason, StreamRecordError, StreamRecordErrorKind, StreamRecorder, StreamRecording,
+    StreamRecordingEnd, StreamRecordingStats, StreamVerified, StreamVerifier,
+};
 pub use self::{
     entry::Entry,
     files::RecordedFiles,
-    manifest::{ManifestEntry, ManifestLog, Manifests, read_format},
+    manifest::{ManifestEntry, ManifestLog, read_format},
+    manifests::Manifests,
     recorder::{RecordError, Recorded, Recorder},
     recording::{Recording, RecordingEnd, RecordingError},
+    source::StreamSource,
     stats::RecordingStats,
     verify::{Finding, FindingKind, Verified, verify},
 };

@@ -1,14 +1,23 @@
 //! A file that says what was recorded into the others.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use stream_sinks::{Manifest, ReadFormat, RollingWriterBuilder};
+
+use crate::manifests::Manifests;
+use crate::source::StreamSource;
+
+/// How often, and with which pause, a line is tried that must be written.
+#[cfg(feature = "jetstream")]
+const TRIES: u32 = 50;
+#[cfg(feature = "jetstream")]
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What is known of a closed file: a line of a [`ManifestLog`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -30,16 +39,21 @@ pub struct ManifestEntry {
     /// The last sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u64>,
+    /// The beginning of its period, where there are several, in nanoseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
 }
 
 /// A line.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Line {
+pub(crate) enum Line {
     /// A writer has begun, with this format.
     Opened { format: String },
     /// A file has got its final name.
     Closed(ManifestEntry),
+    /// What is recorded from now on.
+    Source(StreamSource),
     /// Retention is about to remove it.
     Removed { file: String },
 }
@@ -137,6 +151,24 @@ impl ManifestLog {
         self.inner.append(&Line::Opened { format })
     }
 
+    /// As [`attach`](Self::attach), but a line that cannot be written is tried again for a while; then the hook fails, and the
+    /// file's journal stays until the next start, so that what is in the file is known in any case.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn attach_firmly(&self, builder: RollingWriterBuilder) -> RollingWriterBuilder {
+        let closed = self.inner.clone();
+        self.attach(builder)
+            .on_close(move |manifest| closed.note_firmly(&closed.line(manifest)))
+    }
+
+    /// Notes what is recorded from now on.
+    ///
+    /// # Errors
+    /// What the system says.
+    #[cfg(feature = "jetstream")]
+    pub(crate) fn records(&self, source: &StreamSource) -> io::Result<()> {
+        self.inner.append(&Line::Source(source.clone()))
+    }
+
     /// What all manifests in `dir` say.
     ///
     /// # Errors
@@ -169,6 +201,7 @@ impl Inner {
             crc32c: manifest.crc32c,
             first: manifest.sequences.map(|(first, _)| first),
             last: manifest.sequences.map(|(_, last)| last),
+            since: manifest.since.and_then(nanos),
         })
     }
 
@@ -195,10 +228,24 @@ impl Inner {
         }
     }
 
+    #[cfg(feature = "jetstream")]
+    fn note_firmly(&self, line: &Line) {
+        let mut tries = 0;
+        while let Err(error) = self.append(line) {
+            tries += 1;
+            if tries == TRIES {
+                tracing::error!(%error, path = %self.path.display(), "what was recorded could not be noted; the next start does it");
+                std::panic::resume_unwind(Box::new(error));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     fn append(&self, line: &Line) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
         let _writing = self.writing.lock();
+        let is_new = !self.path.try_exists()?;
         let mut file = OpenOptions::new()
             .read(true)
             .create(true)
@@ -209,7 +256,12 @@ impl Inner {
             bytes.insert(0, b'\n');
         }
         file.write_all(&bytes)?;
-        file.sync_data()
+        file.sync_data()?;
+        if is_new {
+            // Its name is to survive a power loss, too.
+            File::open(&self.dir)?.sync_all()?;
+        }
+        Ok(())
     }
 }
 
@@ -223,94 +275,19 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
+/// Within 292 years of 1970.
+fn nanos(time: SystemTime) -> Option<i64> {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).ok(),
+        Err(before) => i64::try_from(before.duration().as_nanos()).ok().map(|nanos| -nanos),
+    }
+}
+
 /// Those that can be read: after a power loss the last one may be torn.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = Line> {
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = Line> {
     bytes
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice(line).ok())
-}
-
-/// What the manifests of a directory say.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Manifests {
-    /// Files that were closed and not removed by retention; of several lines of one file the last counts.
-    entries: HashMap<String, (Place, ManifestEntry)>,
-    /// Files that retention has removed, or was about to.
-    removed: u64,
-    /// Of each writer, what it wrote last.
-    formats: BTreeMap<String, String>,
-}
-
-/// The writer, and how many lines it had written before.
-type Place = (String, usize);
-
-impl Manifests {
-    fn add(&mut self, writer: &str, bytes: &[u8]) {
-        for (number, line) in lines(bytes).enumerate() {
-            match line {
-                Line::Opened { format } => {
-                    self.formats.insert(writer.to_owned(), format);
-                }
-                Line::Closed(entry) => {
-                    let place = (writer.to_owned(), number);
-                    self.entries.insert(entry.file.clone(), (place, entry));
-                }
-                Line::Removed { file } => {
-                    self.removed += u64::from(self.entries.remove(&file).is_some());
-                }
-            }
-        }
-    }
-
-    /// What is known of a file, by its path from the directory, compressed or not.
-    #[must_use]
-    pub fn entry(&self, file: impl AsRef<Path>) -> Option<&ManifestEntry> {
-        self.known(file.as_ref()).map(|(_, entry)| entry)
-    }
-
-    fn known(&self, file: &Path) -> Option<&(Place, ManifestEntry)> {
-        self.entries.get(&*without_compression(file).to_string_lossy())
-    }
-
-    /// All files that were closed and not removed by retention.
-    pub fn entries(&self) -> impl Iterator<Item = &ManifestEntry> {
-        self.entries.values().map(|(_, entry)| entry)
-    }
-
-    /// Files that retention has removed, or was about to.
-    #[must_use]
-    pub fn removed(&self) -> u64 {
-        self.removed
-    }
-
-    /// Who wrote it, and when in order: that of writers is that of their names.
-    pub(crate) fn order(&self, file: &Path) -> Place {
-        match self.known(file) {
-            Some((place, _)) => place.clone(),
-            // What is not noted yet is new.
-            None => (self.writer_of(file).unwrap_or_default().to_owned(), usize::MAX),
-        }
-    }
-
-    /// How a file is read that may not be noted yet; `None` where nobody says.
-    #[must_use]
-    pub fn format_of(&self, file: impl AsRef<Path>) -> Option<ReadFormat> {
-        let file = file.as_ref();
-        match self.entry(file) {
-            Some(entry) => entry.read_format(),
-            None => read_format(self.formats.get(self.writer_of(file)?)?),
-        }
-    }
-
-    /// The writer whose name the file has, or the only one.
-    fn writer_of(&self, file: &Path) -> Option<&str> {
-        let path = file.to_string_lossy();
-        let names = self.formats.keys().filter(|name| path.contains(&***name));
-        let named = names.max_by_key(|name| name.len());
-        let only = || self.formats.keys().next().filter(|_| self.formats.len() == 1);
-        named.or_else(only).map(String::as_str)
-    }
 }
 
 /// The path that a file had before it was compressed.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use stream_sinks::{Receipt, RecordSink, SinkError, SinkErrorKind};
+use stream_sinks::{Receipt, Record, RecordSink, SinkError, SinkErrorKind};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::clock::now;
@@ -51,7 +51,11 @@ impl<S: RecordSink> Pump<S> {
     /// When the future is dropped, the record was not accepted.
     pub(crate) async fn put(&mut self, entry: &Entry) -> Result<(), SinkError> {
         let mut headers = Vec::new();
-        let record = entry.record(&mut headers);
+        self.put_record(entry.record(&mut headers)).await
+    }
+
+    /// As [`put`](Self::put).
+    pub(crate) async fn put_record(&mut self, record: Record<'_>) -> Result<(), SinkError> {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.sink.append(record).await {

@@ -1,14 +1,16 @@
 //! Are the files what was recorded?
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use stream_sinks::{ReadError, ReadFormat, RecordReader};
+use stream_sinks::{ReadError, ReadFormat, RecordReader, StoredRecord};
 
 use crate::files::RecordedFiles;
-use crate::manifest::{ManifestEntry, ManifestLog, Manifests, without_compression};
+use crate::manifest::{ManifestEntry, ManifestLog, without_compression};
+use crate::manifests::Manifests;
+use crate::runs::Runs;
 
 /// Findings of one kind that are told of one file.
 const MOST_FINDINGS: u64 = 20;
@@ -57,7 +59,8 @@ pub enum FindingKind {
     Record(ReadError),
     /// It cannot be opened.
     Unreadable(io::Error),
-    /// Sequences do not grow: records are repeated, or out of order.
+    /// Sequences do not grow: records are repeated, or out of order. Of files whose format has no place for sequences, those
+    /// that were noted are compared.
     #[non_exhaustive]
     Overlap {
         /// The sequence before.
@@ -88,7 +91,43 @@ pub enum FindingKind {
 /// # Errors
 /// The directory cannot be read.
 pub fn verify(dir: impl AsRef<Path>, format: ReadFormat) -> io::Result<Verified> {
-    let dir = dir.as_ref();
+    Ok(read_all(dir.as_ref(), format, &mut |_, _| {})?.verified)
+}
+
+/// All that is known after reading.
+#[derive(Debug)]
+pub(crate) struct ReadAll {
+    pub(crate) verified: Verified,
+    /// Of each file that was read, in the order of their records.
+    #[cfg_attr(
+        not(feature = "jetstream"),
+        expect(dead_code, reason = "streams are compared with it")
+    )]
+    pub(crate) covered: Vec<Coverage>,
+    #[cfg_attr(
+        not(feature = "jetstream"),
+        expect(dead_code, reason = "streams are compared with it")
+    )]
+    pub(crate) manifests: Manifests,
+}
+
+/// Which sequences a file has.
+#[derive(Debug)]
+pub(crate) struct Coverage {
+    pub(crate) file: PathBuf,
+    pub(crate) writer: String,
+    /// Those of its records, where the format has a place for them.
+    pub(crate) sequences: Runs,
+    /// As its writer has noted.
+    pub(crate) entry: Option<ManifestEntry>,
+}
+
+/// Reads all, and lets `look` see each record, with its file.
+pub(crate) fn read_all(
+    dir: &Path,
+    format: ReadFormat,
+    look: &mut dyn FnMut(&Path, &StoredRecord),
+) -> io::Result<ReadAll> {
     let files = RecordedFiles::list(dir)?;
     // After the files: all that were noted when they were listed are in it.
     let manifests = ManifestLog::read(dir)?;
@@ -97,7 +136,8 @@ pub fn verify(dir: impl AsRef<Path>, format: ReadFormat) -> io::Result<Verified>
         format,
         manifests,
         seen: HashSet::new(),
-        last: HashMap::new(),
+        look,
+        covered: Vec::new(),
         verified: Verified {
             in_progress: files.in_progress,
             ..Verified::default()
@@ -110,7 +150,12 @@ pub fn verify(dir: impl AsRef<Path>, format: ReadFormat) -> io::Result<Verified>
         check.verified.find(&path, FindingKind::CutOff);
     }
     check.missing()?;
-    Ok(check.verified)
+    check.overlaps();
+    Ok(ReadAll {
+        verified: check.verified,
+        covered: check.covered,
+        manifests: check.manifests,
+    })
 }
 
 struct Check<'a> {
@@ -119,8 +164,8 @@ struct Check<'a> {
     manifests: Manifests,
     /// Names of files that were read.
     seen: HashSet<PathBuf>,
-    /// The last sequence of each writer.
-    last: HashMap<String, u64>,
+    look: &'a mut dyn FnMut(&Path, &StoredRecord),
+    covered: Vec<Coverage>,
     verified: Verified,
 }
 
@@ -140,9 +185,42 @@ impl Check<'_> {
         self.seen.insert(without_compression(&name));
         let entry = self.manifests.entry(&name).cloned();
         let (writer, _) = self.manifests.order(&name);
-        let last = self.last.entry(writer).or_default();
         self.verified.unlisted += u64::from(entry.is_none());
-        self.verified.read(path, reader, entry, last);
+        let sequences = self.verified.read(path, reader, entry.as_ref(), self.look);
+        self.covered.push(Coverage {
+            file: path.to_owned(),
+            writer,
+            sequences,
+            entry,
+        });
+    }
+
+    /// Compares the files of each writer with each other, in the order of their sequences: names do not tell it where a zone's
+    /// clock goes back.
+    fn overlaps(&mut self) {
+        let ranges = self.covered.iter().filter_map(|file| {
+            let noted = || file.entry.as_ref().and_then(|entry| entry.first.zip(entry.last));
+            let (first, last) = file.sequences.range().or_else(noted)?;
+            Some((file.writer.as_str(), first, last, &file.file))
+        });
+        let mut ranges: Vec<_> = ranges.collect();
+        ranges.sort();
+        let mut overlaps = Vec::new();
+        for pair in ranges.windows(2) {
+            let [(writer, _, last, _), (other, next, _, file)] = *pair else {
+                continue;
+            };
+            if writer != other {
+                continue;
+            }
+            self.verified.gaps += u64::from(next > last.saturating_add(1));
+            if next <= last {
+                overlaps.push((file.clone(), FindingKind::Overlap { last, next }));
+            }
+        }
+        for (file, kind) in overlaps {
+            self.verified.find(&file, kind);
+        }
     }
 
     /// Looks for those that were noted and not read.
@@ -151,12 +229,12 @@ impl Check<'_> {
         self.manifests = ManifestLog::read(self.dir)?;
         let mut names: Vec<PathBuf> = self.unread();
         names.sort_by_cached_key(|name| self.manifests.order(name));
-        for name in names {
+        for name in &names {
             for ending in ["", ".gz", ".zst"] {
-                let mut path = self.dir.join(&name).into_os_string();
+                let mut path = self.dir.join(name).into_os_string();
                 path.push(ending);
                 self.file(Path::new(&path));
-                if self.seen.contains(&name) {
+                if self.seen.contains(name) {
                     break;
                 }
             }
@@ -164,6 +242,8 @@ impl Check<'_> {
         // A removal is noted before it happens: who is not there now, and was not removed, is missing.
         self.manifests = ManifestLog::read(self.dir)?;
         let mut missing = self.unread();
+        // Those that were closed since were not looked for.
+        missing.retain(|name| names.contains(name));
         missing.sort();
         for name in missing {
             self.verified.find(&self.dir.join(name), FindingKind::Missing);
@@ -192,19 +272,29 @@ impl Verified {
         });
     }
 
-    fn read(&mut self, path: &Path, mut reader: RecordReader, entry: Option<ManifestEntry>, last: &mut u64) {
-        let mut records = 0;
+    /// Gives the sequences of its records.
+    fn read(
+        &mut self,
+        path: &Path,
+        mut reader: RecordReader,
+        entry: Option<&ManifestEntry>,
+        look: &mut dyn FnMut(&Path, &StoredRecord),
+    ) -> Runs {
+        let (mut records, mut last) = (0, 0);
+        let mut sequences = Runs::default();
         let (mut damages, mut overlaps) = (Vec::new(), Vec::new());
         let mut more = 0;
         for record in reader.by_ref() {
             let (findings, kind) = match record {
                 Ok(record) => {
                     records += 1;
+                    look(path, &record);
                     let Some(next) = record.sequence else { continue };
-                    let before = std::mem::replace(last, next);
+                    sequences.push(next);
+                    let before = std::mem::replace(&mut last, next);
                     let (low, high) = self.sequences.unwrap_or((next, next));
                     self.sequences = Some((low.min(next), high.max(next)));
-                    // 0: the first one.
+                    // 0: the first one of the file.
                     self.gaps += u64::from(before != 0 && next > before + 1);
                     if before == 0 || next > before {
                         continue;
@@ -230,6 +320,7 @@ impl Verified {
             }
             Some(expected) if damages.is_empty() => {
                 let found = (records, bytes, crc32c);
+                let expected = expected.clone();
                 damages.push(FindingKind::Changed { expected, found });
             }
             _ => {}
@@ -238,6 +329,7 @@ impl Verified {
         for kind in damages.into_iter().chain(overlaps) {
             self.find(path, kind);
         }
+        sequences
     }
 }
 

@@ -40,7 +40,7 @@
 //!   all the rest; with `spool` it has `Outbox`, for events that outlive the process.
 //! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
 //! - `sinks`: the module `sinks`, files of records that roll and survive; with `gzip` and `zstd` they are compressed.
-//! - `recorder`: the module `recorder`, subjects and streams into such files.
+//! - `recorder`: the module `recorder`, subjects and streams into such files; with `eventbus` those of JetStream too, exactly once.
 //!
 //! Each part is a crate of its own; depend on those alone if you like. [`proto`] is the protocol without NATS, to be
 //! embedded in other transports.

@@ -4,8 +4,10 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
+
+use jiff::Timestamp;
 
 use crate::{
     Clock, Compression, DiskStorage, FileBy, Format, Manifest, Recovery, Retention, RollingWriter, Rotation, SinkError,
@@ -67,6 +69,7 @@ pub struct RollingWriterBuilder {
     rotation: Rotation,
     file_by: FileBy,
     late: Duration,
+    not_before: Option<SystemTime>,
     zone: Zone,
     format: Format,
     sync: Sync,
@@ -102,6 +105,7 @@ impl RollingWriterBuilder {
             rotation: Rotation::default(),
             file_by: FileBy::default(),
             late: Duration::from_secs(60),
+            not_before: None,
             zone: Zone::default(),
             format: Format::default(),
             sync: Sync::default(),
@@ -163,6 +167,14 @@ impl RollingWriterBuilder {
     /// others; 1 minute. A replay of old records that pauses for longer makes more files.
     pub fn late_records(mut self, wait: Duration) -> Self {
         self.late = wait;
+        self
+    }
+
+    /// Under [`FileBy::RecordTime`], records that are older than this go to the file that one of this time would go to, as they
+    /// would have in the writer that wrote it. Of files that it [recovers](Recovery::last_period) a writer knows by itself; this
+    /// is for those that were closed, whose [`Manifest::since`] says it.
+    pub fn not_before(mut self, time: SystemTime) -> Self {
+        self.not_before = Some(time);
         self
     }
 
@@ -233,7 +245,7 @@ impl RollingWriterBuilder {
     }
 
     /// Called with each file that was closed (and compressed, if it is), at least once: again at the next start when the process
-    /// died meanwhile. It runs in a thread of its own, and holds up only compression, retention, and closing the writer. With
+    /// died meanwhile, or when it has panicked. It runs in a thread of its own, and holds up only compression, retention, and closing the writer. With
     /// [`Sync::None`] a power loss may lose a call.
     pub fn on_close(mut self, hook: impl Fn(&Manifest) + Send + std::marker::Sync + 'static) -> Self {
         self.hook = Some(Arc::new(hook));
@@ -338,7 +350,11 @@ impl RollingWriterBuilder {
             close_timeout: self.close_timeout,
             backoff: self.backoff,
         };
-        let planner = Planner::new(calendar, self.rotation, self.file_by, self.late);
+        let floor = self
+            .not_before
+            .max(recovery.last_period)
+            .map_or(Timestamp::MIN, timestamp);
+        let planner = Planner::new(calendar, self.rotation, self.file_by, self.late).not_before(floor);
         Ok(Opened {
             queue: Queue::new(planner, limits),
             committer: Committer::new(settings, lock),
@@ -355,10 +371,7 @@ impl RollingWriterBuilder {
 
     /// Where its files are, and how they are named.
     pub(crate) fn place(&self) -> Result<Place, SinkError> {
-        let name = match &self.writer_id {
-            Some(id) => format!("{}-{id}", self.name),
-            None => self.name.clone(),
-        };
+        let name = self.name_of();
         let text = self.template.as_deref();
         let text = text.unwrap_or_else(|| Template::default_for(self.rotation.unit()));
         let storage = self.storage.clone().unwrap_or_else(|| {
@@ -380,6 +393,27 @@ impl RollingWriterBuilder {
             earlier: Template::defaults(&name)?,
             name,
         })
+    }
+
+    /// The directory that was given.
+    #[must_use]
+    pub fn dir_of(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What files, lock and journals are named by: the name, with the [id](Self::writer_id) if there is one.
+    #[must_use]
+    pub fn name_of(&self) -> String {
+        match &self.writer_id {
+            Some(id) => format!("{}-{id}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// When bytes are synced, as it was set.
+    #[must_use]
+    pub fn sync_of(&self) -> Sync {
+        self.sync
     }
 
     fn check(&self) -> Result<(), SinkError> {

@@ -214,6 +214,7 @@ impl Committer {
             zstd: self.settings.zstd.is_some(),
             sequenced,
             opened: i64::try_from(now.as_nanosecond()).unwrap_or(0),
+            since: i64::try_from(target.period.start.as_nanosecond()).ok(),
         };
         let part = loop {
             let path = place.dir.join(format!("{}{suffix}{PART}", pattern.open_path(index)));
@@ -434,11 +435,11 @@ impl Committer {
 pub(crate) fn totals_to_manifest(
     path: std::path::PathBuf,
     totals: &Totals,
-    opened: Option<i64>,
+    header: Option<&Header>,
     now: Timestamp,
     recovered: bool,
 ) -> Manifest {
-    let opened = opened.and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok());
+    let time = |nanos: i64| Timestamp::from_nanosecond(nanos.into()).ok().map(Into::into);
     Manifest {
         path,
         records: totals.records,
@@ -446,7 +447,8 @@ pub(crate) fn totals_to_manifest(
         file_bytes: totals.file_len,
         sequences: totals.sequences,
         crc32c: totals.crc,
-        opened: opened.map(Into::into),
+        opened: header.and_then(|header| time(header.opened)),
+        since: header.and_then(|header| time(header.since?)),
         closed: now.into(),
         recovered,
     }

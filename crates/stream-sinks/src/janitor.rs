@@ -172,7 +172,8 @@ impl Care {
         if let Some(hook) = &self.hook
             && catch_unwind(AssertUnwindSafe(|| hook(&manifest))).is_err()
         {
-            self.failed("the close hook panicked", &manifest.path, None);
+            // It is called again at the next start.
+            return self.failed("the close hook panicked", &manifest.path, None);
         }
         match self.place.storage.remove(&closed.journal) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -13,7 +13,10 @@ use crate::{
 const HEADER: u8 = 0;
 const COMMIT: u8 = 1;
 const SEALED: u8 = 2;
-const VERSION: u8 = 1;
+/// 1 had no beginning of the period.
+const VERSION: u8 = 2;
+/// Stands for no beginning.
+const ALWAYS: i64 = i64::MIN;
 
 /// What a file holds up to some length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(crate) struct Header {
     pub(crate) sequenced: bool,
     /// Nanoseconds since 1970.
     pub(crate) opened: i64,
+    /// The beginning of the file's period, likewise; `None` where there is but one.
+    pub(crate) since: Option<i64>,
 }
 
 /// All that can be read of a journal.
@@ -52,7 +57,9 @@ pub(crate) struct Journal {
 pub(crate) fn encode_header(header: &Header) -> Vec<u8> {
     let flags = u8::from(header.zstd) | u8::from(header.sequenced) << 1;
     let mut payload = vec![HEADER, VERSION, header.boundary.code(), flags];
-    payload.extend_from_slice(&header.opened.to_le_bytes());
+    for number in [header.opened, header.since.unwrap_or(ALWAYS)] {
+        payload.extend_from_slice(&number.to_le_bytes());
+    }
     payload.extend_from_slice(header.pattern.as_str().as_bytes());
     framed(&payload)
 }
@@ -110,13 +117,21 @@ fn decode_header(bytes: &[u8]) -> Option<Header> {
     let [version, boundary, flags, ..] = *fixed else {
         return None;
     };
-    (version == VERSION).then_some(())?;
+    let (since, pattern) = match version {
+        1 => (ALWAYS, pattern),
+        VERSION => {
+            let (since, pattern) = pattern.split_first_chunk()?;
+            (i64::from_le_bytes(*since), pattern)
+        }
+        _ => return None,
+    };
     Some(Header {
         pattern: Pattern::from_str(str::from_utf8(pattern).ok()?),
         boundary: Boundary::from_code(boundary),
         zstd: flags & 1 != 0,
         sequenced: flags & 2 != 0,
         opened: i64::from_le_bytes(fixed[3..].try_into().ok()?),
+        since: Some(since).filter(|since| *since != ALWAYS),
     })
 }
 
@@ -153,6 +168,7 @@ mod tests {
             zstd: false,
             sequenced: true,
             opened: -5,
+            since: Some(-6),
         };
         let totals = Totals {
             file_len: 1,
@@ -176,13 +192,26 @@ mod tests {
         let journal = Journal::decode(&bytes());
         let header = journal.header.unwrap();
         assert_eq!(
-            (header.pattern.as_str(), header.opened, header.boundary),
-            ("a/b\u{1}.log", -5, Boundary::Line)
+            (header.pattern.as_str(), header.opened, header.since, header.boundary),
+            ("a/b\u{1}.log", -5, Some(-6), Boundary::Line)
         );
         assert!(header.sequenced && !header.zstd);
         assert_eq!(journal.commits[0].sequences, Some((6, 7)));
         assert_eq!(journal.commits[1], Totals::default());
         assert_eq!(journal.sealed.as_deref(), Some("a/b.log"));
+    }
+
+    #[test]
+    fn headers_of_the_first_version_are_read() {
+        let mut payload = vec![HEADER, 1, Boundary::Line.code(), 2];
+        payload.extend_from_slice(&7_i64.to_le_bytes());
+        payload.extend_from_slice(b"a.log");
+        let header = Journal::decode(&framed(&payload)).header.unwrap();
+        assert_eq!(
+            (header.pattern.as_str(), header.opened, header.since),
+            ("a.log", 7, None)
+        );
+        assert!(header.sequenced);
     }
 
     #[test]

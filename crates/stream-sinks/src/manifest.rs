@@ -20,6 +20,8 @@ pub struct Manifest {
     pub crc32c: u32,
     /// When it was begun, if that is known.
     pub opened: Option<SystemTime>,
+    /// The beginning of the period that it belongs to, if that is known and there are several.
+    pub since: Option<SystemTime>,
     /// When it was closed.
     pub closed: SystemTime,
     /// Whether it was left behind by a process that died, and closed by the next one.

@@ -126,6 +126,19 @@ impl Planner {
         }
     }
 
+    /// Record times do not go back behind this.
+    pub(crate) fn not_before(mut self, floor: Timestamp) -> Self {
+        self.floor = self.floor.max(floor);
+        self
+    }
+
+    /// Whether the current file's period has been over for so long.
+    pub(crate) fn is_overdue(&self, now: Timestamp, wait: Duration) -> bool {
+        let end = self.current.as_ref().map(|current| current.target.period.end);
+        let end = end.and_then(|end| end.checked_add(wait).ok());
+        end.is_some_and(|end| end <= now)
+    }
+
     /// Records have come, and the clock shows `now`.
     pub(crate) fn handle_arrival(&mut self, now: Timestamp) {
         self.arrival = now;
@@ -254,6 +267,23 @@ mod tests {
         let back = planner.handle_record(at(30), 1);
         assert_eq!((back.file, back.period.start), (2, at(0)));
         assert_eq!(planner.handle_timeout(at(-200)), Some(2));
+    }
+
+    #[test]
+    fn records_do_not_go_back_behind_the_writer_before() {
+        let mut planner = planner(Rotation::HOURLY, FileBy::RecordTime).not_before(at(60));
+        assert_eq!(planner.handle_record(at(5), 1).period.start, at(60));
+        assert_eq!(planner.handle_record(at(121), 1).period.start, at(120));
+    }
+
+    #[test]
+    fn a_period_is_overdue_after_its_end_and_the_wait() {
+        let minute = Duration::from_secs(60);
+        let mut planner = planner(Rotation::HOURLY, FileBy::RecordTime);
+        assert!(!planner.is_overdue(at(600), minute), "there is no file");
+        planner.handle_record(at(5), 1);
+        assert!(!planner.is_overdue(at(60), minute) && planner.is_overdue(at(61), minute));
+        assert!(!planner.is_overdue(at(600), Duration::MAX));
     }
 
     #[test]

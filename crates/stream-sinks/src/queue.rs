@@ -256,6 +256,15 @@ impl Queue {
         self.ask_flush()
     }
 
+    /// Ends the current file if its period has been over for so long: gives whether it does.
+    pub(crate) fn ask_roll_overdue(&mut self, now: Timestamp, wait: Duration) -> bool {
+        let is_overdue = self.planner.is_overdue(now, wait);
+        if is_overdue {
+            self.ask_roll();
+        }
+        is_overdue
+    }
+
     /// Accepts no more, and ends when all is written, or at the latest after the time for closing.
     pub(crate) fn ask_close(&mut self, elapsed: Duration) {
         if matches!(self.gate, Gate::Closing | Gate::Closed) {

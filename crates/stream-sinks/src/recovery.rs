@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     io,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use jiff::Timestamp;
@@ -26,8 +27,12 @@ pub struct Recovery {
     pub files: Vec<RecoveredFile>,
     /// Files that could not be read or closed: where they are now, and why. They are out of the way.
     pub set_aside: Vec<(PathBuf, String)>,
-    /// The highest sequence in files that were recovered or, under a template with `{last}`, in any file.
+    /// The highest sequence in files that were recovered, or that were closed and not told of to the
+    /// [close hook](crate::RollingWriterBuilder::on_close) yet; under a template with `{last}`, in any file.
     pub last_sequence: Option<u64>,
+    /// The beginning of the last period of those files, where there are several: records that are older go where a writer that
+    /// had not died would have put them. Not of those that only their names tell of.
+    pub last_period: Option<SystemTime>,
 }
 
 /// A file that a process that died left in progress.
@@ -56,8 +61,7 @@ pub(crate) fn recover(place: &Place, boundary: Boundary, unsynced: u64, now: Tim
         if place.parse_part(path).is_some() {
             match mend(place, &entry.path, boundary, unsynced, now) {
                 Ok(Some((file, done))) => {
-                    let sequence = file.manifest.as_ref().and_then(|manifest| manifest.sequences);
-                    recovery.last_sequence = recovery.last_sequence.max(sequence.map(|(_, last)| last));
+                    recovery.reaches(file.manifest.as_ref());
                     report(&file);
                     recovery.files.push(file);
                     closed.extend(done);
@@ -71,10 +75,20 @@ pub(crate) fn recover(place: &Place, boundary: Boundary, unsynced: u64, now: Tim
     }
     for entry in entries.iter().filter(|entry| entry.is_file) {
         if !closed.iter().any(|mended: &Closed| mended.journal == entry.path) {
-            closed.extend(finish_journal(place, &entry.path, now));
+            let finished = finish_journal(place, &entry.path, now);
+            recovery.reaches(finished.as_ref().map(|closed| &closed.manifest));
+            closed.extend(finished);
         }
     }
     (recovery, closed)
+}
+
+impl Recovery {
+    fn reaches(&mut self, manifest: Option<&Manifest>) {
+        let last = manifest.and_then(|manifest| manifest.sequences).map(|(_, last)| last);
+        self.last_sequence = self.last_sequence.max(last);
+        self.last_period = self.last_period.max(manifest.and_then(|manifest| manifest.since));
+    }
 }
 
 fn report(file: &RecoveredFile) {
@@ -185,8 +199,7 @@ fn mend(place: &Place, part: &Path, boundary: Boundary, unsynced: u64, now: Time
         Ok(())
     })?;
     storage.sync_dir(dir_of(&path))?;
-    let opened = journal.header.map(|header| header.opened);
-    let manifest = totals_to_manifest(path, &totals, opened, now, true);
+    let manifest = totals_to_manifest(path, &totals, journal.header.as_ref(), now, true);
     recovered.manifest = Some(manifest.clone());
     let closed = Closed {
         manifest,
@@ -307,8 +320,7 @@ fn finish_journal(place: &Place, path: &Path, now: Timestamp) -> Option<Closed> 
         .max_by_key(|it| it.file_len)
         .copied()
         .unwrap_or_default();
-    let opened = journal.header.map(|header| header.opened);
-    let mut manifest = totals_to_manifest(path_of_file, &totals, opened, now, true);
+    let mut manifest = totals_to_manifest(path_of_file, &totals, journal.header.as_ref(), now, true);
     // It may have been compressed.
     manifest.file_bytes = file_bytes;
     Some(Closed {

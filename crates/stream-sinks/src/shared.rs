@@ -1,6 +1,6 @@
 //! The queue with its lock and its waiters.
 
-use std::{cell::Cell, path::Path, path::PathBuf, ptr, sync::Arc, task::Poll, task::Waker};
+use std::{cell::Cell, path::Path, path::PathBuf, ptr, sync::Arc, task::Poll, task::Waker, time::Duration};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -99,6 +99,12 @@ impl Shared {
 
     pub(crate) fn roll(&self) -> Flush {
         self.ask(Queue::ask_roll)
+    }
+
+    pub(crate) fn roll_overdue(&self, wait: Duration) -> bool {
+        let rolls = self.queue.lock().ask_roll_overdue(timestamp(self.clock.now()), wait);
+        self.work.notify_one();
+        rolls
     }
 
     fn ask(&self, what: impl FnOnce(&mut Queue) -> u64) -> Flush {

@@ -228,6 +228,16 @@ impl RollingWriter {
         poll_fn(|context| self.shared.poll_flush(flush, context.waker())).await
     }
 
+    /// Ends the current file if its period has been over for so long, by the clock; gives whether it does. The file gets its
+    /// final name in the background.
+    ///
+    /// For those who under [`FileBy::RecordTime`](crate::FileBy::RecordTime) know better than
+    /// [`late_records`](RollingWriterBuilder::late_records) that no record of the period can come any more.
+    #[must_use = "it tells whether a file ends"]
+    pub fn roll_overdue(&self, wait: Duration) -> bool {
+        self.shared.roll_overdue(wait)
+    }
+
     /// [`close`](RecordSink::close) without a runtime. Ends all handles' writer.
     ///
     /// # Errors

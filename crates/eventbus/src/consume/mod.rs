@@ -12,6 +12,8 @@
 //!
 //! `in_order` is for whoever keeps a position of their own, such as a recorder: no handlers, strictly the order of the stream.
 //!
+//! `scan` reads a stream from one end to the other, without acks.
+//!
 //! Acks are events of a bus of their own: sent until they are answered.
 
 mod backoff;
@@ -38,6 +40,7 @@ mod message;
 mod progress;
 mod reasons;
 mod restore;
+mod scan;
 mod status;
 mod word;
 mod work;
@@ -51,3 +54,4 @@ pub use self::in_order::InOrder;
 pub use self::key::{Key, KeyFunction};
 pub use self::letters::{DeadLetter, DeadLetters, RedriveError};
 pub use self::message::Message;
+pub use self::scan::Scan;

@@ -9,6 +9,9 @@ use super::spec::{Difference, sorted};
 use super::{Topology, TopologyError, TopologyErrorKind, api};
 use crate::nanos;
 
+/// Nanoseconds.
+const SCANNER_GOES_AFTER: u64 = 30_000_000_000;
+
 /// What nats-server has, too.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
@@ -108,6 +111,12 @@ impl ConsumerSpec {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The subjects that it is limited to; none for all.
+    #[must_use]
+    pub fn subjects(&self) -> &[String] {
+        &self.filters
     }
 
     fn wire(&self) -> Value {
@@ -227,6 +236,20 @@ struct Position {
     stream_seq: u64,
 }
 
+impl ConsumerInfo {
+    /// The subjects that it is limited to, sorted; none for all.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<String> {
+        let one = self.config.get("filter_subject").and_then(Value::as_str);
+        let more = self.config.get("filter_subjects").and_then(Value::as_array);
+        let more = more.into_iter().flatten().filter_map(Value::as_str);
+        let mut subjects: Vec<String> = one.into_iter().chain(more).map(str::to_owned).collect();
+        subjects.retain(|subject| !subject.is_empty() && subject != ">");
+        subjects.sort();
+        subjects
+    }
+}
+
 impl From<Answer> for ConsumerInfo {
     fn from(answer: Answer) -> Self {
         let ack_wait = answer.config.get("ack_wait").and_then(Value::as_u64);
@@ -342,6 +365,34 @@ impl Topology {
         let question = from.map_or(Value::Null, |from| json!({ "seq": from }));
         let _: Map<String, Value> = api::ask_consumer(&self.connection, "RESET", stream, name, &question).await?;
         Ok(())
+    }
+
+    /// Makes a consumer that takes no acks, begins at `from`, and is forgotten when nobody asks it.
+    pub(crate) async fn create_scanner(
+        &self,
+        stream: &str,
+        name: &str,
+        filters: &[String],
+        from: u64,
+        has_payloads: bool,
+    ) -> Result<ConsumerInfo, TopologyError> {
+        let mut config = json!({
+            "name": name,
+            "ack_policy": "none",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": from,
+            "replay_policy": "instant",
+            "headers_only": !has_payloads,
+            "inactive_threshold": SCANNER_GOES_AFTER,
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        if !filters.is_empty() {
+            config["filter_subjects"] = json!(filters);
+        }
+        let question = json!({ "stream_name": stream, "config": config });
+        let answer: Answer = api::ask_consumer(&self.connection, "CREATE", stream, name, &question).await?;
+        Ok(answer.into())
     }
 
     /// Where a consumer is not as declared. What is not declared is not looked at.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use natstream::recorder::{ManifestLog, read_format};
 use natstream::sinks::{
-    Compression, Format, ReadFormat, Retention, RollingWriter, Rotation, SinkError, SinkErrorKind, Sync, Zone,
+    Compression, Format, ReadFormat, Retention, RollingWriter, RollingWriterBuilder, Rotation, SinkError,
+    SinkErrorKind, Sync, Zone,
 };
 
 use crate::duration;
@@ -56,9 +57,10 @@ pub(super) struct FileOptions {
     /// Remove the oldest closed files when all have more bytes [default: none].
     #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
     keep_bytes: Option<u64>,
-    /// When messages are made to survive a power loss: none, interval:DUR, or commit (with each write).
-    #[arg(long, value_name = "MODE", default_value = "interval:1s", value_parser = sync)]
-    sync: Sync,
+    /// When messages are made to survive a power loss: none, interval:DUR, or commit (with each write). With --stream they are
+    /// acked then; with none, as soon as they survive the recorder [default: interval:1s, with --stream commit].
+    #[arg(long, value_name = "MODE", value_parser = sync)]
+    sync: Option<Sync>,
     /// Sets this recorder apart from others with the same --name in the directory [default: none].
     #[arg(long, value_name = "ID")]
     writer_id: Option<String>,
@@ -123,18 +125,19 @@ impl FileOptions {
         self.dir.as_deref().unwrap_or_else(|| Path::new(""))
     }
 
-    /// Opens the files; recovery may take a while.
-    pub(super) async fn open(&self) -> Result<RollingWriter, Failure> {
+    /// The name of the format.
+    pub(super) fn format(&self) -> &'static str {
+        self.format.name()
+    }
+
+    /// The files as they are told, and with this mode unless one was given.
+    pub(super) fn builder(&self, sync: Sync) -> RollingWriterBuilder {
         let base = self.name.as_deref().unwrap_or_default();
-        let name = match &self.writer_id {
-            Some(id) => format!("{base}-{id}"),
-            None => base.to_owned(),
-        };
         let mut builder = RollingWriter::builder(self.dir(), base)
             .rotation(self.rotate)
             .zone(self.zone.clone())
             .format(self.format.format())
-            .sync(self.sync)
+            .sync(self.sync.unwrap_or(sync))
             .retention(self.retention());
         if let Some(id) = &self.writer_id {
             builder = builder.writer_id(id);
@@ -150,8 +153,14 @@ impl FileOptions {
             Compress::Gzip => builder = builder.compression(Compression::Gzip(GZIP_LEVEL)),
             Compress::Zstd => builder = builder.compression(Compression::Zstd(ZSTD_LEVEL)),
         }
-        let manifests = ManifestLog::new(self.dir(), name, self.format.name());
-        let builder = manifests.attach(builder).close_timeout(super::END / 2);
+        builder.close_timeout(super::END / 2)
+    }
+
+    /// Opens the files; recovery may take a while.
+    pub(super) async fn open(&self) -> Result<RollingWriter, Failure> {
+        let builder = self.builder(Sync::default());
+        let manifests = ManifestLog::new(self.dir(), builder.name_of(), self.format());
+        let builder = manifests.attach(builder);
         let open = move || {
             let writer = builder.open()?;
             if let Err(error) = manifests.opened() {

@@ -4,6 +4,7 @@ pub(crate) use self::files::RecordFormat;
 
 mod files;
 mod progress;
+mod stream;
 mod verify;
 
 use std::time::Duration;
@@ -15,7 +16,8 @@ use natstream::sinks::RollingWriter;
 use serde_json::json;
 
 use self::files::FileOptions;
-use self::progress::Progress;
+use self::progress::{Figures, Progress};
+use self::stream::StreamOptions;
 use self::verify::VerifyArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -27,13 +29,18 @@ const EXAMPLES: &str = "\
 Examples:
   natstream record 'logs.>' --dir /var/log/app --name app --format timestamped --compress gzip
   natstream record 'orders.*' --dir orders --name orders --rotate minutely --format jsonl --sync commit
-  natstream record verify /var/log/app
+  natstream record --stream ORDERS --durable archive --dir orders --name orders --format jsonl
+  natstream record verify orders --stream ORDERS
 
 A file grows as NAME.part and appears under its final name when its time is over; SIGTERM and Ctrl-C end the recording and \
 close it, with exit code 0. What a recorder that was killed left is mended by the next one.
 
 Messages that come while the connection is down are lost. What a slow or full disk leaves no room for in --buffer is \
-dropped, counted, and exit code 8.";
+dropped, counted, and exit code 8.
+
+With --stream, from JetStream: each message is recorded once, whatever is killed. The files know how far they are, and the \
+consumer goes there; messages are acked when they are safe, and wait in the stream meanwhile. They go to files by the time at \
+which the stream took them. What the stream's limits removed before it was recorded is counted, and exit code 8.";
 
 /// How long the end may take: half of it for the last messages, and half for closing the file.
 const END: Duration = Duration::from_secs(10);
@@ -44,7 +51,7 @@ const END: Duration = Duration::from_secs(10);
     after_help = EXAMPLES,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    override_usage = "natstream record [OPTIONS] --dir <DIR> --name <NAME> <SUBJECT>\n       natstream record verify [OPTIONS] <DIR>"
+    override_usage = "natstream record [OPTIONS] --dir <DIR> --name <NAME> <SUBJECT>\n       natstream record [OPTIONS] --stream <STREAM> --durable <NAME> --dir <DIR> --name <NAME> [SUBJECT]...\n       natstream record verify [OPTIONS] <DIR>"
 )]
 pub(crate) struct RecordArgs {
     #[command(subcommand)]
@@ -60,18 +67,20 @@ enum RecordCommand {
 
 #[derive(Args, Debug)]
 struct SubscriptionArgs {
-    /// What to record; may have wildcards.
+    /// What to record; may have wildcards. Of a stream, all unless there are some.
     // There is none with `verify`.
-    #[arg(required = true)]
-    subject: Option<String>,
+    #[arg(required_unless_present = "stream", value_name = "SUBJECT")]
+    subjects: Vec<String>,
+    #[command(flatten)]
+    stream: StreamOptions,
     /// Queue group: each message reaches one of its members [default: none].
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", conflicts_with = "stream")]
     queue: Option<String>,
     /// End after this many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_items: Option<u64>,
     /// Most bytes of messages that wait for the disk.
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse_positive)]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", conflicts_with = "stream", value_parser = size::parse_positive)]
     buffer: u64,
     #[command(flatten)]
     files: FileOptions,
@@ -84,18 +93,26 @@ pub(crate) async fn run(
     console: Console,
 ) -> Result<Exit, Failure> {
     let SubscriptionArgs {
-        subject,
+        subjects,
+        stream,
         queue,
         max_items,
         buffer,
         files,
     } = args.subscription;
-    match (args.command, subject) {
-        (Some(RecordCommand::Verify(args)), _) => verify::run(args, console).await,
-        (None, Some(subject)) if subject == "verify" => Err(Failure::usage(
-            "`verify` is a command, and no subject here; it takes a directory and nothing else",
-        )),
-        (None, Some(subject)) => {
+    if let Some(RecordCommand::Verify(args)) = args.command {
+        return verify::run(context, args, console).await;
+    }
+    if subjects.iter().any(|subject| subject == "verify") {
+        return Err(Failure::usage(
+            "`verify` is a command, and no subject here; it takes a directory and its own options",
+        ));
+    }
+    if let Some(source) = stream.source(subjects.clone(), max_items)? {
+        return stream::record(context()?, source, &files).await;
+    }
+    match <[String; 1]>::try_from(subjects) {
+        Ok([subject]) => {
             let what = What {
                 subject,
                 queue,
@@ -104,7 +121,7 @@ pub(crate) async fn run(
             };
             record(context()?, &what, &files).await
         }
-        (None, None) => Err(Failure::usage("there is no subject")),
+        Err(_) => Err(Failure::usage("there is one subject, unless a stream is recorded")),
     }
 }
 
@@ -146,7 +163,7 @@ async fn record(mut context: Context, args: &What, files: &FileOptions) -> Resul
             tracing::debug!(signal, "told to end");
             stop(&recording, &mut context).await?
         }
-        () = progress.show(&recording, &writer) => unreachable!("it never ends"),
+        () = progress.show(|| figures(&recording.stats()), &writer) => unreachable!("it never ends"),
         // Its last messages may wait for the disk.
         () = session::tell_state(&connection, context.console) => stop(&recording, &mut context).await?,
     };
@@ -173,6 +190,21 @@ async fn stop(recording: &Recording, context: &mut Context) -> Result<Result<Rec
         end = recording.stop(END / 2) => Ok(end),
         signal = context.interrupts.next() => Err(session::interrupted(signal)
             .with_hint("the file in progress is closed when the next recording begins")),
+    }
+}
+
+fn figures(stats: &RecordingStats) -> Figures {
+    let mut rest = String::new();
+    if stats.waiting > 0 {
+        rest = format!(", {} waiting, lag {:.1} s", stats.waiting, stats.lag.as_secs_f64());
+    }
+    if stats.dropped + stats.missed > 0 {
+        rest.push_str(&format!(", {} dropped", stats.dropped + stats.missed));
+    }
+    Figures {
+        recorded: stats.recorded,
+        bytes: stats.bytes,
+        rest,
     }
 }
 

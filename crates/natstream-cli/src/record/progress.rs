@@ -3,7 +3,6 @@
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::{Duration, Instant};
 
-use natstream::recorder::Recording;
 use natstream::sinks::{RollingWriter, SinkState};
 use tokio::time::interval;
 
@@ -12,6 +11,15 @@ use crate::console::Console;
 use crate::size;
 
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// What it shows.
+#[derive(Debug)]
+pub(super) struct Figures {
+    pub(super) recorded: u64,
+    pub(super) bytes: u64,
+    /// Follows them.
+    pub(super) rest: String,
+}
 
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -29,14 +37,14 @@ impl Progress {
     }
 
     /// Shows it again and again.
-    pub(super) async fn show(&mut self, recording: &Recording, writer: &RollingWriter) {
+    pub(super) async fn show(&mut self, figures: impl Fn() -> Figures, writer: &RollingWriter) {
         if !self.is_shown {
             return std::future::pending().await;
         }
         let mut ticks = interval(INTERVAL);
         loop {
             ticks.tick().await;
-            let line = self.line(recording, writer);
+            let line = self.line(&figures(), writer);
             // In one piece; nobody may be reading.
             let _ = stderr().lock().write_all(format!("\r\x1b[K{line}").as_bytes());
         }
@@ -49,8 +57,7 @@ impl Progress {
         }
     }
 
-    fn line(&mut self, recording: &Recording, writer: &RollingWriter) -> String {
-        let stats = recording.stats();
+    fn line(&mut self, stats: &Figures, writer: &RollingWriter) -> String {
         let now = now();
         let rate = self.last.map_or(0.0, |(at, records)| {
             let seconds = now.duration_since(at).as_secs_f64();
@@ -62,16 +69,7 @@ impl Progress {
             stats.recorded,
             size::display(stats.bytes as f64)
         );
-        if stats.waiting > 0 {
-            line.push_str(&format!(
-                ", {} waiting, lag {:.1} s",
-                stats.waiting,
-                stats.lag.as_secs_f64()
-            ));
-        }
-        if stats.dropped + stats.missed > 0 {
-            line.push_str(&format!(", {} dropped", stats.dropped + stats.missed));
-        }
+        line.push_str(&stats.rest);
         match (writer.state(), writer.current_file()) {
             (SinkState::Blocked { error, .. }, _) => line.push_str(&format!(", blocked: {error}")),
             (_, Some(path)) => line.push_str(&format!(", {}", path.display())),

@@ -14,6 +14,7 @@ mod file;
 mod ls;
 mod messages;
 mod record;
+mod record_stream;
 mod secrets;
 mod serve;
 mod support;

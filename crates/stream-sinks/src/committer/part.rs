@@ -232,7 +232,7 @@ impl Part {
     }
 
     pub(super) fn manifest(&self, path: PathBuf, now: Timestamp) -> Manifest {
-        totals_to_manifest(path, &self.written, Some(self.header.opened), now, false)
+        totals_to_manifest(path, &self.written, Some(&self.header), now, false)
     }
 }
 

@@ -216,3 +216,31 @@ fn a_replay_of_old_records_makes_one_file_an_hour() {
     world.pass(Duration::from_secs(61));
     assert_eq!(names(&image), [hour("04.log"), hour("05.log"), hour("06.log")]);
 }
+
+/// A record that is stamped late after a restart goes where the killed writer would have put it.
+#[test]
+fn record_times_do_not_go_back_behind_a_kill() {
+    let clock = ManualClock::new(time("2026-11-20T09:00:00Z"));
+    let image = CrashImage::new();
+    let record = |at: &str| Record::from("x").sequence(1).time(time(at));
+    let by_record_time = |image: &CrashImage| builder(image).file_by(FileBy::RecordTime);
+    let mut world = World::open(by_record_time(&image), &clock).unwrap();
+    world.append_waiting(record("2026-11-20T05:59:59Z")).unwrap();
+    world.append_waiting(record("2026-11-20T06:00:00Z")).unwrap();
+    world.flush().unwrap();
+    let image = image.killed();
+    let mut world = World::open(by_record_time(&image), &clock).unwrap();
+    assert_eq!(world.recovery().last_period, Some(time("2026-11-20T06:00:00Z")));
+    world.append_waiting(record("2026-11-20T05:59:58Z")).unwrap();
+    world.close().unwrap();
+    let hour = |name: &str| format!("20261120/x_20261120{name}.log");
+    assert_eq!(names(&image), [hour("05"), hour("06.1"), hour("06")]);
+    // Of files that were closed somebody else must tell.
+    let image = image.killed();
+    let since = time("2026-11-20T06:00:00Z");
+    let mut world = World::open(by_record_time(&image).not_before(since), &clock).unwrap();
+    world.append_waiting(record("2026-11-20T05:59:57Z")).unwrap();
+    world.close().unwrap();
+    assert_eq!(names(&image).len(), 4);
+    assert!(names(&image).contains(&hour("06.2")), "{:?}", names(&image));
+}

@@ -103,6 +103,7 @@ impl InOrder {
             position: Position {
                 done: after,
                 created: None,
+                missing_since: None,
             },
             round: None,
             is_over: true,

@@ -6,6 +6,7 @@ use async_nats::subject::Subject;
 use jiff::Timestamp;
 use natstream_connect::{ConnectionState, Driver, Subscriber, random_u32};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::bus::Bus;
 use crate::consume::consumer::{Inner, open_acks};
@@ -51,6 +52,8 @@ pub(super) struct Position {
     pub(super) done: Option<u64>,
     /// When the stream was made that sequences belong to.
     pub(super) created: Option<Timestamp>,
+    /// Since when the stream is not found: whoever waits for a round may give up and ask again meanwhile.
+    pub(super) missing_since: Option<Instant>,
 }
 
 impl Round {
@@ -58,14 +61,22 @@ impl Round {
     /// then.
     pub(super) async fn begin(inner: &Inner, position: &mut Position) -> Result<Self, ConsumeError> {
         let is_first = position.created.is_none();
-        let began = Driver::clock();
         loop {
             let error = match Self::try_begin(inner, position).await {
-                Ok(round) => return Ok(round),
+                Ok(round) => {
+                    position.missing_since = None;
+                    return Ok(round);
+                }
                 Err(error) => error,
             };
+            if error.kind() != ConsumeErrorKind::NotFound {
+                position.missing_since = None;
+            }
             let may_heal = match error.kind() {
-                ConsumeErrorKind::NotFound => began.elapsed() < MISSING,
+                ConsumeErrorKind::NotFound => {
+                    let since = position.missing_since.get_or_insert_with(Driver::clock);
+                    since.elapsed() < MISSING
+                }
                 ConsumeErrorKind::Timeout | ConsumeErrorKind::NotEnabled => true,
                 ConsumeErrorKind::Closed => !inner.connection.connection().state().borrow().is_closed(),
                 _ => false,
@@ -81,10 +92,12 @@ impl Round {
     async fn try_begin(inner: &Inner, position: &mut Position) -> Result<Self, ConsumeError> {
         let connection = inner.connection.connection();
         let mut state = connection.state();
-        let up = state.wait_for(|state| state.is_connected() || state.is_closed()).await;
-        let seen = match up {
-            Ok(state) if state.is_connected() => *state,
-            _ => return Err(ConsumeError::new(ConsumeErrorKind::Closed)),
+        let seen = {
+            let up = state.wait_for(|state| state.is_connected() || state.is_closed()).await;
+            match up {
+                Ok(state) if state.is_connected() => *state,
+                _ => return Err(ConsumeError::new(ConsumeErrorKind::Closed)),
+            }
         };
         let topology = Topology::new(connection.clone());
         let (name, durable) = (inner.spec.stream(), inner.spec.name());
