@@ -11,7 +11,7 @@ use crate::engine::{Dedup, Engine, EngineConfig, MAX_WINDOW, Ordering};
 use crate::error::{OpenError, PublishError, TryEnqueueError, Undelivered};
 use crate::event::Event;
 use crate::nanos;
-use crate::reply::{Answerer, PublishAck};
+use crate::reply::PublishAck;
 use crate::shared::{Accept, OnFailure, Shared};
 use crate::topology::{Durability, Survives, Topology, Weakness};
 use crate::watcher::{PendingAck, Watcher};
@@ -123,16 +123,6 @@ impl Bus {
             message_id_prefix: None,
             durability: None,
             on_failure: None,
-            answerer: Answerer::Stream,
-        }
-    }
-
-    /// A bus whose events are acks, to be set up: sent until the consumer has answered. They carry no ids, since a consumer
-    /// takes the same ack any number of times.
-    pub(crate) fn of_acks(connection: impl Into<Lease>) -> BusBuilder {
-        BusBuilder {
-            answerer: Answerer::Consumer,
-            ..Self::builder(connection)
         }
     }
 
@@ -330,7 +320,6 @@ pub struct BusBuilder {
     /// The stream, what it must survive, and whether it must be good for anything.
     durability: Option<(String, Vec<Survives>, bool)>,
     on_failure: Option<OnFailure>,
-    answerer: Answerer,
 }
 
 impl BusBuilder {
@@ -448,9 +437,8 @@ impl BusBuilder {
         let router = self.connection.router(Arc::new(Strays)).await;
         let router = router.map_err(|_| OpenError::Closed)?;
         let ids = self.message_id_prefix.unwrap_or_else(token);
-        let gives_ids = self.dedup == Dedup::Id && self.answerer == Answerer::Stream;
-        let ids = gives_ids.then_some(ids);
-        let shared = Shared::new(self.connection, engine, ids.as_deref(), self.answerer, self.on_failure);
+        let ids = (self.dedup == Dedup::Id).then_some(ids);
+        let shared = Shared::new(self.connection, engine, ids.as_deref(), self.on_failure);
         let route = router.add(shared.clone());
         shared.set_route(route, ids);
         Ok(Bus {

@@ -114,32 +114,8 @@ pub(crate) struct Stored<'a> {
     pub(crate) domain: Option<Cow<'a, str>>,
 }
 
-/// Who answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answerer {
-    /// A stream, to an event.
-    Stream,
-    /// A consumer, to an ack: with an empty message, which says no more than that it has it.
-    Consumer,
-}
-
-impl Answerer {
-    /// Reads an answer; `None` when it is none.
-    pub(crate) fn read(self, payload: &[u8]) -> Option<Reply<'_>> {
-        match self {
-            Self::Stream => read(payload),
-            Self::Consumer => payload.is_empty().then_some(Reply::Stored(Stored {
-                stream: Cow::Borrowed(""),
-                sequence: 0,
-                is_duplicate: false,
-                domain: None,
-            })),
-        }
-    }
-}
-
 /// Reads an answer; `None` when it is none.
-fn read(payload: &[u8]) -> Option<Reply<'_>> {
+pub(crate) fn read(payload: &[u8]) -> Option<Reply<'_>> {
     if let Some(stored) = read_plain(payload) {
         return Some(Reply::Stored(stored));
     }
@@ -218,13 +194,6 @@ fn read_plain(payload: &[u8]) -> Option<Stored<'_>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn a_consumer_answers_with_nothing() {
-        assert_eq!(Answerer::Consumer.read(b""), stored("", 0, false));
-        assert_eq!(Answerer::Consumer.read(br#"{"stream":"ORDERS", "seq":7}"#), None);
-        assert_eq!(Answerer::Stream.read(b""), None);
-    }
 
     fn stored(stream: &str, sequence: u64, is_duplicate: bool) -> Option<Reply<'_>> {
         Some(Reply::Stored(Stored {

@@ -16,7 +16,7 @@ use crate::error::{PublishError, PublishErrorKind};
 use crate::event::Event;
 use crate::outgoing::{Outgoing, id_len};
 use crate::producers::{Producers, Ticket};
-use crate::reply::{Answerer, Refusal, Reply};
+use crate::reply::{self, Refusal, Reply};
 use crate::watcher::Watcher;
 
 /// Is told of each event that has failed.
@@ -35,7 +35,6 @@ pub(crate) struct Shared {
     on_failure: Option<OnFailure>,
     /// Failures that nobody is told of.
     untold: Untold,
-    answerer: Answerer,
     /// What the id of an event without one adds to it.
     id_len: usize,
     state: Mutex<State>,
@@ -93,7 +92,6 @@ impl Shared {
         connection: Lease,
         engine: Engine<Watcher>,
         id_prefix: Option<&str>,
-        answerer: Answerer,
         on_failure: Option<OnFailure>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -103,7 +101,6 @@ impl Shared {
             connection,
             on_failure,
             untold: Untold::default(),
-            answerer,
             state: Mutex::new(State {
                 engine,
                 outgoing: None,
@@ -464,7 +461,7 @@ impl Route for Shared {
             Some(async_nats::StatusCode::NO_RESPONDERS) => Reply::Refused(Refusal::no_responders()),
             // Some other status says nothing of the event.
             Some(_) => return,
-            None => match self.answerer.read(&message.payload) {
+            None => match reply::read(&message.payload) {
                 Some(reply) => reply,
                 None => {
                     // A service that listens on the subject too.

@@ -14,7 +14,6 @@ use super::link::Link;
 use super::message::Message;
 use super::status::Status;
 use super::word::Word;
-use crate::event::Event;
 use crate::nanos;
 
 /// Messages that were fetched, in the order in which they came.
@@ -108,15 +107,8 @@ impl Line {
 
 /// Acks messages, and waits until nats-server has confirmed it.
 pub(super) async fn ack(inner: &Inner, messages: &[Message]) -> Result<(), ConsumeError> {
-    let words: Vec<Event> = messages
-        .iter()
-        .map(|message| Event::new(message.reply().clone(), Word::Ack.body()))
-        .collect();
-    let report = inner.acks.publish_batch(words).await;
-    if report.failed().next().is_some() {
-        return Err(ConsumeError::new(ConsumeErrorKind::Unconfirmed));
-    }
-    Ok(())
+    let replies = messages.iter().map(|message| message.reply().clone());
+    inner.acks.confirm(replies, &Word::Ack).await
 }
 
 /// What came of asking.

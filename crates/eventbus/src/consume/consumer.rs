@@ -10,9 +10,10 @@ use natstream_connect::{Lease, random_u32};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::acks::AckSender;
 use super::backoff::Backoff;
 use super::batch::{Batch, Line, fetch};
-use super::counts::{ConsumerStats, Counts, count};
+use super::counts::{ConsumerStats, Counts};
 use super::done::Position;
 use super::driver::Session;
 use super::error::{ConsumeError, ConsumeErrorKind, HandlerError};
@@ -71,7 +72,7 @@ pub(super) struct Inner {
     pub(super) counts: Arc<Counts>,
     pub(super) backoff: Backoff,
     pub(super) drains: watch::Sender<bool>,
-    pub(super) acks: Bus,
+    pub(super) acks: AckSender,
     /// Of the last fetch.
     pub(super) line: Mutex<Option<Line>>,
     pub(super) dead: Option<Arc<DeadLetters>>,
@@ -159,8 +160,8 @@ impl Consumer {
         let session = Box::pin(Session::open(self.inner.clone(), handler)).await?;
         let limit = self.inner.settings.drain_limit;
         let result = Box::pin(session.run()).await;
-        if let Err(undelivered) = self.inner.acks.flush(limit).await {
-            tracing::debug!(%undelivered, "acks were not confirmed");
+        if let Err(error) = self.inner.acks.flush(limit).await {
+            tracing::debug!(%error, "when handling ended");
         }
         result
     }
@@ -351,13 +352,7 @@ impl ConsumerBuilder {
             topology.consumer(self.spec.stream(), self.spec.name()).await?
         };
         let counts = Arc::new(Counts::default());
-        let acks = open_acks(
-            &self.connection,
-            self.settings.prefetch,
-            info.longest_ack_wait(),
-            &counts,
-        )
-        .await?;
+        let acks = AckSender::open(&self.connection, info.longest_ack_wait(), counts.clone()).await?;
         let dead = match self.dead {
             None => None,
             Some((subject, attempts)) => {
@@ -408,27 +403,6 @@ impl ConsumerBuilder {
             }),
         })
     }
-}
-
-/// A bus whose events are acks.
-pub(super) async fn open_acks(
-    connection: &Lease,
-    prefetch: usize,
-    ack_wait: Duration,
-    counts: &Arc<Counts>,
-) -> Result<Bus, ConsumeError> {
-    let counts = counts.clone();
-    Bus::of_acks(connection.clone())
-        .window(prefetch.clamp(100, 100_000))
-        // Later nobody waits for it: the message is delivered again.
-        .deadline(ack_wait.clamp(Duration::from_secs(1), Duration::from_secs(30)))
-        .on_failure(move |error| {
-            count(&counts.unconfirmed);
-            tracing::debug!(%error, "an ack was not confirmed");
-        })
-        .open()
-        .await
-        .map_err(|error| ConsumeError::because(ConsumeErrorKind::Closed, error))
 }
 
 impl fmt::Debug for ConsumerBuilder {

@@ -88,6 +88,7 @@ pub(super) struct Share {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Now {
     pub(super) held: u64,
+    /// Of handlers that do not [say so](InFlight) themselves.
     pub(super) in_flight: u64,
     pub(super) resting: u64,
     pub(super) requests: u64,
@@ -127,6 +128,22 @@ impl Drop for Share {
             surplus: self.now.surplus,
             ..Now::default()
         });
+    }
+}
+
+/// A handler that runs, for as long as this lives.
+pub(super) struct InFlight<'a>(&'a Counts);
+
+impl<'a> InFlight<'a> {
+    pub(super) fn begin(counts: &'a Counts) -> Self {
+        count(&counts.in_flight);
+        Self(counts)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

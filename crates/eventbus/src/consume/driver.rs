@@ -14,12 +14,13 @@ use async_nats::subject::Subject;
 use futures_util::FutureExt as _;
 use natstream_connect::{ConnectionState, Driver, Losses, Operation, ServerErrorEvent, Subscriber, random_u32};
 use tokio::sync::{broadcast, watch};
-use tokio::task::{JoinSet, coop};
+use tokio::task::coop;
 
 use self::doubt::Looks;
 use super::backoff::Backoff;
 use super::consumer::Inner;
 use super::counts::{Now, Share, count};
+use super::crew::{Attempted, Crew};
 use super::done::{Done, Position};
 use super::engine::{Admission, End, Plan, PullConfig, PullEvent, Pulls};
 use super::error::{ConsumeError, ConsumeErrorKind};
@@ -33,7 +34,7 @@ use super::progress::{Due, Progress};
 use super::restore::{Restored, restore};
 use super::status::Status;
 use super::word::Word;
-use super::work::{Handler, Verdict, Work};
+use super::work::{Handler, Verdict};
 use crate::nanos;
 use crate::topology::{Topology, TopologyError, TopologyErrorKind};
 
@@ -52,8 +53,6 @@ const LATE: u64 = 250_000_000;
 /// One run of `for_each`.
 pub(super) struct Session {
     inner: Arc<Inner>,
-    work: Arc<Work>,
-    handler: Arc<Handler>,
     /// `None` once it is being drained.
     subscriber: Option<Subscriber>,
     state: watch::Receiver<ConnectionState>,
@@ -68,7 +67,9 @@ pub(super) struct Session {
     backoff: Backoff,
     /// Messages that are here, by their numbers in the stream.
     held: HashMap<u64, Held>,
-    handlers: JoinSet<Attempted>,
+    crew: Crew,
+    /// To be filled by it.
+    attempted: Vec<Attempted>,
     /// With a key: are deliveries missing?
     gaps: Option<Gaps<Message>>,
     /// Somebody else consumes too, and that was told.
@@ -94,13 +95,6 @@ struct Held {
 }
 
 type Repair = Pin<Box<dyn Future<Output = Result<Restored, TopologyError>> + Send>>;
-
-/// What a handler's task gives back.
-struct Attempted {
-    ticket: Ticket,
-    message: Message,
-    verdict: Verdict,
-}
 
 impl Session {
     pub(super) async fn open(inner: Arc<Inner>, handler: Handler) -> Result<Self, ConsumeError> {
@@ -164,15 +158,14 @@ impl Session {
             progress: Progress::new(nanos(inner.ack_wait)),
             backoff: inner.backoff.clone(),
             held: HashMap::new(),
-            handlers: JoinSet::new(),
+            crew: Crew::new(work.clone(), handler, settings.concurrency),
+            attempted: Vec::new(),
             subscriber: Some(subscriber),
             drains: inner.drains.subscribe(),
             repair: None,
             state,
             seen,
             errors,
-            handler: Arc::new(handler),
-            work,
             inner,
         })
     }
@@ -273,7 +266,7 @@ impl Session {
                     self.give_up(given_up);
                 }
             }
-            Some(attempted) = self.handlers.join_next() => self.finish_attempt(attempted),
+            () = self.crew.done() => {}
             message = message => {
                 let Some(message) = message else {
                     let refused = self.subscriber.as_ref().is_some_and(|subscriber| subscriber.refusal().is_some());
@@ -285,10 +278,7 @@ impl Session {
             }
             () = sleep => {}
         }
-        // Handlers that are done come in crowds.
-        while let Some(attempted) = self.handlers.try_join_next() {
-            self.finish_attempt(attempted);
-        }
+        self.finish_attempts();
         Ok(())
     }
 
@@ -310,6 +300,7 @@ impl Session {
             if let Some((number, status)) = self.link.status(&message) {
                 self.pulls.handle_status(now, number, &status);
                 if status == Status::Moved {
+                    self.inner.acks.say_again();
                     self.begin_doubt(now);
                 }
             }
@@ -355,33 +346,26 @@ impl Session {
         }
     }
 
-    /// Starts handlers as far as they may run.
+    /// Has all handled that may be.
     fn start(&mut self) {
-        while self.lanes.running() < self.inner.settings.concurrency
-            && let Some((ticket, message)) = self.lanes.next()
-        {
-            let (work, handler) = (self.work.clone(), self.handler.clone());
-            self.handlers.spawn(async move {
-                let verdict = work.attempt(&handler, &message).await;
-                Attempted {
-                    ticket,
-                    message,
-                    verdict,
-                }
-            });
+        while let Some((ticket, message)) = self.lanes.next() {
+            self.crew.add(ticket, message);
         }
     }
 
-    fn finish_attempt(&mut self, attempted: Result<Attempted, tokio::task::JoinError>) {
-        let Ok(Attempted {
+    fn finish_attempts(&mut self) {
+        let mut attempted = std::mem::take(&mut self.attempted);
+        self.crew.take_done(&mut attempted);
+        attempted.drain(..).for_each(|attempted| self.finish_attempt(attempted));
+        self.attempted = attempted;
+    }
+
+    fn finish_attempt(&mut self, attempted: Attempted) {
+        let Attempted {
             ticket,
             message,
             verdict,
-        }) = attempted
-        else {
-            // Its panics are caught, and nobody aborts it but the end of the runtime.
-            return;
-        };
+        } = attempted;
         match verdict {
             Verdict::Done => {
                 self.done.finish(message.sequence());
@@ -512,6 +496,7 @@ impl Session {
         let began = Driver::clock();
         let limit = self.inner.settings.drain_limit;
         loop {
+            self.finish_attempts();
             self.step();
             let left = limit.saturating_sub(began.elapsed());
             // Those that rest, and those behind them, keep their order by being given back together.
@@ -540,8 +525,10 @@ impl Session {
             self.let_go(&message);
         }
         // Those that still run are dropped where they are, and need not wait for their ack wait.
-        self.handlers.abort_all();
-        for held in std::mem::take(&mut self.held).into_values() {
+        self.crew.abort();
+        let mut rest: Vec<(u64, Held)> = self.held.drain().collect();
+        rest.sort_unstable_by_key(|(number, _)| *number);
+        for (_, held) in rest {
             self.link.say(&held.reply, &Word::Nak { pause: GIVE_BACK });
         }
         Ok(())
@@ -556,7 +543,7 @@ impl Session {
         let counts = self.pulls.counts();
         self.share.set(Now {
             held: self.held.len() as u64,
-            in_flight: self.lanes.running() as u64,
+            in_flight: 0,
             resting: self.lanes.resting() as u64,
             requests: counts.requests,
             surplus: counts.surplus,

@@ -14,14 +14,16 @@
 //!
 //! `scan` reads a stream from one end to the other, without acks.
 //!
-//! Acks are events of a bus of their own: sent until they are answered.
+//! `acks` says words that end messages until nats-server has confirmed them, one answer being good for many.
 
+mod acks;
 mod backoff;
 mod batch;
 mod batch_error;
 mod batches;
 mod consumer;
 mod counts;
+mod crew;
 mod dead_letter;
 mod delivery;
 mod done;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::acks::AckSender;
 use super::counts::{Counts, count};
 use super::dead_letter::dead_letter;
 use super::error::HandlerError;
@@ -16,7 +17,6 @@ use super::message::Message;
 use super::reasons::{Failure, Reasons};
 use super::word::Word;
 use crate::bus::Bus;
-use crate::event::Event;
 
 /// A handler, without its types.
 pub(super) type Handler = Box<dyn Fn(Message) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;
@@ -28,8 +28,7 @@ const LETTER_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct Work {
     pub(super) stream: String,
     pub(super) consumer: String,
-    /// Events of it are acks.
-    pub(super) acks: Bus,
+    pub(super) acks: AckSender,
     pub(super) dead: Option<Arc<DeadLetters>>,
     /// How long one attempt may take.
     pub(super) limit: Option<Duration>,
@@ -84,7 +83,7 @@ impl Work {
         };
         let error = match outcome {
             Ok(Ok(())) => {
-                self.say(message, &Word::Ack).await;
+                self.say(message, &Word::Ack);
                 count(&self.counts.handled);
                 self.forget(message);
                 return Verdict::Done;
@@ -175,7 +174,7 @@ impl Work {
         }
         if tells {
             let reason = reason.clone();
-            self.say(message, &Word::Term { reason }).await;
+            self.say(message, &Word::Term { reason });
         }
         count(&self.counts.dead);
         self.forget(message);
@@ -188,14 +187,9 @@ impl Work {
         }
     }
 
-    /// Waits for room among the acks, not for the answer.
-    pub(super) async fn say(&self, message: &Message, word: &Word) {
-        debug_assert!(word.is_confirmed(), "others are not sent again");
-        let event = Event::new(message.reply().clone(), word.body());
-        if let Err(error) = self.acks.enqueue(event).await {
-            count(&self.counts.unconfirmed);
-            tracing::debug!(kind = ?error.kind(), "an ack was not sent");
-        }
+    /// Does not wait for the answer.
+    pub(super) fn say(&self, message: &Message, word: &Word) {
+        self.acks.say(message.reply(), word);
     }
 }
 

@@ -148,7 +148,7 @@ impl InOrder {
                 continue;
             }
             if let Some(round) = &mut self.round {
-                round.ack_again(&self.inner).await;
+                round.ack_again();
             }
             self.ask()?;
             if !self.is_over {
@@ -191,9 +191,9 @@ impl InOrder {
             0
         };
         for reply in acks.into_iter().skip(skipped) {
-            round.ack(&self.inner, reply).await;
+            round.ack(&reply);
         }
-        round.ack_again(&self.inner).await;
+        round.ack_again();
         self.ask()
     }
 
@@ -206,7 +206,7 @@ impl InOrder {
     /// Nothing is lost.
     pub async fn flush(&mut self, within: Duration) -> Result<(), ConsumeError> {
         match &mut self.round {
-            Some(round) => round.flush(&self.inner, within).await,
+            Some(round) => round.flush(within).await,
             None => Ok(()),
         }
     }
@@ -347,6 +347,9 @@ impl InOrder {
         let Some(message) = Message::take(&mut message) else {
             if let Some((number, status)) = round.link.status(&message) {
                 round.pulls.handle_status(now, number, &status);
+                if status == Status::Moved {
+                    round.say_again();
+                }
             }
             return;
         };

@@ -8,14 +8,12 @@ use natstream_connect::{ConnectionState, Driver, Subscriber, random_u32};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::bus::Bus;
-use crate::consume::consumer::{Inner, open_acks};
-use crate::consume::counts::count;
+use crate::consume::acks::AckSender;
+use crate::consume::consumer::Inner;
 use crate::consume::engine::{Plan, PullConfig, Pulls};
 use crate::consume::error::{ConsumeError, ConsumeErrorKind};
 use crate::consume::link::Link;
 use crate::consume::word::Word;
-use crate::event::Event;
 use crate::nanos;
 use crate::topology::{AckPolicy, ConsumerInfo, Retention, StreamInfo, Topology, TopologyError, TopologyErrorKind};
 
@@ -42,7 +40,7 @@ pub(super) struct Round {
     /// Acks that were lost on their way: they are said again.
     pub(super) again: Vec<Subject>,
     /// Of this round only: an ack of another one would confuse nats-server, which compares the numbers of deliveries.
-    acks: Bus,
+    acks: AckSender,
 }
 
 /// What stays the same over all rounds.
@@ -143,7 +141,7 @@ impl Round {
             acks_all: consumer.ack_policy == AckPolicy::All,
             slots,
             again: Vec::new(),
-            acks: open_acks(&inner.connection, slots, consumer.ack_wait, &inner.counts).await?,
+            acks: AckSender::open(&inner.connection, consumer.ack_wait, inner.counts.clone()).await?,
         })
     }
 }
@@ -151,31 +149,31 @@ impl Round {
 impl Round {
     /// Ends it, with the acks that are on their way: behind the next reset they would be for other deliveries.
     pub(super) async fn end(&self) {
-        let flushed = self.acks.flush(PAUSE).await;
-        let closed = self.acks.close(Duration::ZERO).await;
-        if let Err(undelivered) = flushed.and(closed) {
-            tracing::debug!(%undelivered, "acks were given up, and are sent again with the next deliveries");
+        if let Err(error) = self.acks.flush(PAUSE).await {
+            tracing::debug!(%error, "acks are sent again with the next deliveries");
         }
+        self.acks.close();
     }
 
-    pub(super) async fn ack_again(&mut self, inner: &Inner) {
+    pub(super) fn ack_again(&mut self) {
         while let Some(reply) = self.again.pop() {
-            self.ack(inner, reply).await;
+            self.ack(&reply);
         }
     }
 
-    pub(super) async fn ack(&self, inner: &Inner, reply: Subject) {
-        if let Err(error) = self.acks.enqueue(Event::new(reply, Word::Ack.body())).await {
-            count(&inner.counts.unconfirmed);
-            tracing::debug!(kind = ?error.kind(), "an ack was not sent");
-        }
+    /// Another server leads the consumer.
+    pub(super) fn say_again(&self) {
+        self.acks.say_again();
+    }
+
+    pub(super) fn ack(&self, reply: &Subject) {
+        self.acks.say(reply, &Word::Ack);
     }
 
     /// Waits until acks are confirmed.
-    pub(super) async fn flush(&mut self, inner: &Inner, within: Duration) -> Result<(), ConsumeError> {
-        self.ack_again(inner).await;
-        let flushed = self.acks.flush(within).await;
-        flushed.map_err(|undelivered| ConsumeError::because(ConsumeErrorKind::Unconfirmed, undelivered))
+    pub(super) async fn flush(&mut self, within: Duration) -> Result<(), ConsumeError> {
+        self.ack_again();
+        self.acks.flush(within).await
     }
 }
 
