@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Message;
+use futures_util::FutureExt as _;
 use tokio::sync::broadcast;
+use tokio::task::coop;
 use tokio::time::timeout;
 
 use crate::connection::Connection;
@@ -169,6 +171,15 @@ impl Subscriber {
             }
             message = self.intake.next() => message,
         }
+    }
+
+    /// A message that is here already. `None` says nothing of those to come.
+    pub fn try_next(&mut self) -> Option<Message> {
+        if self.refusal.is_some() {
+            return None;
+        }
+        // Without a budget: an empty queue must be seen as one. An end is seen by whoever waits.
+        coop::unconstrained(self.intake.next()).now_or_never().flatten()
     }
 
     /// Why nats-server has taken the subscription back: a reload of its permissions, for instance.

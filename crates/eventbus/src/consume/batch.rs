@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use natstream_connect::{Subscriber, random_u32};
-use tokio::task::coop;
 
 use super::consumer::Inner;
 use super::engine::{Admission, End, Plan, PullConfig, PullEvent, Pulls};
@@ -189,9 +187,8 @@ pub(super) async fn fetch(inner: &Arc<Inner>, count: usize, within: Duration) ->
                 };
                 let at = now();
                 is_over |= take(&link, &mut pulls, &mut messages, at, message);
-                // Without a budget: an empty queue must be seen as one.
                 while pulls.end().is_none()
-                    && let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never()
+                    && let Some(message) = subscriber.try_next()
                 {
                     is_over |= take(&link, &mut pulls, &mut messages, at, message);
                 }

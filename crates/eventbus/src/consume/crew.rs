@@ -1,15 +1,16 @@
 //! The tasks that run handlers: as many as may run at once, for as long as the session lasts.
 //!
-//! A task for each message, and a wake-up of the driver for each that is done, cost more than most handlers. So a worker takes
-//! what waits, one after the other, and the driver is woken when it has something to do: nothing waits any more, many are
-//! done, or one has taken its time.
+//! A task for each message, and a wake-up for each that comes and for each that is done, cost more than most handlers. So a
+//! worker takes what waits, one after the other. Another one is woken when a handler has to wait for something, or takes its
+//! time; the driver, when nothing waits any more, many are done, or one was slow.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::time::Duration;
 
+use natstream_connect::Driver;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinSet, coop};
@@ -21,6 +22,15 @@ use super::work::{Handler, Verdict, Work};
 
 /// So many that are done wake the driver, though others wait.
 const CROWD: usize = 32;
+
+/// After one that computed for long, so many are expected to.
+const EXPECTED: u32 = 64;
+
+/// How long a message waits at most while a worker sleeps: one that computes says nothing before it is done.
+pub(super) const PATIENCE: u64 = 1_000_000;
+
+/// A handler that computes for so long is worth a worker of its own: waking one takes a few microseconds.
+const LONG: Duration = Duration::from_micros(20);
 
 /// What an attempt gives back.
 #[derive(Debug)]
@@ -41,8 +51,8 @@ struct Shared {
     work: Arc<Work>,
     handler: Handler,
     jobs: Mutex<Jobs>,
-    /// As many permits as jobs that wait.
-    waiting: Semaphore,
+    /// A permit for each worker that was woken and has not come yet.
+    wakes: Semaphore,
     /// Tells the driver.
     done: Notify,
 }
@@ -51,8 +61,23 @@ struct Shared {
 struct Jobs {
     waiting: VecDeque<(Ticket, Message)>,
     done: Vec<Attempted>,
-    /// Workers that run a handler.
-    busy: usize,
+    workers: usize,
+    /// Workers that sleep, and were not woken.
+    idle: usize,
+    /// Workers that look for jobs, or compute: not those whose handlers wait for something.
+    active: usize,
+    /// So many handlers may compute for long, since one did.
+    long: u32,
+}
+
+impl Jobs {
+    /// Is a worker to be woken? Then it counts as active.
+    fn wakes(&mut self) -> bool {
+        let wakes = !self.waiting.is_empty() && self.idle > 0 && (self.active == 0 || self.long > 0);
+        self.idle -= usize::from(wakes);
+        self.active += usize::from(wakes);
+        wakes
+    }
 }
 
 impl Crew {
@@ -63,7 +88,7 @@ impl Crew {
                 work,
                 handler,
                 jobs: Mutex::default(),
-                waiting: Semaphore::new(0),
+                wakes: Semaphore::new(0),
                 done: Notify::new(),
             }),
             workers: JoinSet::new(),
@@ -73,15 +98,40 @@ impl Crew {
 
     /// Has a message handled, behind those that wait.
     pub(super) fn add(&mut self, ticket: Ticket, message: Message) {
-        let wants_worker = {
-            let mut jobs = self.shared.jobs.lock();
-            jobs.waiting.push_back((ticket, message));
-            jobs.busy + jobs.waiting.len() > self.workers.len()
-        };
-        if wants_worker && self.workers.len() < self.most {
+        let mut jobs = self.shared.jobs.lock();
+        jobs.waiting.push_back((ticket, message));
+        // As many as there may be work for: one that is active takes it all, as long as nothing is slow.
+        let wants_worker = jobs.workers < self.most && jobs.waiting.len() > jobs.idle;
+        jobs.workers += usize::from(wants_worker);
+        jobs.idle += usize::from(wants_worker);
+        let wakes = jobs.wakes();
+        drop(jobs);
+        if wants_worker {
             self.workers.spawn(self.shared.clone().run());
         }
-        self.shared.waiting.add_permits(1);
+        if wakes {
+            self.shared.wakes.add_permits(1);
+        }
+    }
+
+    /// Does a message wait while a worker sleeps?
+    pub(super) fn is_waiting(&self) -> bool {
+        let jobs = self.shared.jobs.lock();
+        !jobs.waiting.is_empty() && jobs.idle > 0
+    }
+
+    /// Wakes a worker for a message that has waited.
+    pub(super) fn nudge(&self) {
+        let wakes = {
+            let mut jobs = self.shared.jobs.lock();
+            let wakes = !jobs.waiting.is_empty() && jobs.idle > 0;
+            jobs.idle -= usize::from(wakes);
+            jobs.active += usize::from(wakes);
+            wakes
+        };
+        if wakes {
+            self.shared.wakes.add_permits(1);
+        }
     }
 
     /// Waits until there is something to [take](Self::take_done).
@@ -107,48 +157,113 @@ impl Crew {
 impl Shared {
     async fn run(self: Arc<Self>) {
         // Closed by nobody: the session ends its workers.
-        while let Ok(permit) = self.waiting.acquire().await {
+        while let Ok(permit) = self.wakes.acquire().await {
             permit.forget();
-            let job = {
-                let mut jobs = self.jobs.lock();
-                let job = jobs.waiting.pop_front();
-                jobs.busy += usize::from(job.is_some());
-                job
-            };
-            let Some((ticket, message)) = job else { continue };
-            let (verdict, was_slow) = self.attempt(&message).await;
-            let is_telling = {
-                let mut jobs = self.jobs.lock();
-                jobs.busy -= 1;
-                jobs.done.push(Attempted {
+            while let Some((ticket, message)) = self.next() {
+                let (verdict, has_waited, is_long) = self.attempt(&message).await;
+                let attempted = Attempted {
                     ticket,
                     message,
                     verdict,
-                });
-                was_slow || jobs.waiting.is_empty() || jobs.done.len() >= CROWD
-            };
-            if is_telling {
-                self.done.notify_one();
+                };
+                self.finish(attempted, has_waited, is_long);
+                // Handlers that never wait let others run.
+                coop::consume_budget().await;
             }
-            // Handlers that never wait let others run.
-            coop::consume_budget().await;
         }
     }
 
-    /// What has become of it, and whether it had to wait for anything.
-    async fn attempt(&self, message: &Message) -> (Verdict, bool) {
+    /// The next job; without one the worker sleeps.
+    fn next(&self) -> Option<(Ticket, Message)> {
+        let mut jobs = self.jobs.lock();
+        let job = jobs.waiting.pop_front();
+        if job.is_none() {
+            jobs.active -= 1;
+            jobs.idle += 1;
+        }
+        let wakes = jobs.wakes();
+        drop(jobs);
+        if wakes {
+            self.wakes.add_permits(1);
+        }
+        job
+    }
+
+    /// A handler waits for something; others need not wait for it.
+    fn wait(&self) {
+        let wakes = {
+            let mut jobs = self.jobs.lock();
+            jobs.active -= 1;
+            jobs.wakes()
+        };
+        if wakes {
+            self.wakes.add_permits(1);
+        }
+    }
+
+    fn finish(&self, attempted: Attempted, has_waited: bool, is_long: bool) {
+        let mut jobs = self.jobs.lock();
+        jobs.done.push(attempted);
+        jobs.active += usize::from(has_waited);
+        jobs.long = if is_long { EXPECTED } else { jobs.long.saturating_sub(1) };
+        let tells = has_waited || is_long || jobs.waiting.is_empty() || jobs.done.len() >= CROWD;
+        drop(jobs);
+        if tells {
+            self.done.notify_one();
+        }
+    }
+
+    /// What has become of it, whether it had to wait for something, and whether it computed for long.
+    async fn attempt(&self, message: &Message) -> (Verdict, bool, bool) {
         let _in_flight = InFlight::begin(&self.work.counts);
         let mut attempt = pin!(self.work.attempt(&self.handler, message));
-        let mut was_slow = false;
+        let began = Driver::clock();
+        let mut has_waited = false;
         let verdict = poll_fn(|cx| {
             let polled = attempt.as_mut().poll(cx);
-            was_slow |= polled.is_pending();
-            match polled {
-                Poll::Ready(verdict) => Poll::Ready(verdict),
-                Poll::Pending => Poll::Pending,
+            if polled.is_pending() && !std::mem::replace(&mut has_waited, true) {
+                self.wait();
             }
+            polled
         })
         .await;
-        (verdict, was_slow)
+        let is_long = !has_waited && began.elapsed() >= LONG;
+        (verdict, has_waited, is_long)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs(idle: usize, active: usize, waiting: usize) -> Jobs {
+        let message = crate::consume::message::sample("a", &[]);
+        let mut lanes = crate::consume::lanes::Lanes::new();
+        (0..waiting).for_each(|_| lanes.add(None, message.clone()));
+        Jobs {
+            waiting: std::iter::from_fn(|| lanes.next()).collect(),
+            idle,
+            active,
+            ..Jobs::default()
+        }
+    }
+
+    #[test]
+    fn a_worker_is_woken_where_none_is_active_or_handlers_take_long() {
+        for (idle, active, waiting, long, wakes) in [
+            (1, 0, 1, 0, true),
+            (1, 0, 0, 0, false),
+            (0, 0, 1, 0, false),
+            (1, 1, 1, 0, false),
+            (1, 1, 1, 3, true),
+        ] {
+            let mut jobs = jobs(idle, active, waiting);
+            jobs.long = long;
+            assert_eq!(jobs.wakes(), wakes, "{idle} {active} {waiting} {long}");
+            assert_eq!(
+                (jobs.idle, jobs.active),
+                (idle - usize::from(wakes), active + usize::from(wakes))
+            );
+        }
     }
 }

@@ -11,16 +11,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::subject::Subject;
-use futures_util::FutureExt as _;
 use natstream_connect::{ConnectionState, Driver, Losses, Operation, ServerErrorEvent, Subscriber, random_u32};
 use tokio::sync::{broadcast, watch};
-use tokio::task::coop;
 
 use self::doubt::Looks;
 use super::backoff::Backoff;
 use super::consumer::Inner;
 use super::counts::{Now, Share, count};
-use super::crew::{Attempted, Crew};
+use super::crew::{Attempted, Crew, PATIENCE};
 use super::done::{Done, Position};
 use super::engine::{Admission, End, Plan, PullConfig, PullEvent, Pulls};
 use super::error::{ConsumeError, ConsumeErrorKind};
@@ -217,11 +215,13 @@ impl Session {
     /// Waits until there is something to do.
     async fn wait(&mut self) -> Result<(), ConsumeError> {
         let now = self.now();
+        let impatient = self.crew.is_waiting().then(|| now.saturating_add(PATIENCE));
         let due = [
             self.pulls.poll_timeout(),
             self.lanes.wake_at(),
             self.progress.poll_timeout(),
             self.doubt_timeout(),
+            impatient,
         ];
         let due = due.into_iter().flatten().min();
         let sleep = pin!(async {
@@ -276,7 +276,11 @@ impl Session {
                 self.take(message);
                 self.take_more();
             }
-            () = sleep => {}
+            () = sleep => {
+                if impatient.is_some() {
+                    self.crew.nudge();
+                }
+            }
         }
         self.finish_attempts();
         Ok(())
@@ -286,11 +290,8 @@ impl Session {
     fn take_more(&mut self) {
         for _ in 1..MESSAGES_PER_TURN {
             let Some(subscriber) = &mut self.subscriber else { return };
-            // Without a budget: an empty queue must be seen as one. An end is seen by whoever waits.
-            match coop::unconstrained(subscriber.next()).now_or_never() {
-                Some(Some(message)) => self.take(message),
-                Some(None) | None => return,
-            }
+            let Some(message) = subscriber.try_next() else { return };
+            self.take(message);
         }
     }
 

@@ -164,7 +164,8 @@ impl<R> Acks<R> {
         if let Some(token) = token {
             self.next_token += 1;
             self.asked = number + 1;
-            self.ask_at = None;
+            // Whoever waits waits for the last one.
+            self.ask_at = self.ask_at.filter(|at| *at <= now && !is_last);
             self.asks.push_back(Ask {
                 token,
                 before: self.asked,

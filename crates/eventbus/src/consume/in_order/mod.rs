@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::subject::Subject;
-use futures_util::FutureExt as _;
 use natstream_connect::ConnectionState;
 use tokio::sync::watch;
 use tokio::task::coop;
@@ -331,8 +330,7 @@ impl InOrder {
             let Some(round) = self.round.as_mut().filter(|_| !self.is_over) else {
                 return;
             };
-            // Without a budget: an empty queue must be seen as one. An end is seen by whoever waits.
-            let Some(Some(message)) = coop::unconstrained(round.subscriber.next()).now_or_never() else {
+            let Some(message) = round.subscriber.try_next() else {
                 return;
             };
             self.take(message);

@@ -205,7 +205,11 @@ impl World {
                     self.consumer.exists = true;
                     self.pulls.handle_restored(self.now);
                 }
-                PullEvent::Look if !self.consumer.exists => self.pulls.handle_gone(),
+                PullEvent::Look if !self.consumer.exists => {
+                    // What it had delivered may still be on its way.
+                    self.may_have_surplus = true;
+                    self.pulls.handle_gone();
+                }
                 // Requests that were slow may be there all the same.
                 PullEvent::Silent => self.may_have_surplus = true,
                 PullEvent::Look | PullEvent::Refused => {}
