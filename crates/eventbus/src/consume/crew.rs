@@ -1,8 +1,10 @@
 //! The tasks that run handlers: as many as may run at once, for as long as the session lasts.
 //!
-//! A task for each message, and a wake-up for each that comes and for each that is done, cost more than most handlers. So a
-//! worker takes what waits, one after the other. Another one is woken when a handler has to wait for something, or takes its
-//! time; the driver, when nothing waits any more, many are done, or one was slow.
+//! A task for each message, and a wake-up for each that comes and for each that is done, cost more than most handlers. So the
+//! driver itself begins a handler, and those that are done at once are done. One that has to wait for something goes on in a
+//! worker. After one that computed for long, workers have the next ones from the beginning: one takes what waits, and another
+//! one is woken when a handler has to wait or computes for long; the driver, when nothing waits any more, many are done, or
+//! one was slow.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -10,6 +12,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use natstream_connect::Driver;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -30,7 +34,7 @@ const EXPECTED: u32 = 64;
 pub(super) const PATIENCE: u64 = 1_000_000;
 
 /// A handler that computes for so long is worth a worker of its own: waking one takes a few microseconds.
-const LONG: Duration = Duration::from_micros(20);
+const LONG: Duration = Duration::from_micros(5);
 
 /// What an attempt gives back.
 #[derive(Debug)]
@@ -57,9 +61,17 @@ struct Shared {
     done: Notify,
 }
 
+/// A message to be handled.
+struct Job {
+    ticket: Ticket,
+    message: Message,
+    /// It has begun, and waits for something.
+    begun: Option<BoxFuture<'static, Verdict>>,
+}
+
 #[derive(Default)]
 struct Jobs {
-    waiting: VecDeque<(Ticket, Message)>,
+    waiting: VecDeque<Job>,
     done: Vec<Attempted>,
     workers: usize,
     /// Workers that sleep, and were not woken.
@@ -96,10 +108,53 @@ impl Crew {
         }
     }
 
-    /// Has a message handled, behind those that wait.
+    /// May the driver begin a handler? Then nobody waits, no more run than may, and they are quick.
+    pub(super) fn is_free(&self) -> bool {
+        let jobs = self.shared.jobs.lock();
+        jobs.long == 0 && jobs.waiting.is_empty() && jobs.workers - jobs.idle < self.most
+    }
+
+    /// Begins a handler. What has become of it, if it was done at once; otherwise it goes on in a worker.
+    pub(super) fn begin(&mut self, ticket: Ticket, message: Message) -> Option<Attempted> {
+        let began = Driver::clock();
+        let (shared, own) = (self.shared.clone(), message.clone());
+        let mut attempt = async move {
+            let _in_flight = InFlight::begin(&shared.work.counts);
+            shared.work.attempt(&shared.handler, &own).await
+        }
+        .boxed();
+        // Without a budget: it would seem to wait when the driver has none left.
+        let verdict = coop::unconstrained(attempt.as_mut()).now_or_never();
+        if began.elapsed() >= LONG {
+            self.shared.jobs.lock().long = EXPECTED;
+        }
+        if let Some(verdict) = verdict {
+            return Some(Attempted {
+                ticket,
+                message,
+                verdict,
+            });
+        }
+        self.push(Job {
+            ticket,
+            message,
+            begun: Some(attempt),
+        });
+        None
+    }
+
+    /// Has a message handled by a worker, behind those that wait.
     pub(super) fn add(&mut self, ticket: Ticket, message: Message) {
+        self.push(Job {
+            ticket,
+            message,
+            begun: None,
+        });
+    }
+
+    fn push(&mut self, job: Job) {
         let mut jobs = self.shared.jobs.lock();
-        jobs.waiting.push_back((ticket, message));
+        jobs.waiting.push_back(job);
         // As many as there may be work for: one that is active takes it all, as long as nothing is slow.
         let wants_worker = jobs.workers < self.most && jobs.waiting.len() > jobs.idle;
         jobs.workers += usize::from(wants_worker);
@@ -159,8 +214,14 @@ impl Shared {
         // Closed by nobody: the session ends its workers.
         while let Ok(permit) = self.wakes.acquire().await {
             permit.forget();
-            while let Some((ticket, message)) = self.next() {
-                let (verdict, has_waited, is_long) = self.attempt(&message).await;
+            while let Some(Job { ticket, message, begun }) = self.next() {
+                let (verdict, has_waited, is_long) = match begun {
+                    Some(attempt) => self.watch(attempt).await,
+                    None => {
+                        let _in_flight = InFlight::begin(&self.work.counts);
+                        self.watch(pin!(self.work.attempt(&self.handler, &message))).await
+                    }
+                };
                 let attempted = Attempted {
                     ticket,
                     message,
@@ -174,7 +235,7 @@ impl Shared {
     }
 
     /// The next job; without one the worker sleeps.
-    fn next(&self) -> Option<(Ticket, Message)> {
+    fn next(&self) -> Option<Job> {
         let mut jobs = self.jobs.lock();
         let job = jobs.waiting.pop_front();
         if job.is_none() {
@@ -199,6 +260,8 @@ impl Shared {
         if wakes {
             self.wakes.add_permits(1);
         }
+        // What was done before it does not wait either.
+        self.work.acks.kick();
     }
 
     fn finish(&self, attempted: Attempted, has_waited: bool, is_long: bool) {
@@ -209,18 +272,17 @@ impl Shared {
         let tells = has_waited || is_long || jobs.waiting.is_empty() || jobs.done.len() >= CROWD;
         drop(jobs);
         if tells {
+            self.work.acks.kick();
             self.done.notify_one();
         }
     }
 
-    /// What has become of it, whether it had to wait for something, and whether it computed for long.
-    async fn attempt(&self, message: &Message) -> (Verdict, bool, bool) {
-        let _in_flight = InFlight::begin(&self.work.counts);
-        let mut attempt = pin!(self.work.attempt(&self.handler, message));
+    /// What has become of an attempt, whether it had to wait for something, and whether it computed for long.
+    async fn watch(&self, mut attempt: impl Future<Output = Verdict> + Unpin) -> (Verdict, bool, bool) {
         let began = Driver::clock();
         let mut has_waited = false;
         let verdict = poll_fn(|cx| {
-            let polled = attempt.as_mut().poll(cx);
+            let polled = attempt.poll_unpin(cx);
             if polled.is_pending() && !std::mem::replace(&mut has_waited, true) {
                 self.wait();
             }
@@ -241,7 +303,13 @@ mod tests {
         let mut lanes = crate::consume::lanes::Lanes::new();
         (0..waiting).for_each(|_| lanes.add(None, message.clone()));
         Jobs {
-            waiting: std::iter::from_fn(|| lanes.next()).collect(),
+            waiting: std::iter::from_fn(|| lanes.next())
+                .map(|(ticket, message)| Job {
+                    ticket,
+                    message,
+                    begun: None,
+                })
+                .collect(),
             idle,
             active,
             ..Jobs::default()

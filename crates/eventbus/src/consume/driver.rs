@@ -183,7 +183,10 @@ impl Session {
                 };
                 return Err(ConsumeError::new(kind));
             }
-            self.wait().await?;
+            // The last one may have been done at once.
+            if !self.pulls.is_spent() {
+                self.wait().await?;
+            }
         }
     }
 
@@ -209,6 +212,7 @@ impl Session {
             }
         }
         self.signal(now);
+        self.inner.acks.kick();
         self.share();
     }
 
@@ -350,7 +354,11 @@ impl Session {
     /// Has all handled that may be.
     fn start(&mut self) {
         while let Some((ticket, message)) = self.lanes.next() {
-            self.crew.add(ticket, message);
+            if !self.crew.is_free() {
+                self.crew.add(ticket, message);
+            } else if let Some(attempted) = self.crew.begin(ticket, message) {
+                self.finish_attempt(attempted);
+            }
         }
     }
 

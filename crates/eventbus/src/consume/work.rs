@@ -83,7 +83,8 @@ impl Work {
         };
         let error = match outcome {
             Ok(Ok(())) => {
-                self.say(message, &Word::Ack);
+                // Whoever runs attempts kicks.
+                self.acks.say_later(message.reply(), &Word::Ack);
                 count(&self.counts.handled);
                 self.forget(message);
                 return Verdict::Done;
@@ -174,7 +175,7 @@ impl Work {
         }
         if tells {
             let reason = reason.clone();
-            self.say(message, &Word::Term { reason });
+            self.acks.say(message.reply(), &Word::Term { reason });
         }
         count(&self.counts.dead);
         self.forget(message);
@@ -185,11 +186,6 @@ impl Work {
         if let Some(dead) = &self.dead {
             dead.reasons.forget(message.sequence());
         }
-    }
-
-    /// Does not wait for the answer.
-    pub(super) fn say(&self, message: &Message, word: &Word) {
-        self.acks.say(message.reply(), word);
     }
 }
 

@@ -56,6 +56,8 @@ struct State {
     /// What answers come to, the last dot included.
     answers: String,
     waits: bool,
+    /// Something was to be said later.
+    is_kept: bool,
     deadline: DeadlineSlot,
     flushes: Vec<Flush>,
     route: Option<RouteGuard>,
@@ -101,6 +103,7 @@ impl AckSender {
                 acks: Acks::new(config),
                 answers: String::new(),
                 waits: false,
+                is_kept: false,
                 deadline: DeadlineSlot::default(),
                 flushes: Vec::new(),
                 route: None,
@@ -124,6 +127,28 @@ impl AckSender {
         self.handle.shared.step(|state, now| {
             state.acks.say(now, reply.clone(), word.body());
         });
+    }
+
+    /// Says a word of a message when it is [kicked](Self::kick): handing over many at once costs little more than one.
+    pub(super) fn say_later(&self, reply: &Subject, word: &Word) {
+        debug_assert!(word.is_confirmed(), "others are not said again");
+        let shared = &self.handle.shared;
+        let now = shared.now();
+        let mut state = shared.state.lock();
+        state.acks.say(now, reply.clone(), word.body());
+        state.is_kept = true;
+    }
+
+    /// Says what was to be said later.
+    pub(super) fn kick(&self) {
+        let shared = &self.handle.shared;
+        let mut state = shared.state.lock();
+        if std::mem::take(&mut state.is_kept) {
+            let now = shared.now();
+            let done = shared.finish(&mut state, now);
+            drop(state);
+            done.tell();
+        }
     }
 
     /// Says a word of several messages, and waits until nats-server has confirmed it.
