@@ -122,7 +122,7 @@ async fn what_was_accepted_is_delivered_once_whoever_is_killed() {
     assert_eq!(left, Some(0), "nothing is left in the files");
     accepted.extend(first..first + 10);
     last.wait().expect("it ends");
-    let stored = within(LONG, numbers(&own, "S")).await;
+    let stored = within(LONG, Box::pin(numbers(&own, "S"))).await;
     let distinct: HashSet<u64> = stored.iter().copied().collect();
     let lost: Vec<&u64> = accepted.difference(&distinct).collect();
     println!("{} were accepted, {} are stored", accepted.len(), stored.len());

@@ -293,3 +293,42 @@ async fn a_drain_gives_what_is_here_and_ends() {
     let info = within(LIMIT, consumer.info()).await.expect("info");
     assert_eq!(info.ack_floor, last);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_tells_of_acks_that_could_not_be_sent() {
+    for retention in [Retention::Limits, Retention::WorkQueue] {
+        let world = World::on(shared_url(), |spec| spec.retention(retention)).await;
+        let proxy = Proxy::start(shared_url()).await;
+        world.publish("x", 10).await;
+        let builder = Consumer::builder(connection(&proxy.url()).await, world.spec());
+        let consumer = world.open(builder).await;
+        let mut messages = in_order(&consumer, None).await;
+        for expected in 1..=10 {
+            assert_eq!(next(&mut messages).await, expected);
+        }
+        proxy.refuse(true);
+        proxy.cut();
+        let more = tokio::time::timeout(Duration::from_millis(300), messages.next()).await;
+        assert!(more.is_err(), "there is no connection");
+        within(LIMIT, messages.ack_through(10)).await.expect("kept");
+        let error = within(LIMIT, messages.flush(Duration::from_millis(300))).await;
+        assert_eq!(error.expect_err("not sent").kind(), ConsumeErrorKind::Unconfirmed);
+        proxy.refuse(false);
+        world.publish("x", 1).await;
+        assert_eq!(next(&mut messages).await, 11);
+        within(LIMIT, messages.ack_through(11)).await.expect("acked");
+        within(LIMIT, messages.flush(LIMIT)).await.expect("confirmed");
+        world.all_acked().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_ends_before_the_position_is_not_the_same() {
+    let world = World::new().await;
+    world.publish("x", 10).await;
+    let consumer = world.consumer(world.spec()).await;
+    assert_eq!(in_order(&consumer, Some(10)).await.unacked(), 0);
+    // As after the loss of its newest messages: others get their numbers.
+    let error = within(LIMIT, consumer.in_order(Some(11))).await.expect_err("lost");
+    assert_eq!(error.kind(), ConsumeErrorKind::StreamReplaced);
+}

@@ -215,6 +215,15 @@ impl Event {
         self.extras.as_ref()?.deadline
     }
 
+    /// As it is without a deadline of its own.
+    #[cfg(feature = "spool")]
+    pub(crate) fn without_deadline(mut self) -> Self {
+        if let Some(extras) = &mut self.extras {
+            extras.deadline = None;
+        }
+        self
+    }
+
     fn flawed(mut self, flaw: Flaw) -> Self {
         self.extras().flaw = Some(flaw);
         self

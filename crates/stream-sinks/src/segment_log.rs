@@ -67,6 +67,8 @@ pub struct SegmentLog {
     file: Option<Box<dyn StorageFile>>,
     /// Frames that were appended and not committed.
     pending: Vec<u8>,
+    /// Where the last of them begins.
+    last: Option<usize>,
     committed: u64,
     next: u64,
     watermark: Watermark,
@@ -145,6 +147,7 @@ impl SegmentLogBuilder {
             segments: Vec::new(),
             file: None,
             pending: Vec::new(),
+            last: None,
             committed: watermark.first(),
             next: watermark.first(),
             watermark,
@@ -245,13 +248,43 @@ impl SegmentLog {
             return Err(SinkError::new(SinkErrorKind::Full, "too much waits for a commit"));
         }
         if self.bytes() + len as u64 > self.max_bytes {
+            self.clear();
+        }
+        if self.bytes() + len as u64 > self.max_bytes {
             return Err(SinkError::new(SinkErrorKind::Full, "the log is full"));
         }
+        self.last = Some(self.pending.len());
         let number = self.next;
         let body = [&number.to_le_bytes()[..], payload].concat();
         encode_frame(&body, &mut self.pending);
         self.next += 1;
         Ok(number)
+    }
+
+    /// Takes the record back that was appended last, when it is not committed. When a commit of it has failed, a crash may bring
+    /// it back.
+    pub fn withdraw(&mut self) {
+        if let Some(at) = self.last.take() {
+            self.pending.truncate(at);
+            self.next -= 1;
+        }
+    }
+
+    /// Removes the segment that stays beside its room, when all in it is deleted.
+    fn clear(&mut self) {
+        let [segment] = &self.segments[..] else { return };
+        if self.first() < self.committed || segment.len == 0 {
+            return;
+        }
+        match self.storage.remove(&segment.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "an empty segment cannot be removed");
+            }
+            _ => {
+                self.segments.clear();
+                self.file = None;
+            }
+        }
     }
 
     /// Writes what was appended: gives the number behind the last record that is safe.
@@ -291,6 +324,7 @@ impl SegmentLog {
         }
         segment.len += self.pending.len() as u64;
         self.pending.clear();
+        self.last = None;
         self.committed = self.next;
         Ok(())
     }

@@ -86,7 +86,8 @@ pub enum ConsumeErrorKind {
     NoDeadLetterStream,
     /// nats-server refuses for good.
     Rejected,
-    /// The stream was deleted and made again: sequences count from 1, and what is acked means something else.
+    /// The stream was deleted and made again, or has lost its newest messages and ends before the position: sequences mean
+    /// other messages.
     StreamReplaced,
     /// Somebody else asks this consumer for messages, and whoever wants them in order must be alone.
     InUse,
@@ -130,7 +131,7 @@ impl fmt::Display for ConsumeError {
                 "no stream takes the subject of dead letters; `natstream bus stream add` makes one"
             }
             ConsumeErrorKind::Rejected => "nats-server refuses to give messages",
-            ConsumeErrorKind::StreamReplaced => "the stream was deleted and made again",
+            ConsumeErrorKind::StreamReplaced => "the stream was deleted and made again, or has lost messages",
             ConsumeErrorKind::InUse => "somebody else asks the consumer for messages",
             ConsumeErrorKind::Unsupported => "nats-server is too old: this needs version 2.14",
             ConsumeErrorKind::Timeout => "JetStream has not answered",

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use natstream_connect::token;
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::deliveries::Deliveries;
 use super::feeder::{Feeder, FeederConfig};
@@ -71,7 +70,11 @@ impl OutboxBuilder {
         self
     }
 
-    /// Most bytes of files; by default 1 GiB. What comes then waits until some events are delivered.
+    /// Most bytes of files; by default 1 GiB. What comes then waits until some events are delivered. Refused events, in
+    /// `rejected`, have another 1 GiB.
+    ///
+    /// The files give room back from the oldest event on that is not delivered: one that no stream takes keeps all that is
+    /// behind it.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -90,7 +93,8 @@ impl OutboxBuilder {
         self
     }
 
-    /// The order within a subject; see [`Ordering`].
+    /// The order within a subject; see [`Ordering`]. An event that is refused for now, by a full stream for instance, lets the
+    /// others pass for two seconds.
     pub fn ordering(mut self, ordering: Ordering) -> Self {
         self.ordering = ordering;
         self
@@ -122,7 +126,7 @@ impl OutboxBuilder {
     /// Outside of a tokio runtime with time.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the directory as it was.
+    /// Dropped early, the directory may have been made, and is in use for a moment more.
     pub async fn open(self) -> Result<Outbox, OutboxError> {
         let wrong = |setting, problem| Err(OutboxError::InvalidSetting { setting, problem });
         if !(1..=MAX_WINDOW).contains(&self.window) {

@@ -1,6 +1,7 @@
 //! What becomes of events of the spool.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use natstream_connect::Driver;
 use parking_lot::Mutex;
@@ -17,6 +18,9 @@ use crate::watcher::Outcome;
 /// How long an event rests that may be taken later: nobody permits it now, or the stream is full.
 const REST: u64 = 2_000_000_000;
 
+/// The pause before files that have failed are tried again.
+const RETRY: Duration = Duration::from_millis(250);
+
 /// What the handles of an outbox, its feeder, and the events that are under way share.
 pub(crate) struct Deliveries {
     pub(super) spool: Spool,
@@ -28,13 +32,14 @@ pub(crate) struct Deliveries {
     pub(super) space: Notify,
     /// Something is done.
     pub(super) progress: Notify,
+    /// Something could not be written.
+    pub(super) failing: Notify,
     on_failure: Option<OnFailure>,
     began: tokio::time::Instant,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) accepted: AtomicU64,
     pub(super) acked: AtomicU64,
     pub(super) duplicates: AtomicU64,
     pub(super) rejected: AtomicU64,
@@ -45,12 +50,13 @@ pub(super) struct Counts {
 impl Deliveries {
     pub(super) fn new(spool: Spool, on_failure: Option<OnFailure>) -> Self {
         Self {
-            ledger: Mutex::new(Ledger::new(spool.first())),
+            ledger: Mutex::new(Ledger::new(spool.found().first)),
             spool,
             counts: Counts::default(),
             work: Notify::new(),
             space: Notify::new(),
             progress: Notify::new(),
+            failing: Notify::new(),
             on_failure,
             began: Driver::clock(),
         }
@@ -85,7 +91,7 @@ impl Deliveries {
     /// It can never be delivered: it is kept elsewhere, so that the others go on.
     fn reject(&self, number: u64, error: PublishError) {
         let record = encode(error.event());
-        if let Err(problem) = self.spool.reject(&record, &error.to_string()) {
+        if let Err(problem) = self.spool.reject(number, &record, &error.to_string()) {
             tracing::error!(%problem, "a refused event cannot be kept, and is tried again");
             return self.rest(number, error);
         }
@@ -109,14 +115,19 @@ impl Deliveries {
     }
 
     fn rest(&self, number: u64, error: PublishError) {
-        let at = self.now().saturating_add(REST);
+        let at = match error.kind() {
+            // The bus is gone, not the stream: the next one gets it first, and in order.
+            PublishErrorKind::Closed => 0,
+            _ => self.now().saturating_add(REST),
+        };
         self.ledger.lock().rest(number, at, error.into_event());
         self.work.notify_one();
     }
 
     /// A record that nobody can read.
     pub(super) fn discard(&self, number: u64, record: &[u8]) -> Result<(), stream_sinks::SinkError> {
-        self.spool.reject(record, "it is no event that this version can read")?;
+        self.spool
+            .reject(number, record, "it is no event that this version can read")?;
         tracing::error!(
             number,
             "a record of the outbox cannot be read, and is kept in `rejected`"
@@ -134,16 +145,43 @@ impl Deliveries {
 
     /// Records that are in the spool and not done.
     pub(super) fn spooled(&self) -> u64 {
-        let next = self.spool.next_number();
+        let written = self.spool.written();
         let ledger = self.ledger.lock();
-        next.saturating_sub(ledger.floor()).saturating_sub(ledger.done_above())
+        let lost = self.spool.lost().saturating_sub(ledger.lost());
+        let ended = ledger.floor() + ledger.done_above() + lost;
+        written.saturating_sub(ended)
     }
 
-    /// The spool forgets what is done.
-    pub(super) fn forget(&self) {
+    /// The files have nothing below this number that was not handed over.
+    pub(super) fn pass(&self, number: u64) {
+        let has_risen = {
+            let mut ledger = self.ledger.lock();
+            let before = ledger.floor();
+            ledger.pass(number);
+            ledger.floor() > before
+        };
+        if has_risen {
+            self.progress.notify_waiters();
+        }
+    }
+
+    /// The spool forgets what is done: what is below which number. `None` when the files have failed.
+    pub(super) fn forget(&self) -> Option<u64> {
         let floor = self.ledger.lock().floor();
-        self.spool.forget_before(floor);
+        let is_forgotten = self.spool.forget_before(floor);
         self.space.notify_waiters();
+        is_forgotten.then_some(floor)
+    }
+
+    /// Writes what could not be written, while nobody may be waiting for it any more; never completes.
+    pub(super) async fn mend(&self) {
+        loop {
+            self.failing.notified().await;
+            while !self.spool.retry() {
+                tokio::time::sleep(RETRY).await;
+            }
+            self.work.notify_one();
+        }
     }
 }
 

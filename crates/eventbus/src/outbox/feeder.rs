@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use natstream_connect::{ConnectConfig, Connection, Lease};
-use stream_sinks::SegmentReader;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::deliveries::Deliveries;
-use super::spool::Next;
+use super::spool::{Next, Reading};
 use crate::bus::Bus;
 use crate::engine::Ordering;
 use crate::event::Event;
@@ -55,11 +54,15 @@ pub(super) struct Feeder {
     pub(super) stops: watch::Receiver<bool>,
     /// What was read from the files and not handed over.
     loaded: VecDeque<(u64, Result<Event, Vec<u8>>)>,
-    reader: Option<SegmentReader>,
+    /// The files have nothing more below this number.
+    loaded_to: u64,
+    reader: Option<Reading>,
     /// Events that were handed over since the spool was told to forget.
     since_forget: u32,
     /// It has forgotten what is below this number.
     forgotten: u64,
+    /// How long what is done may stay in the files: longer when they have failed.
+    forget_pause: Duration,
     /// Attempts to connect that have failed.
     refusals: u32,
 }
@@ -77,9 +80,11 @@ impl Feeder {
             routes,
             stops,
             loaded: VecDeque::new(),
+            loaded_to: 0,
             reader: None,
             since_forget: 0,
             forgotten: 0,
+            forget_pause: FORGET,
             refusals: 0,
         }
     }
@@ -89,8 +94,16 @@ impl Feeder {
         tokio::spawn(self.run())
     }
 
-    /// Delivers until it is stopped.
-    async fn run(mut self) {
+    /// Delivers until it is stopped, and has written what can be written.
+    async fn run(self) {
+        let deliveries = self.deliveries.clone();
+        tokio::select! {
+            () = self.deliver_all() => {}
+            () = deliveries.mend() => {}
+        }
+    }
+
+    async fn deliver_all(mut self) {
         let mut stops = self.stops.clone();
         while !*stops.borrow() {
             let connected = tokio::select! {
@@ -99,7 +112,12 @@ impl Feeder {
                 connected = self.connect() => connected,
             };
             if let Some(bus) = connected {
-                self.deliver(&bus).await;
+                tokio::select! {
+                    biased;
+                    // Whatever it waits for: a window, or a disk.
+                    _ = stops.wait_for(|stops| *stops) => {}
+                    () = self.deliver(&bus) => {}
+                }
                 // What is under way comes back, to be delivered by the next bus, or after a restart.
                 let limit = Duration::ZERO;
                 if let Err(undelivered) = bus.close(limit).await {
@@ -155,12 +173,8 @@ impl Feeder {
     /// Hands over what there is, until it is stopped or the connection is closed.
     async fn deliver(&mut self, bus: &Bus) {
         let mut state = bus.connection().state();
-        self.routes.mark_unchanged();
         loop {
-            if *self.stops.borrow()
-                || state.borrow_and_update().is_closed()
-                || self.routes.has_changed().unwrap_or(true)
-            {
+            if state.borrow_and_update().is_closed() || self.routes.has_changed().unwrap_or(true) {
                 return;
             }
             if let Some((number, event)) = self.take().await {
@@ -172,11 +186,10 @@ impl Feeder {
                 (ledger.wake_at(), ledger.floor())
             };
             let wake = wake_at.map(|at| Duration::from_nanos(at.saturating_sub(self.deliveries.now())));
-            let forget = (floor > self.forgotten).then_some(FORGET);
+            let forget = (floor > self.forgotten).then_some(self.forget_pause);
             let pause = wake.into_iter().chain(forget).min();
             tokio::select! {
                 () = self.deliveries.work.notified() => {}
-                _ = self.stops.changed() => {}
                 _ = state.changed() => {}
                 _ = self.routes.changed() => return,
                 () = sleep(pause) => self.forget().await,
@@ -186,11 +199,18 @@ impl Feeder {
 
     async fn hand_over(&mut self, bus: &Bus, number: u64, event: Event) {
         let watcher = Watcher::Outbox(self.deliveries.clone(), number);
+        // A deadline ends the wait of whoever publishes, not the delivery.
+        let accepted = bus.accept(event.without_deadline(), Some(watcher));
+        let mut accepted = std::pin::pin!(accepted);
         let handed = tokio::select! {
             biased;
-            handed = bus.accept(event, Some(watcher)) => handed,
-            // It is in the files.
-            _ = self.stops.wait_for(|stops| *stops) => return,
+            handed = &mut accepted => handed,
+            _ = self.routes.changed() => {
+                self.routes.mark_changed();
+                // It may never have room. What it holds comes back, and this event too.
+                let _ = bus.close(Duration::ZERO).await;
+                accepted.await
+            }
         };
         if let Err(error) = handed {
             self.deliveries.settle(number, Err(error));
@@ -222,6 +242,7 @@ impl Feeder {
                 }
                 continue;
             }
+            self.deliveries.pass(self.loaded_to);
             match self.deliveries.spool.next() {
                 Next::Event(number, event) => {
                     self.deliveries.ledger.lock().hand_over(number);
@@ -246,6 +267,7 @@ impl Feeder {
         match loaded {
             Ok(Ok(loaded)) => {
                 self.loaded = loaded.records;
+                self.loaded_to = loaded.to;
                 self.reader = loaded.reader;
             }
             Ok(Err(error)) => {
@@ -261,15 +283,18 @@ impl Feeder {
 
     async fn forget(&mut self) {
         self.since_forget = 0;
-        self.forgotten = self.deliveries.ledger.lock().floor();
-        if !self.config.is_durable {
-            self.deliveries.forget();
-            return;
-        }
-        let deliveries = self.deliveries.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || deliveries.forget()).await {
-            tracing::error!(%error, "deleting from the files of an outbox has failed");
-        }
+        let forgotten = if self.config.is_durable {
+            let deliveries = self.deliveries.clone();
+            let forgotten = tokio::task::spawn_blocking(move || deliveries.forget()).await;
+            forgotten.unwrap_or_else(|error| {
+                tracing::error!(%error, "deleting from the files of an outbox has failed");
+                None
+            })
+        } else {
+            self.deliveries.forget()
+        };
+        self.forget_pause = if forgotten.is_some() { FORGET } else { PAUSE };
+        self.forgotten = forgotten.unwrap_or(self.forgotten);
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Ledger<E> {
     under_way: usize,
     /// What is to be tried again, by when.
     resting: BTreeMap<(u64, u64), E>,
+    /// Records that were damaged.
+    lost: u64,
 }
 
 impl<E> Ledger<E> {
@@ -31,18 +33,30 @@ impl<E> Ledger<E> {
             floor,
             under_way: 0,
             resting: BTreeMap::new(),
+            lost: 0,
         }
     }
 
     /// Record `number` is handed over, for the first time. Those between it and the one before are damaged, and count as done.
     pub(super) fn hand_over(&mut self, number: u64) {
-        let place = usize::try_from(number.saturating_sub(self.floor)).unwrap_or(usize::MAX);
-        while self.done.len() < place {
-            self.done.push_back(true);
-        }
+        self.pass(number);
         self.done.push_back(false);
         self.under_way += 1;
         self.rise();
+    }
+
+    /// All below `number` that were not handed over are damaged: they count as done.
+    pub(super) fn pass(&mut self, number: u64) {
+        let next = self.floor + self.done.len() as u64;
+        let lost = number.saturating_sub(next);
+        self.lost += lost;
+        if self.done.is_empty() {
+            // Without a place for each: the numbers of a lost watermark may be all that there ever were.
+            self.floor += lost;
+            return;
+        }
+        self.done
+            .extend(std::iter::repeat_n(true, usize::try_from(lost).unwrap_or(usize::MAX)));
     }
 
     /// Record `number` is done: acked, or set aside. Has the floor risen?
@@ -91,6 +105,11 @@ impl<E> Ledger<E> {
         self.done.len() as u64 - self.open() as u64
     }
 
+    /// Records that were damaged, so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
     fn rise(&mut self) -> bool {
         let before = self.floor;
         while self.done.front() == Some(&true) {
@@ -121,6 +140,20 @@ mod tests {
         assert_eq!(ledger.wake(100), Some((8, ())));
         assert!(ledger.finish(8));
         assert_eq!((ledger.floor(), ledger.open(), ledger.done_above()), (9, 0, 0));
+    }
+
+    #[test]
+    fn what_is_lost_costs_nothing() {
+        let mut ledger = Ledger::<()>::new(0);
+        ledger.hand_over(1 << 60);
+        assert_eq!(
+            (ledger.floor(), ledger.lost(), ledger.done_above()),
+            (1 << 60, 1 << 60, 0)
+        );
+        ledger.pass((1 << 60) + 3);
+        assert_eq!((ledger.lost(), ledger.done_above()), ((1 << 60) + 2, 2));
+        assert!(ledger.finish(1 << 60));
+        assert_eq!((ledger.floor(), ledger.open()), ((1 << 60) + 3, 0));
     }
 
     proptest! {

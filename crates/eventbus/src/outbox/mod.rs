@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use natstream_connect::{ConnectConfig, Lease};
-use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -75,7 +74,7 @@ const RETRY: Duration = Duration::from_millis(250);
 /// // In the stream, or in the files.
 /// match outbox.publish(Event::new("orders.new", r#"{"id":8}"#)).await? {
 ///     Published::Acked(ack) => println!("number {}", ack.sequence),
-///     Published::Spooled => println!("later"),
+///     _spooled => println!("later"),
 /// }
 /// outbox.close(Duration::from_secs(5)).await?;
 /// # Ok(())
@@ -92,7 +91,8 @@ struct Handle {
     syncer: Option<Arc<Syncer>>,
     routes: watch::Sender<Option<Route>>,
     stops: watch::Sender<bool>,
-    feeder: Mutex<Option<JoinHandle<()>>>,
+    /// `None` when it has ended.
+    feeder: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     is_closed: AtomicBool,
     deadline: Duration,
     max_bytes: u64,
@@ -112,11 +112,11 @@ pub enum Published {
 }
 
 /// What has become of all events so far: `accepted + found = acked + rejected + spooled`, when nothing is under way between
-/// two of these.
+/// two of these, and no file was damaged meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutboxStats {
-    /// Events that were accepted.
+    /// Events that were accepted, and written.
     pub accepted: u64,
     /// Events of a process before, which were found when the outbox was opened.
     pub found: u64,
@@ -152,8 +152,8 @@ impl Outbox {
         self.handle.routes.send_replace(Some(Route::Config(Box::new(config))));
     }
 
-    /// Publishes an event: waits until a stream has it, or until its deadline, by default
-    /// [that of the outbox](OutboxBuilder::deadline). In either case it is in the files.
+    /// Publishes an event: waits until it is in the files, as [`enqueue`](Self::enqueue) does, and from then on until a stream
+    /// has it, or until its deadline, by default [that of the outbox](OutboxBuilder::deadline).
     ///
     /// # Errors
     /// [`PublishError`], with the event: it cannot be published, or was refused for good.
@@ -183,14 +183,21 @@ impl Outbox {
         self.accept(event.into(), None).await
     }
 
-    /// Takes an event if there is room for it. With [`SpoolLevel::Power`] it is not on the disk yet when this returns.
+    /// Takes an event if there is room for it, and the files can be written. With [`SpoolLevel::Power`] it is not on the disk yet
+    /// when this returns: when the outbox ends before it can be written, it is lost, and the log says so.
     ///
     /// # Errors
     /// [`TryEnqueueError`], with the event.
     pub fn try_enqueue(&self, event: impl Into<Event>) -> Result<(), TryEnqueueError> {
         let event = self.prepare(event.into()).map_err(TryEnqueueError::Failed)?;
-        let full = |item: Item| TryEnqueueError::Full(item.event);
-        self.put(Item { event, watch: None }).map(drop).map_err(full)
+        let (deliveries, item) = (&self.handle.deliveries, Item { event, watch: None });
+        let taken = match &self.handle.syncer {
+            Some(syncer) => syncer.put(item).map(drop),
+            None => deliveries.spool.try_put(item),
+        };
+        taken.map_err(|full| TryEnqueueError::Full(full.event))?;
+        deliveries.work.notify_one();
+        Ok(())
     }
 
     /// Waits until everything that was accepted so far is delivered, at most this long.
@@ -237,17 +244,19 @@ impl Outbox {
     /// As [`flush`](Self::flush).
     ///
     /// # Cancel safety
-    /// Dropped early, it can be called again.
+    /// Dropped early, the outbox accepts nothing, and it can be closed again.
     pub async fn close(&self, limit: Duration) -> Result<(), Undelivered> {
         self.handle.is_closed.store(true, Ordering::Relaxed);
         let flushed = self.flush(limit).await;
         self.handle.stops.send_replace(true);
-        let feeder = self.handle.feeder.lock().take();
-        if let Some(feeder) = feeder
-            && let Err(error) = feeder.await
-        {
-            tracing::error!(%error, "the feeder of an outbox has failed");
+        let mut feeder = self.handle.feeder.lock().await;
+        if let Some(ended) = feeder.as_mut() {
+            if let Err(error) = ended.await {
+                tracing::error!(%error, "the feeder of an outbox has failed");
+            }
+            *feeder = None;
         }
+        drop(feeder);
         if let Some(syncer) = self.handle.syncer.clone() {
             // The thread may wait for the disk.
             let ended = tokio::task::spawn_blocking(move || syncer.join()).await;
@@ -261,16 +270,16 @@ impl Outbox {
     pub fn stats(&self) -> OutboxStats {
         let Deliveries { spool, counts, .. } = &*self.handle.deliveries;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let (found, damaged) = spool.found();
+        let found = spool.found();
         OutboxStats {
-            accepted: get(&counts.accepted),
-            found,
+            accepted: spool.written() - found.next,
+            found: found.records,
             acked: get(&counts.acked),
             duplicates: get(&counts.duplicates),
             rejected: get(&counts.rejected),
             spooled: self.handle.deliveries.spooled(),
             bytes: spool.bytes(),
-            damaged,
+            damaged: found.damaged,
         }
     }
 
@@ -318,7 +327,7 @@ impl Outbox {
                 (Ok(Ok(())), _) => return Ok(()),
                 // It was never written, and never will be.
                 (Ok(Err(_)), Some(event)) => return Err(PublishError::unsent(event.clone(), PublishErrorKind::Closed)),
-                // The storage fails: whoever waits tries again.
+                // The storage fails. After a close nobody else tries again.
                 (_, None) => drop(deliveries.spool.retry()),
                 (Err(_), Some(_)) => {}
             }
@@ -332,7 +341,10 @@ impl Outbox {
             Some(syncer) => Some(syncer.put(item)?),
             None => deliveries.spool.put(item)?,
         };
-        deliveries.counts.accepted.fetch_add(1, Ordering::Relaxed);
+        if self.handle.syncer.is_none() && written.is_some() {
+            // Whoever waits may go.
+            deliveries.failing.notify_one();
+        }
         deliveries.work.notify_one();
         Ok(written)
     }
@@ -371,5 +383,26 @@ impl fmt::Debug for Outbox {
         f.debug_struct("Outbox")
             .field("stats", &self.stats())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_close_that_is_dropped_can_be_called_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let outbox = Outbox::builder(dir.path()).open().await.expect("open");
+        let mut close = Box::pin(outbox.close(Duration::ZERO));
+        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(close.as_mut().poll(cx).is_ready()));
+        assert!(!polled.await, "its feeder has to end first");
+        drop(close);
+        outbox.close(Duration::ZERO).await.expect("closed");
+        assert_eq!(
+            Arc::strong_count(&outbox.handle.deliveries),
+            1,
+            "nobody else has the files"
+        );
     }
 }

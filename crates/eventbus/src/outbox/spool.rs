@@ -7,10 +7,11 @@
 //!
 //! Locks are taken in this order: log, queue.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use stream_sinks::{DiskStorage, SegmentLog, SegmentReader, SinkError, Storage};
@@ -36,11 +37,32 @@ const REJECTED: &str = "rejected";
 pub(super) struct Spool {
     log: Mutex<Log>,
     queue: Mutex<Queue>,
-    rejected: Mutex<SegmentLog>,
+    rejected: Mutex<Rejected>,
     /// Who waits for acks.
     watches: Mutex<HashMap<u64, oneshot::Sender<Outcome>>>,
-    /// Segments that were damaged when it was opened.
-    damaged: u64,
+    /// What was found when it was opened.
+    found: Found,
+    /// What the log says of itself, for whoever must not wait for the disk.
+    next: AtomicU64,
+    written: AtomicU64,
+    bytes: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    /// The first record that is not done.
+    pub(super) first: u64,
+    /// Behind the last record.
+    pub(super) next: u64,
+    pub(super) records: u64,
+    /// Segments with damage.
+    pub(super) damaged: u64,
+}
+
+struct Rejected {
+    log: SegmentLog,
+    /// Appended, by their numbers in the spool, when nobody could be told yet that they are written: not to be appended again.
+    uncommitted: HashSet<u64>,
 }
 
 struct Log {
@@ -81,8 +103,17 @@ pub(super) enum Next {
 /// Records that were read back.
 pub(super) struct Loaded {
     pub(super) records: VecDeque<(u64, Result<Event, Vec<u8>>)>,
+    /// There are no others below this number.
+    pub(super) to: u64,
     /// Where to go on; `None` when there is no more for now.
-    pub(super) reader: Option<SegmentReader>,
+    pub(super) reader: Option<Reading>,
+}
+
+/// The files as they were at some time.
+pub(super) struct Reading {
+    reader: SegmentReader,
+    /// All below this number was written then.
+    to: u64,
 }
 
 impl Spool {
@@ -97,45 +128,71 @@ impl Spool {
             .segment_bytes(SEGMENT_BYTES)
             .max_bytes(max_bytes)
             .open()?;
-        let damaged = &segments.recovery().damaged;
-        for (path, offset) in damaged {
+        let recovery = segments.recovery();
+        for (path, offset) in &recovery.damaged {
             set_aside(dir, path, *offset);
         }
+        let found = Found {
+            first: segments.first(),
+            next: segments.next(),
+            records: recovery.records,
+            damaged: recovery.damaged.len() as u64,
+        };
         let rejected = log(dir.join(REJECTED)).open()?;
-        let has_records = segments.first() < segments.committed();
         Ok(Self {
-            damaged: damaged.len() as u64,
+            found,
+            next: AtomicU64::new(segments.next()),
+            written: AtomicU64::new(segments.committed()),
+            bytes: AtomicU64::new(segments.bytes()),
             queue: Mutex::new(Queue {
-                on_disk_from: has_records.then(|| segments.first()),
+                on_disk_from: (found.first < found.next).then_some(found.first),
                 ..Queue::default()
             }),
             log: Mutex::new(Log {
                 segments,
                 uncommitted: Vec::new(),
             }),
-            rejected: Mutex::new(rejected),
+            rejected: Mutex::new(Rejected {
+                log: rejected,
+                uncommitted: HashSet::new(),
+            }),
             watches: Mutex::default(),
         })
     }
 
-    /// The number of the first record that is not done.
-    pub(super) fn first(&self) -> u64 {
-        self.log.lock().segments.first()
+    /// What was found when it was opened.
+    pub(super) fn found(&self) -> Found {
+        self.found
     }
 
-    /// Records that were found when it was opened, and segments with damage.
-    pub(super) fn found(&self) -> (u64, u64) {
-        (self.log.lock().segments.recovery().records, self.damaged)
+    /// Records that were damaged when it was opened.
+    pub(super) fn lost(&self) -> u64 {
+        let Found {
+            first, next, records, ..
+        } = self.found;
+        (next - first).saturating_sub(records)
     }
 
     /// The number that the next record gets.
     pub(super) fn next_number(&self) -> u64 {
-        self.log.lock().segments.next()
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// The number behind the last record that is in the files.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Bytes of the files.
     pub(super) fn bytes(&self) -> u64 {
-        self.log.lock().segments.bytes()
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps what the log says of itself.
+    fn note(&self, log: &Log) {
+        self.next.store(log.segments.next(), Ordering::Relaxed);
+        self.written.store(log.segments.committed(), Ordering::Relaxed);
+        self.bytes.store(log.segments.bytes(), Ordering::Relaxed);
     }
 
     /// Writes an event. When the storage fails it is kept, and whoever wrote it waits until it is written.
@@ -153,6 +210,28 @@ impl Spool {
             last.written = Some(written);
         }
         Ok(Some(waiting))
+    }
+
+    /// Writes an event, or takes nothing: nobody waits for it to be written.
+    ///
+    /// # Errors
+    /// The event, when the spool is full or the storage fails.
+    pub(super) fn try_put(&self, item: Item) -> Result<(), Item> {
+        let mut log = self.log.lock();
+        if !log.uncommitted.is_empty() && !self.commit(&mut log) {
+            return Err(item);
+        }
+        self.append(&mut log, item)?;
+        if self.commit(&mut log) {
+            return Ok(());
+        }
+        let Some(Uncommitted { number, event, .. }) = log.uncommitted.pop() else {
+            return Ok(());
+        };
+        log.segments.withdraw();
+        self.note(&log);
+        let watch = self.watch_of(number);
+        Err(Item { event, watch })
     }
 
     /// Writes several at once, and tells those who wait. What there is no room for stays.
@@ -211,7 +290,9 @@ impl Spool {
     }
 
     fn commit(&self, log: &mut Log) -> bool {
-        if let Err(error) = log.segments.commit() {
+        let committed = log.segments.commit();
+        self.note(log);
+        if let Err(error) = committed {
             tracing::warn!(%error, "events cannot be written to the spool; it is tried again");
             return false;
         }
@@ -243,25 +324,37 @@ impl Spool {
     ///
     /// # Errors
     /// When a file cannot be read; it may be tried again.
-    pub(super) fn load(&self, from: u64, reader: Option<SegmentReader>) -> Result<Loaded, SinkError> {
-        let mut reader = reader.unwrap_or_else(|| self.log.lock().segments.read(from));
-        let (mut records, mut bytes) = (VecDeque::new(), 0);
+    pub(super) fn load(&self, from: u64, reading: Option<Reading>) -> Result<Loaded, SinkError> {
+        let mut reading = reading.unwrap_or_else(|| {
+            let log = self.log.lock();
+            Reading {
+                reader: log.segments.read(from),
+                to: log.segments.committed(),
+            }
+        });
+        let (mut records, mut bytes, mut to) = (VecDeque::new(), 0, from);
         while bytes < LOAD_BYTES {
-            let Some(record) = reader.next() else {
-                self.caught_up(records.back().map_or(from, |(number, _)| number + 1));
-                return Ok(Loaded { records, reader: None });
+            let Some(record) = reading.reader.next() else {
+                // Also what is damaged at the end, or was removed by somebody.
+                let to = to.max(reading.to);
+                self.caught_up(to);
+                return Ok(Loaded {
+                    records,
+                    to,
+                    reader: None,
+                });
             };
             let (number, record) = record?;
             bytes += record.len();
+            to = number + 1;
             let event = decode(&record);
             records.push_back((number, event.ok_or(record)));
         }
-        if let Some((last, _)) = records.back() {
-            self.queue.lock().on_disk_from = Some(last + 1);
-        }
+        self.queue.lock().on_disk_from = Some(to);
         Ok(Loaded {
             records,
-            reader: Some(reader),
+            to,
+            reader: Some(reading),
         })
     }
 
@@ -272,26 +365,37 @@ impl Spool {
         queue.on_disk_from = (next < log.segments.committed()).then_some(next);
     }
 
-    /// Forgets everything before this number.
-    pub(super) fn forget_before(&self, number: u64) {
-        let Some(last) = number.checked_sub(1) else { return };
-        if let Err(error) = self.log.lock().segments.delete_through(last) {
+    /// Forgets everything before this number. `false` when the files have failed: it may be tried again.
+    pub(super) fn forget_before(&self, number: u64) -> bool {
+        let Some(last) = number.checked_sub(1) else { return true };
+        let mut log = self.log.lock();
+        let deleted = log.segments.delete_through(last);
+        self.note(&log);
+        if let Err(error) = &deleted {
             tracing::warn!(%error, "delivered events cannot be deleted from the spool, and may be sent again after a restart");
         }
+        deleted.is_ok()
     }
 
-    /// Keeps an event that can never be delivered, and why.
+    /// Keeps event `number`, that can never be delivered, and why.
     ///
     /// # Errors
-    /// When it cannot be written: then it must not be forgotten.
-    pub(super) fn reject(&self, record: &[u8], reason: &str) -> Result<(), SinkError> {
-        let mut kept = Vec::with_capacity(4 + reason.len() + record.len());
-        kept.extend_from_slice(&u32::try_from(reason.len()).unwrap_or(u32::MAX).to_le_bytes());
-        kept.extend_from_slice(reason.as_bytes());
-        kept.extend_from_slice(record);
-        let mut rejected = self.rejected.lock();
-        rejected.append(&kept)?;
-        rejected.commit().map(drop)
+    /// When it cannot be written: then it must not be forgotten, and this is to be called again.
+    pub(super) fn reject(&self, number: u64, record: &[u8], reason: &str) -> Result<(), SinkError> {
+        let Rejected { log, uncommitted } = &mut *self.rejected.lock();
+        if !uncommitted.contains(&number) {
+            // What waits for the disk must not take all the room.
+            log.commit()?;
+            let mut kept = Vec::with_capacity(4 + reason.len() + record.len());
+            kept.extend_from_slice(&u32::try_from(reason.len()).unwrap_or(u32::MAX).to_le_bytes());
+            kept.extend_from_slice(reason.as_bytes());
+            kept.extend_from_slice(record);
+            log.append(&kept)?;
+            uncommitted.insert(number);
+        }
+        log.commit()?;
+        uncommitted.remove(&number);
+        Ok(())
     }
 
     /// The events that could never be delivered, and why.
@@ -299,7 +403,7 @@ impl Spool {
     /// # Errors
     /// When a file cannot be read.
     pub(super) fn rejected(&self) -> Result<Vec<(u64, Option<Event>, String)>, SinkError> {
-        let reader = self.rejected.lock().read(0);
+        let reader = self.rejected.lock().log.read(0);
         reader
             .map(|record| {
                 let (number, record) = record?;
@@ -314,7 +418,7 @@ impl Spool {
     /// # Errors
     /// When they cannot be deleted.
     pub(super) fn forget_rejected(&self, through: u64) -> Result<(), SinkError> {
-        self.rejected.lock().delete_through(through)
+        self.rejected.lock().log.delete_through(through)
     }
 }
 
@@ -353,157 +457,4 @@ fn set_aside(dir: &Path, path: &Path, offset: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::PathBuf;
-    use stream_sinks::{CrashImage, Fault};
-
-    fn spool(dir: &Path) -> Spool {
-        Spool::open(dir, false, 1 << 20).expect("damage never keeps it from opening")
-    }
-
-    fn put(spool: &Spool, text: &str) {
-        let event = Event::new("s", text.to_owned()).message_id(text);
-        let put = spool.put(Item { event, watch: None });
-        assert!(matches!(put, Ok(None)), "it is written");
-    }
-
-    /// The payloads of all that is to be delivered.
-    fn rest(spool: &Spool) -> Vec<String> {
-        let mut payloads = Vec::new();
-        let mut reader = None;
-        loop {
-            match spool.next() {
-                Next::Event(_, event) => payloads.push(String::from_utf8(event.payload().to_vec()).expect("text")),
-                Next::OnDisk(from) => {
-                    let loaded = spool.load(from, reader.take()).expect("read");
-                    reader = loaded.reader;
-                    let events = loaded.records.into_iter().filter_map(|(_, event)| event.ok());
-                    payloads.extend(events.map(|event| String::from_utf8(event.payload().to_vec()).expect("text")));
-                }
-                Next::Nothing => return payloads,
-            }
-        }
-    }
-
-    const TEXTS: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
-
-    /// A directory with six events, of which the first two are done, and its files.
-    fn filled() -> (tempfile::TempDir, Vec<PathBuf>) {
-        let dir = tempfile::tempdir().expect("a directory");
-        {
-            let spool = spool(dir.path());
-            TEXTS.iter().for_each(|text| put(&spool, text));
-            spool.forget_before(2);
-        }
-        let entries = fs::read_dir(dir.path()).expect("a directory");
-        let paths = entries.map(|entry| entry.expect("an entry").path());
-        let mut files: Vec<PathBuf> = paths.filter(|path| path.is_file()).collect();
-        files.sort();
-        files.retain(|path| fs::metadata(path).is_ok_and(|file| file.len() > 0));
-        assert!(files.len() >= 2, "a segment and the watermark: {files:?}");
-        (dir, files)
-    }
-
-    #[test]
-    fn events_come_from_memory_and_after_a_restart_from_files() {
-        let (dir, _) = filled();
-        let spool = spool(dir.path());
-        assert_eq!(spool.found(), (4, 0));
-        put(&spool, "seven");
-        assert_eq!(rest(&spool), ["three", "four", "five", "six", "seven"]);
-        put(&spool, "eight");
-        assert!(matches!(spool.next(), Next::Event(7, _)), "from memory");
-    }
-
-    #[test]
-    fn a_full_disk_makes_producers_wait_and_loses_nothing() {
-        for is_durable in [false, true] {
-            let image = CrashImage::new();
-            let open =
-                |image: &CrashImage| Spool::on(Arc::new(image.clone()), Path::new("/spool"), is_durable, 1 << 20);
-            let spool = open(&image).expect("open");
-            put(&spool, "one");
-            image.set_fault(Some(Fault::Full(0)));
-            let event = |text: &str| Event::new("s", text.to_owned()).message_id(text);
-            let waiting = |text: &str| {
-                let put = spool.put(Item {
-                    event: event(text),
-                    watch: None,
-                });
-                put.ok().flatten().expect("it waits")
-            };
-            let (mut two, mut three) = (waiting("two"), waiting("three"));
-            assert!(!spool.retry() && two.try_recv().is_err());
-            assert_eq!(rest(&spool), ["one"], "what is not written is not delivered");
-            image.set_fault(None);
-            assert!(spool.retry());
-            assert!(two.try_recv().is_ok() && three.try_recv().is_ok());
-            assert_eq!(rest(&spool), ["two", "three"]);
-            drop(spool);
-            let image = if is_durable {
-                image.power_loss(7)
-            } else {
-                image.killed()
-            };
-            assert_eq!(rest(&open(&image).expect("open")), ["one", "two", "three"]);
-        }
-    }
-
-    #[test]
-    fn any_byte_may_change() {
-        let (dir, files) = filled();
-        for file in files {
-            let whole = fs::read(&file).expect("a file");
-            for place in 0..whole.len() {
-                let mut bytes = whole.clone();
-                bytes[place] ^= 0x55;
-                let copy = tempfile::tempdir().expect("a directory");
-                for entry in fs::read_dir(dir.path()).expect("a directory") {
-                    let path = entry.expect("an entry").path();
-                    if path.is_file() {
-                        fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("copied");
-                    }
-                }
-                fs::write(copy.path().join(file.file_name().expect("a name")), bytes).expect("written");
-                let spool = spool(copy.path());
-                let left = rest(&spool);
-                // Events that are done may come again, the stream knows them by their ids; of the others one is lost at most.
-                let known: Vec<&str> = TEXTS
-                    .into_iter()
-                    .filter(|text| left.iter().any(|left| left == text))
-                    .collect();
-                assert_eq!(known, left, "{}: {place}", file.display());
-                let open = TEXTS[2..]
-                    .iter()
-                    .filter(|text| left.iter().any(|left| left == *text))
-                    .count();
-                assert!(open >= 3, "{}: {place}: {left:?}", file.display());
-                // Nobody is told of none that is lost.
-                let (_, damaged) = spool.found();
-                assert!(
-                    open == 4 || damaged == 1 || left.last().is_none_or(|last| last != "six"),
-                    "{place}: {left:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn any_file_may_be_cut_anywhere() {
-        let (dir, files) = filled();
-        let segment = files
-            .iter()
-            .find(|path| path.extension().is_some_and(|end| end == "seg"))
-            .expect("a segment");
-        let whole = fs::read(segment).expect("a file");
-        for len in (0..whole.len()).rev() {
-            fs::write(segment, &whole[..len]).expect("written");
-            let left = rest(&spool(dir.path()));
-            assert!(
-                TEXTS[2..].starts_with(&left.iter().map(String::as_str).collect::<Vec<_>>()),
-                "{len}: {left:?}"
-            );
-        }
-    }
-}
+mod tests;

@@ -113,6 +113,13 @@ impl Syncer {
             while !items.is_empty() || !deliveries.spool.retry() {
                 if self.staged.lock().is_over {
                     // Those who wait hear that they wait in vain.
+                    let lost = items.iter().filter(|(_, written)| written.is_closed()).count();
+                    if lost > 0 {
+                        tracing::error!(
+                            lost,
+                            "events that nobody waited for could not be written before the end of an outbox"
+                        );
+                    }
                     return;
                 }
                 thread::sleep(PAUSE);

@@ -245,3 +245,56 @@ fn what_is_found_again_survives_a_power_loss() {
         assert_eq!(log.next(), committed, "{fault:?}");
     }
 }
+
+#[test]
+fn a_full_disk_is_freed_by_deleting() {
+    let image = CrashImage::new();
+    let mut log = builder(&image).open().unwrap();
+    append(&mut log, 30);
+    log.commit().unwrap();
+    image.set_fault(Some(Fault::Full(0)));
+    append(&mut log, 30);
+    log.commit().unwrap_err();
+    log.delete_through(29).unwrap();
+    let used: usize = image.files().values().map(Vec::len).sum();
+    image.set_fault(Some(Fault::Full(used as u64 + 2000)));
+    log.commit().unwrap();
+    assert_eq!(read(&log), (30..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_record_may_be_as_large_as_the_log() {
+    let image = CrashImage::new();
+    let mut log = builder(&image).max_bytes(1000).open().unwrap();
+    for len in [200, 900, 1, 980] {
+        let number = log.append(&vec![7; len]).unwrap();
+        log.commit().unwrap();
+        assert_eq!(
+            log.read(0).map(Result::unwrap).collect::<Vec<_>>(),
+            [(number, vec![7; len])]
+        );
+        log.delete_through(number).unwrap();
+    }
+    drop(log);
+    assert_eq!(builder(&image).open().unwrap().next(), 4);
+}
+
+#[test]
+fn what_is_withdrawn_was_never_there() {
+    let image = CrashImage::new();
+    let mut log = builder(&image).open().unwrap();
+    append(&mut log, 2);
+    log.withdraw();
+    log.commit().unwrap();
+    log.withdraw();
+    assert_eq!((log.next(), read(&log)), (1, vec![0]));
+    image.set_fault(Some(Fault::Write));
+    append(&mut log, 1);
+    log.commit().unwrap_err();
+    log.withdraw();
+    image.set_fault(None);
+    append(&mut log, 1);
+    log.commit().unwrap();
+    drop(log);
+    assert_eq!(read(&builder(&image).open().unwrap()), [0, 1]);
+}

@@ -69,6 +69,8 @@ pub struct InOrder {
     round: Option<Round>,
     /// The round has ended.
     is_over: bool,
+    /// Something was acked after that.
+    owes: bool,
     queued_bytes: usize,
     state: watch::Receiver<ConnectionState>,
     drains: watch::Receiver<bool>,
@@ -106,6 +108,7 @@ impl InOrder {
             },
             round: None,
             is_over: true,
+            owes: false,
             queued_bytes: 0,
             state: inner.connection.connection().state(),
             drains: inner.drains.subscribe(),
@@ -172,6 +175,7 @@ impl InOrder {
     /// # Cancel safety
     /// Dropped early, some are acked when they are delivered again.
     pub async fn ack_through(&mut self, sequence: u64) -> Result<(), ConsumeError> {
+        let before = self.order.acked();
         let acks: Vec<Subject> = self.order.ack_through(sequence).collect();
         self.keep_position();
         self.inner
@@ -180,6 +184,7 @@ impl InOrder {
             .fetch_add(acks.len() as u64, Ordering::Relaxed);
         let Some(round) = self.round.as_mut().filter(|_| !self.is_over) else {
             // The next round brings them again, and has them acked.
+            self.owes |= self.order.acked() > before;
             return Ok(());
         };
         acks.iter().for_each(|_| round.pulls.release());
@@ -199,15 +204,19 @@ impl InOrder {
     /// Waits until acks are confirmed, at most this long.
     ///
     /// # Errors
-    /// [`Unconfirmed`](ConsumeErrorKind::Unconfirmed): some messages will be delivered, and acked, again.
+    /// [`Unconfirmed`](ConsumeErrorKind::Unconfirmed): some messages will be delivered, and acked, again. That goes for those
+    /// that were acked after the connection was lost too, before [`next`](Self::next) has got them again.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn flush(&mut self, within: Duration) -> Result<(), ConsumeError> {
-        match &mut self.round {
-            Some(round) => round.flush(within).await,
-            None => Ok(()),
+        if let Some(round) = &mut self.round {
+            round.flush(within).await?;
         }
+        if self.owes || self.order.owes() {
+            return Err(ConsumeError::new(ConsumeErrorKind::Unconfirmed));
+        }
+        Ok(())
     }
 
     /// Messages that were given and are not acked.
@@ -246,7 +255,7 @@ impl InOrder {
 
     async fn begin_round(&mut self) -> Result<(), ConsumeError> {
         if let Some(round) = &self.round {
-            round.end().await;
+            self.owes |= !round.end().await;
         }
         self.round = None;
         let mut drains = self.drains.clone();
@@ -256,9 +265,9 @@ impl InOrder {
             _ = drains.wait_for(|drains| *drains) => return Ok(()),
             round = Round::begin(&self.inner, &mut self.position) => round?,
         };
+        self.order.begin_round(round.settled);
         self.round = Some(round);
-        self.is_over = false;
-        self.order.begin_round();
+        (self.is_over, self.owes) = (false, false);
         self.ask()
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Order<T, R> {
     next_delivery: u64,
     /// The highest sequence that this round has brought.
     brought: u64,
+    /// The highest sequence that nats-server took for acked when this round began.
+    settled: u64,
     /// The highest sequence that any round has brought: all up to it were queued.
     taken: u64,
     /// The highest sequence that was given.
@@ -51,6 +53,7 @@ impl<T, R> Order<T, R> {
         Self {
             next_delivery: 1,
             brought: 0,
+            settled: 0,
             taken: after,
             given: after,
             acked: after,
@@ -60,10 +63,11 @@ impl<T, R> Order<T, R> {
         }
     }
 
-    /// The consumer was reset: all that is not acked comes again.
-    pub(super) fn begin_round(&mut self) {
+    /// The consumer was reset: all that is not acked comes again, from what is behind `settled` on.
+    pub(super) fn begin_round(&mut self, settled: u64) {
         self.next_delivery = 1;
         self.brought = 0;
+        self.settled = settled;
         self.replies.clear();
     }
 
@@ -116,6 +120,11 @@ impl<T, R> Order<T, R> {
         self.acked
     }
 
+    /// Was something acked whose delivery this round has not brought yet, so that its ack could not be sent?
+    pub(super) fn owes(&self) -> bool {
+        self.acked > self.brought.max(self.settled)
+    }
+
     /// Messages that were given and are not acked.
     pub(super) fn unacked(&self) -> usize {
         self.unacked.len()
@@ -160,7 +169,7 @@ mod tests {
         arrive(&mut order, 1, 1);
         assert_eq!(arrive(&mut order, 3, 3), Arrival::Hole);
         assert_eq!(order.give(), Some(1));
-        order.begin_round();
+        order.begin_round(0);
         assert_eq!(order.ack_through(1).len(), 0, "its delivery is not known any more");
         assert_eq!(arrive(&mut order, 1, 1), Arrival::Acked(1));
         assert_eq!(arrive(&mut order, 2, 2), Arrival::Held);
@@ -177,6 +186,22 @@ mod tests {
         assert_eq!(order.ack_through(5).collect::<Vec<_>>(), [1]);
         assert_eq!(arrive(&mut order, 3, 5), Arrival::Acked(3));
         assert_eq!(order.give(), None);
+    }
+
+    #[test]
+    fn acks_of_what_has_not_come_again_are_owed() {
+        let mut order = Numbers::new(0);
+        for number in 1..=3 {
+            arrive(&mut order, number, number);
+            order.give();
+        }
+        order.begin_round(1);
+        assert_eq!(order.ack_through(1).len(), 0);
+        assert!(!order.owes(), "nats-server has it");
+        assert_eq!(order.ack_through(2).len(), 0);
+        assert!(order.owes());
+        assert_eq!(arrive(&mut order, 1, 2), Arrival::Acked(1));
+        assert!(!order.owes());
     }
 
     #[test]
@@ -288,7 +313,7 @@ mod tests {
                     }
                     Step::Reset => {
                         model.reset();
-                        order.begin_round();
+                        order.begin_round(0);
                         in_round = true;
                     }
                 }

@@ -37,6 +37,8 @@ pub(super) struct Round {
     /// One ack is good for all messages before.
     pub(super) acks_all: bool,
     pub(super) slots: usize,
+    /// All up to this sequence was acked, as nats-server sees it, when the round began.
+    pub(super) settled: u64,
     /// Acks that were lost on their way: they are said again.
     pub(super) again: Vec<Subject>,
     /// Of this round only: an ack of another one would confuse nats-server, which compares the numbers of deliveries.
@@ -103,6 +105,10 @@ impl Round {
         if *position.created.get_or_insert(stream.created) != stream.created {
             return Err(ConsumeError::new(ConsumeErrorKind::StreamReplaced));
         }
+        if position.done.is_some_and(|done| done > stream.last_sequence) {
+            let problem = "the stream ends before the position: it has lost messages, and others get their sequences";
+            return Err(ConsumeError::because(ConsumeErrorKind::StreamReplaced, problem));
+        }
         let consumer = if inner.settings.creates {
             topology.ensure_consumer(&inner.spec).await?
         } else {
@@ -112,7 +118,7 @@ impl Round {
         // Whoever listened before does so no more: what is still delivered to them is not missed.
         let link = Link::new(connection, name, durable);
         let subscriber = link.subscribe().await?;
-        reset(&topology, &stream, &consumer, position.done)
+        let settled = reset(&topology, &stream, &consumer, position.done)
             .await
             .map_err(|error| {
                 if error.kind() == TopologyErrorKind::NotEnabled && is_older(&connection.server_version()) {
@@ -140,6 +146,7 @@ impl Round {
             seen,
             acks_all: consumer.ack_policy == AckPolicy::All,
             slots,
+            settled,
             again: Vec::new(),
             acks: AckSender::open(&inner.connection, consumer.ack_wait, inner.counts.clone()).await?,
         })
@@ -147,12 +154,15 @@ impl Round {
 }
 
 impl Round {
-    /// Ends it, with the acks that are on their way: behind the next reset they would be for other deliveries.
-    pub(super) async fn end(&self) {
-        if let Err(error) = self.acks.flush(PAUSE).await {
+    /// Ends it, with the acks that are on their way: behind the next reset they would be for other deliveries. Were all
+    /// confirmed?
+    pub(super) async fn end(&self) -> bool {
+        let flushed = self.acks.flush(PAUSE).await;
+        if let Err(error) = &flushed {
             tracing::debug!(%error, "acks are sent again with the next deliveries");
         }
         self.acks.close();
+        flushed.is_ok()
     }
 
     pub(super) fn ack_again(&mut self) {
@@ -197,28 +207,29 @@ fn slots(prefetch: usize, consumer: &ConsumerInfo) -> usize {
     }
 }
 
+/// Says up to which sequence all is acked from then on.
 async fn reset(
     topology: &Topology,
     stream: &StreamInfo,
     consumer: &ConsumerInfo,
     done: Option<u64>,
-) -> Result<(), TopologyError> {
+) -> Result<u64, TopologyError> {
+    let floor = consumer.ack_floor;
     let reset = |from| topology.reset_consumer(&consumer.stream, &consumer.name, from);
     // Elsewhere what is not acked stays in the stream for ever, so it must come, to be acked.
     let is_free = stream.retention == Retention::Limits;
-    let Some(done) = done.filter(|done| is_free && consumer.ack_floor != *done) else {
-        return reset(None).await;
+    let Some(done) = done.filter(|done| is_free && floor != *done) else {
+        return reset(None).await.map(|()| floor);
     };
     let start = consumer.config.get("opt_start_seq").and_then(Value::as_u64);
     let from = start.unwrap_or_default().max(done.saturating_add(1));
     match reset(Some(from)).await {
         Err(error) if error.kind() == TopologyErrorKind::Rejected => {
             // One that begins with new messages cannot begin elsewhere.
-            let floor = consumer.ack_floor;
             tracing::warn!(done, floor, %error, "a consumer cannot begin where it was left, and goes on with what is not acked");
-            reset(None).await
+            reset(None).await.map(|()| floor)
         }
-        done => done,
+        done => done.map(|()| from - 1),
     }
 }
 
