@@ -53,6 +53,7 @@ mod engine;
 pub mod envelope;
 mod error;
 mod event;
+mod fast;
 #[cfg(feature = "spool")]
 mod outbox;
 mod outgoing;

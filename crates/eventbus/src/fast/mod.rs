@@ -1,0 +1,4 @@
+//! Fast ingest.
+mod answer;
+mod engine;
+mod place;
