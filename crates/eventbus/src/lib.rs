@@ -54,6 +54,7 @@ pub mod envelope;
 mod error;
 mod event;
 mod fast;
+mod grant;
 #[cfg(feature = "spool")]
 mod outbox;
 mod outgoing;
@@ -72,6 +73,8 @@ pub use self::consume::{
 pub use self::engine::{Dedup, Ordering};
 pub use self::error::{OpenError, PublishError, PublishErrorKind, TryEnqueueError, Undelivered};
 pub use self::event::{Event, Flaw};
+pub use self::fast::{FastBus, FastBusBuilder, FastStats};
+pub use self::grant::BatchMode;
 #[cfg(feature = "spool")]
 pub use self::outbox::{Outbox, OutboxBuilder, OutboxError, OutboxStats, Published, SpoolLevel};
 pub use self::reply::{PublishAck, Refusal};

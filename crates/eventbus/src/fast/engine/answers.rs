@@ -44,6 +44,9 @@ impl Engine {
         };
         if batch.phase == Phase::Starting {
             batch.phase = Phase::Open;
+            if batch.is_probe {
+                batch.close(now);
+            }
         }
         // One that was overtaken by a later one.
         if told < batch.told {
@@ -63,7 +66,10 @@ impl Engine {
         };
         match (place.operation, batch.phase) {
             // The last word on the batch was said, and is lost; or there never was one that the stream knew.
-            (Operation::End, _) if is_forgotten => self.resolve(now, None),
+            (Operation::End, _) if is_forgotten => {
+                let count = batch.is_stillborn().then_some(0);
+                self.resolve(now, count);
+            }
             (Operation::End, Phase::Closing { tries, .. }) => {
                 // No leader, or a full queue: again in a while.
                 let pause = self.pause(tries.saturating_sub(1));
@@ -114,6 +120,7 @@ impl Engine {
     pub(crate) fn handle_disconnect(&mut self, now: u64) {
         self.is_up = false;
         if let Some(batch) = &mut self.batch {
+            batch.was_cut = true;
             batch.phase = Phase::Closing { due: now, tries: 0 };
         }
     }
@@ -121,8 +128,8 @@ impl Engine {
     /// The connection is there.
     pub(crate) fn handle_connect(&mut self, now: u64) {
         self.is_up = true;
-        // It may have been another one that was just as short: nobody has told.
         if let Some(batch) = &mut self.batch {
+            batch.was_cut = true;
             batch.phase = Phase::Closing { due: now, tries: 0 };
         }
     }

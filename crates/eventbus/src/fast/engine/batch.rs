@@ -34,6 +34,10 @@ pub(super) struct Batch {
     pub(super) progress_at: u64,
     /// Something of it is in the stream.
     pub(super) is_fruitful: bool,
+    /// It has one event only: the batch before was refused, and so may this one be.
+    pub(super) is_probe: bool,
+    /// The connection was lost meanwhile.
+    pub(super) was_cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +50,10 @@ pub(super) enum Phase {
 }
 
 impl Batch {
-    pub(super) fn new(number: u64, subject: Subject, now: u64) -> Self {
+    pub(super) fn new(number: u64, subject: Subject, is_probe: bool, now: u64) -> Self {
         Self {
+            is_probe,
+            was_cut: false,
             number,
             subject,
             next: 1,
@@ -72,6 +78,13 @@ impl Batch {
     /// May another message be under way?
     pub(super) fn has_credit(&self, outstanding: u64) -> bool {
         self.next - 1 < self.told.saturating_add(self.flow.saturating_mul(outstanding))
+    }
+
+    /// Was its first event refused, which ends a batch before it has begun?
+    ///
+    /// The stream answers to the first message before it looks at the event, so that others may have followed.
+    pub(super) fn is_stillborn(&self) -> bool {
+        self.told == 0 && self.holes.contains_key(&1) && !self.was_cut
     }
 
     /// No event follows; the end is sent then, unless that is planned for earlier.
@@ -171,6 +184,7 @@ impl Engine {
         let last = batch.next - 1;
         let told = batch.told.max(count.unwrap_or(0)).min(last);
         let mut is_fruitful = batch.is_fruitful;
+        let is_refused = !batch.holes.is_empty();
         let (mut index, mut rests) = (0, false);
         for sequence in first..=last {
             if let Some(refusal) = batch.holes.get(&sequence) {
@@ -194,8 +208,10 @@ impl Engine {
         self.sent = 0;
         // Those that are settled behind one that is not.
         self.trim();
+        self.is_careful = is_refused || !is_fruitful;
         self.fruitless = if is_fruitful { 0 } else { self.fruitless.saturating_add(1) };
-        if rests || !is_fruitful {
+        // An event that was refused for good is a reason to fail, and none to wait.
+        if rests || !is_fruitful && !is_refused {
             let pause = self.pause(self.fruitless.saturating_sub(1));
             self.rests_until = Some(now.saturating_add(pause));
         }

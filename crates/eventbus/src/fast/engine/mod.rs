@@ -50,6 +50,8 @@ pub(crate) struct Engine {
     rests_until: Option<u64>,
     /// Batches in a row that brought nothing into the stream.
     fruitless: u32,
+    /// The last batch was refused, or brought nothing: the next one tries with one event.
+    is_careful: bool,
     /// Events before this number are flushed: somebody waits for them.
     hurry_before: u64,
     /// Events with a deadline of their own, by it.
@@ -115,6 +117,7 @@ impl Engine {
             is_up: true,
             rests_until: None,
             fruitless: 0,
+            is_careful: false,
             hurry_before: 0,
             own_deadlines: BTreeSet::new(),
             failed: VecDeque::new(),
@@ -158,6 +161,11 @@ impl Engine {
             in_doubt: false,
             refusal: None,
         });
+    }
+
+    /// Ends the batch if that is what is left to do: before asking whether anything [is ready](Self::is_ready).
+    pub(crate) fn plan(&mut self, now: u64) {
+        self.close_if_done(now);
     }
 
     /// Is anything to be handed over?
@@ -207,7 +215,7 @@ impl Engine {
                 self.batches += 1;
                 self.counts.batches += 1;
                 self.rests_until = None;
-                none.insert(Batch::new(self.batches, event.subject.clone(), now))
+                none.insert(Batch::new(self.batches, event.subject.clone(), self.is_careful, now))
             }
         };
         let operation = if batch.next == 1 {
