@@ -215,6 +215,11 @@ impl Event {
         self.extras.as_ref().is_some_and(|extras| extras.has_message_id)
     }
 
+    pub(crate) fn own_message_id(&self) -> Option<&str> {
+        let id = self.headers()?.get(NATS_MESSAGE_ID)?;
+        Some(id.as_str())
+    }
+
     pub(crate) fn own_deadline(&self) -> Option<Duration> {
         self.extras.as_ref()?.deadline
     }

@@ -46,6 +46,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod atomic;
 mod batch;
 mod bus;
 mod consume;
@@ -64,6 +65,7 @@ mod shared;
 pub mod topology;
 mod watcher;
 
+pub use self::atomic::{AtomicAck, AtomicBatch, AtomicBus, AtomicBusBuilder, AtomicError, AtomicErrorKind};
 pub use self::batch::BatchReport;
 pub use self::bus::{Bus, BusBuilder, BusStats};
 pub use self::consume::{

@@ -21,6 +21,7 @@ use natstream_connect::Lease;
 
 pub use self::builder::FastBusBuilder;
 use self::shared::{Accept, Shared};
+pub(crate) use self::subjects::Subjects;
 use crate::error::{OpenError, PublishError, TryEnqueueError, Undelivered};
 use crate::event::Event;
 
