@@ -45,8 +45,13 @@ async fn an_id_of_ones_own_beside_others_is_proof_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_of_ones_own_alone_prevent_a_copy_and_prove_nothing() {
     let events = ["a", "b"].map(|id| Event::new("s.x", id).message_id(id));
-    let error = lost_answer(events.into_iter().collect(), |builder| builder).await.expect_err("unclear");
-    assert_eq!((error.kind(), error.may_be_stored()), (AtomicErrorKind::DuplicateId, true));
+    let error = lost_answer(events.into_iter().collect(), |builder| builder)
+        .await
+        .expect_err("unclear");
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (AtomicErrorKind::DuplicateId, true)
+    );
     assert_eq!(error.batch().len(), 2);
 }
 

@@ -85,7 +85,11 @@ async fn a_server_that_is_killed_leaves_whole_batches_or_none() {
         nats.kill();
         within(LIMIT, nats.restart()).await;
     }
-    assert_eq!(check(&connection, tasks).await, 2000, "each was sent until it was stored");
+    assert_eq!(
+        check(&connection, tasks).await,
+        2000,
+        "each was sent until it was stored"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,7 +163,10 @@ async fn a_stream_that_is_busy_with_others_is_an_error_at_the_deadline() {
     within(LIMIT, first).await.expect("its place is taken");
     let bus = open(&connection, |builder| builder.deadline(Duration::from_secs(1))).await;
     let error = within(LIMIT, bus.commit(batch("b", 3))).await.expect_err("no place");
-    assert_eq!((error.kind(), error.may_be_stored()), (AtomicErrorKind::TooManyBatches, false));
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (AtomicErrorKind::TooManyBatches, false)
+    );
     assert!(error.attempts() > 1);
 }
 
@@ -187,11 +194,17 @@ async fn a_server_that_stays_away_is_an_error_at_the_deadline_and_nothing_is_sto
     let bus = open(&connection, |builder| builder.deadline(Duration::from_secs(1))).await;
     nats.kill();
     let mut state = connection.state();
-    within(LIMIT, state.wait_for(|state| !state.is_connected())).await.expect("down");
-    let error = within(LIMIT, bus.commit(batch("b", 3))).await.expect_err("nobody there");
+    within(LIMIT, state.wait_for(|state| !state.is_connected()))
+        .await
+        .expect("down");
+    let error = within(LIMIT, bus.commit(batch("b", 3)))
+        .await
+        .expect_err("nobody there");
     assert_eq!((error.kind(), error.may_be_stored()), (AtomicErrorKind::Timeout, false));
     within(LIMIT, nats.restart()).await;
-    within(LIMIT, state.wait_for(|state| state.is_connected())).await.expect("up");
+    within(LIMIT, state.wait_for(|state| state.is_connected()))
+        .await
+        .expect("up");
     within(LIMIT, bus.commit(error.into_batch())).await.expect("stored");
     assert_eq!(payloads(&connection).await, expected("b", 3));
 }

@@ -31,8 +31,13 @@ async fn a_batch_that_is_too_large_is_refused_here_or_there() {
     atomic_stream(&connection, |spec| spec).await;
     let bus = open(&connection, |builder| builder).await;
     for (events, attempts) in [(1001, 0), (11, 1)] {
-        let error = within(LIMIT, bus.commit(batch("b", events))).await.expect_err("too many");
-        assert_eq!((error.kind(), error.may_be_stored()), (AtomicErrorKind::TooManyEvents, false));
+        let error = within(LIMIT, bus.commit(batch("b", events)))
+            .await
+            .expect_err("too many");
+        assert_eq!(
+            (error.kind(), error.may_be_stored()),
+            (AtomicErrorKind::TooManyEvents, false)
+        );
         assert_eq!((error.attempts(), error.into_batch().len()), (attempts, events));
     }
     let error = within(LIMIT, bus.commit(AtomicBatch::new())).await.expect_err("empty");
@@ -52,7 +57,10 @@ async fn an_expectation_that_is_not_met_refuses_all() {
     // The first is as expected, the second is not.
     let transfer: AtomicBatch = [account(7, 1), account(8, 1)].into_iter().collect();
     let error = within(LIMIT, bus.commit(transfer)).await.expect_err("refused");
-    assert_eq!((error.kind(), error.may_be_stored()), (AtomicErrorKind::WrongLast, false));
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (AtomicErrorKind::WrongLast, false)
+    );
     let transfer: AtomicBatch = [account(7, 1), account(8, 2)].into_iter().collect();
     within(LIMIT, bus.commit(transfer)).await.expect("stored");
     let stale: AtomicBatch = [Event::new("s.9", "9").expect_last_sequence(3)].into_iter().collect();
@@ -75,7 +83,10 @@ async fn one_id_that_is_not_new_refuses_all() {
     ] {
         let error = within(LIMIT, bus.commit(batch.into_iter().collect())).await;
         let error = error.expect_err("a duplicate");
-        assert_eq!((error.kind(), error.may_be_stored()), (AtomicErrorKind::DuplicateId, false));
+        assert_eq!(
+            (error.kind(), error.may_be_stored()),
+            (AtomicErrorKind::DuplicateId, false)
+        );
         assert_eq!((error.place(), error.attempts()), (place, attempts));
     }
     assert_eq!(payloads(&connection).await, ["a", "b"]);
@@ -102,7 +113,9 @@ async fn an_event_that_no_batch_can_bring_refuses_all_before_anything_is_sent() 
     atomic_stream(&connection, |spec| spec).await;
     let bus = open(&connection, |builder| builder).await;
     let with = |event: Event| -> AtomicBatch { [Event::new("s.x", "fine"), event].into_iter().collect() };
-    let elsewhere = within(LIMIT, bus.commit(with(Event::new("t.x", "")))).await.expect_err("elsewhere");
+    let elsewhere = within(LIMIT, bus.commit(with(Event::new("t.x", ""))))
+        .await
+        .expect_err("elsewhere");
     assert_eq!(elsewhere.flaw(), Some(&Flaw::Elsewhere("S".to_owned())));
     let last = Event::new("s.x", "").expect_last_message_id("a");
     let last = within(LIMIT, bus.commit(with(last))).await.expect_err("not in a batch");
@@ -122,7 +135,10 @@ async fn a_full_stream_takes_nothing_of_a_batch() {
     let bus = open(&connection, |builder| builder).await;
     within(LIMIT, bus.commit(batch("first", 3))).await.expect("stored");
     let error = within(LIMIT, bus.commit(batch("second", 3))).await.expect_err("full");
-    assert_eq!((error.kind(), error.may_be_stored()), (AtomicErrorKind::StreamFull, false));
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (AtomicErrorKind::StreamFull, false)
+    );
     assert_eq!(payloads(&connection).await, expected("first", 3));
 }
 
@@ -133,14 +149,23 @@ async fn what_is_not_permitted_is_refused_as_a_whole() {
         {user: limited, password: p, permissions: {publish: {deny: "s.secret"}}}] }"#;
     let nats = NatsServer::builder().jetstream(true).config(users).start().await;
     let config = |user: &str| ConnectConfig::new(nats.url()).credentials(Credentials::user_password(user, "p"));
-    let limited = within(LIMIT, Connection::connect(config("limited"))).await.expect("connected");
+    let limited = within(LIMIT, Connection::connect(config("limited")))
+        .await
+        .expect("connected");
     atomic_stream(&limited, |spec| spec).await;
     let bus = open(&limited, |builder| builder).await;
     let events = ["s.x", "s.secret", "s.y"].map(|subject| Event::new(subject, "x"));
-    let error = within(LIMIT, bus.commit(events.into_iter().collect())).await.expect_err("denied");
+    let error = within(LIMIT, bus.commit(events.into_iter().collect()))
+        .await
+        .expect_err("denied");
     // Either word may be heard first: that of the permission, or that of the stream, which misses a message, and goes again.
-    assert_eq!((error.kind(), error.may_be_stored()), (AtomicErrorKind::NotPermitted, false));
-    let all = within(LIMIT, Connection::connect(config("all"))).await.expect("connected");
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (AtomicErrorKind::NotPermitted, false)
+    );
+    let all = within(LIMIT, Connection::connect(config("all")))
+        .await
+        .expect("connected");
     assert!(payloads(&all).await.is_empty());
 }
 
@@ -158,6 +183,9 @@ async fn more_batches_than_the_stream_takes_wait_for_each_other() {
     assert_eq!(stored.len(), 240);
     for name in names {
         let own: Vec<String> = expected(&name, 20);
-        assert!(stored.windows(20).any(|window| window == own), "`{name}` is in one piece");
+        assert!(
+            stored.windows(20).any(|window| window == own),
+            "`{name}` is in one piece"
+        );
     }
 }

@@ -163,9 +163,13 @@ async fn a_close_without_a_server_hands_everything_back() {
     let (bus, mut failed) = open(&connection, Doubt::Unknown, |builder| builder).await;
     nats.kill();
     let mut state = connection.state();
-    within(LIMIT, state.wait_for(|state| !state.is_connected())).await.expect("down");
+    within(LIMIT, state.wait_for(|state| !state.is_connected()))
+        .await
+        .expect("down");
     within(LIMIT, publish(&bus, 30)).await.expect("no panic");
-    let undelivered = within(LIMIT, bus.close(Duration::from_millis(100))).await.expect_err("given up");
+    let undelivered = within(LIMIT, bus.close(Duration::from_millis(100)))
+        .await
+        .expect_err("given up");
     assert_eq!((undelivered.given_up.len(), undelivered.failed), (30, 30));
     for n in 0..30_u64 {
         let error = failed.try_recv().expect("told before the close returns");

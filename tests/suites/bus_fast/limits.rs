@@ -38,7 +38,10 @@ async fn a_full_stream_hands_back_what_it_does_not_take() {
     assert_eq!((undelivered.failed, undelivered.pending), (30, 0));
     for n in 100..130_u64 {
         let error = failed.try_recv().expect("told before the flush returns");
-        assert_eq!((error.kind(), error.may_be_stored()), (PublishErrorKind::StreamFull, false));
+        assert_eq!(
+            (error.kind(), error.may_be_stored()),
+            (PublishErrorKind::StreamFull, false)
+        );
         assert_eq!(error.event().payload(), &n.to_string());
         assert!(error.refusal().is_some());
     }
@@ -57,7 +60,10 @@ async fn an_expectation_that_is_not_met_fails_one_event() {
     }
     let _ = within(LIMIT, bus.flush(LIMIT)).await;
     let error = failed.try_recv().expect("one has failed");
-    assert_eq!((error.kind(), error.may_be_stored()), (PublishErrorKind::WrongLast, false));
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (PublishErrorKind::WrongLast, false)
+    );
     let expected: Vec<u64> = (0..30).filter(|n| *n != 17).collect();
     assert_eq!(numbers(&connection, "S").await, expected);
     assert_eq!((bus.stats().acked, bus.stats().failed), (29, 1));
@@ -108,11 +114,18 @@ async fn a_stream_that_takes_no_more_batches_hands_events_back() {
     within(LIMIT, bus.flush(LIMIT)).await.expect("acked");
     let spec = StreamSpec::new("S", ["s.>"]).allow_batched(false);
     let topology = Topology::new(connection.clone());
-    within(LIMIT, topology.update(&spec, Changes::Any)).await.expect("updated");
-    within(LIMIT, bus.enqueue(Event::new("s.x", "late"))).await.expect("accepted");
+    within(LIMIT, topology.update(&spec, Changes::Any))
+        .await
+        .expect("updated");
+    within(LIMIT, bus.enqueue(Event::new("s.x", "late")))
+        .await
+        .expect("accepted");
     let _ = within(LIMIT, bus.flush(LIMIT)).await;
     let error = failed.try_recv().expect("it has failed");
-    assert_eq!((error.kind(), error.may_be_stored()), (PublishErrorKind::Rejected, false));
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (PublishErrorKind::Rejected, false)
+    );
     assert_eq!(error.refusal().expect("its words").err_code, 10205);
 }
 
@@ -123,12 +136,16 @@ async fn what_is_not_permitted_fails_and_the_rest_goes_on() {
         {user: limited, password: p, permissions: {publish: {deny: "s.secret"}}}] }"#;
     let nats = NatsServer::builder().jetstream(true).config(users).start().await;
     let config = |user: &str| ConnectConfig::new(nats.url()).credentials(Credentials::user_password(user, "p"));
-    let limited = within(LIMIT, Connection::connect(config("limited"))).await.expect("connected");
+    let limited = within(LIMIT, Connection::connect(config("limited")))
+        .await
+        .expect("connected");
     fast_stream(&limited, |spec| spec).await;
     let (bus, mut failed) = open(&limited, Doubt::Unknown, |builder| builder).await;
     for n in 0..50_u64 {
         let subject = if n % 10 == 9 { "s.secret" } else { "s.x" };
-        within(LIMIT, bus.enqueue(Event::new(subject, n.to_string()))).await.expect("accepted");
+        within(LIMIT, bus.enqueue(Event::new(subject, n.to_string())))
+            .await
+            .expect("accepted");
     }
     let _ = within(LONG, bus.flush(LONG)).await;
     let mut denied = Vec::new();
@@ -136,7 +153,9 @@ async fn what_is_not_permitted_fails_and_the_rest_goes_on() {
         assert_eq!(error.kind(), PublishErrorKind::NotPermitted);
         denied.push(error);
     }
-    let all = within(LIMIT, Connection::connect(config("all"))).await.expect("connected");
+    let all = within(LIMIT, Connection::connect(config("all")))
+        .await
+        .expect("connected");
     let expected: Vec<u64> = (0..50).filter(|n| n % 10 != 9).collect();
     assert_eq!(numbers(&all, "S").await, expected);
     assert_eq!((denied.len(), bus.stats().acked), (5, 45));
@@ -153,8 +172,18 @@ async fn nobody_listening_fails_by_the_deadline() {
     .await;
     let context = jetstream::new(connection.nats().clone());
     within(LIMIT, context.delete_stream("S")).await.expect("deleted");
-    within(LIMIT, bus.enqueue(Event::new("s.x", "1"))).await.expect("accepted");
-    settles_where(LONG, || std::future::ready(bus.stats()), |stats: &FastStats| stats.failed == 1).await;
+    within(LIMIT, bus.enqueue(Event::new("s.x", "1")))
+        .await
+        .expect("accepted");
+    settles_where(
+        LONG,
+        || std::future::ready(bus.stats()),
+        |stats: &FastStats| stats.failed == 1,
+    )
+    .await;
     let error = within(LIMIT, failed.recv()).await.expect("told");
-    assert_eq!((error.kind(), error.may_be_stored()), (PublishErrorKind::NoResponders, false));
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (PublishErrorKind::NoResponders, false)
+    );
 }

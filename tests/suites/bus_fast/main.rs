@@ -100,7 +100,11 @@ async fn complete(
         assert!(unknown.insert(number), "each failure once");
     }
     assert_eq!(unknown.len() as u64, stats.failed);
-    assert!(unknown.is_empty() || doubt == Doubt::Unknown, "{} are unknown", unknown.len());
+    assert!(
+        unknown.is_empty() || doubt == Doubt::Unknown,
+        "{} are unknown",
+        unknown.len()
+    );
     let stored = numbers(bus.connection(), "S").await;
     let mut seen = HashSet::new();
     let first: Vec<u64> = stored.iter().copied().filter(|number| seen.insert(*number)).collect();

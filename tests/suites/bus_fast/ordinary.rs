@@ -83,7 +83,10 @@ async fn a_stream_that_does_not_allow_it_is_an_error_that_says_how_to_mend_it() 
     let spec = StreamSpec::new(&name, [format!("{subject}.>")]);
     stream(&connection, spec.clone()).await;
     let error = within(LIMIT, FastBus::open(connection.clone(), &name)).await;
-    let Err(OpenError::NotAllowed { mode, stream, remedy, .. }) = error else {
+    let Err(OpenError::NotAllowed {
+        mode, stream, remedy, ..
+    }) = error
+    else {
         panic!("{error:?}")
     };
     assert_eq!((mode, &stream), (BatchMode::Fast, &name));
@@ -93,7 +96,9 @@ async fn a_stream_that_does_not_allow_it_is_an_error_that_says_how_to_mend_it() 
     let allowed = spec.allow_batched(true);
     let update = topology.update(&allowed, Changes::Harmless);
     within(LIMIT, update).await.expect("updated");
-    within(LIMIT, FastBus::open(connection.clone(), &name)).await.expect("open");
+    within(LIMIT, FastBus::open(connection.clone(), &name))
+        .await
+        .expect("open");
     let error = within(LIMIT, FastBus::open(connection, unique_name("NONE"))).await;
     assert!(matches!(error, Err(OpenError::Stream(error)) if error.kind() == TopologyErrorKind::NotFound));
 }

@@ -207,7 +207,11 @@ fn ways(options: &Options) -> Vec<Way> {
                 }
             }
             // Beside those of the same storage, in the same round.
-            let batches = [(Publisher::Fast, FAST_WINDOW), (Publisher::Atomic, 100), (Publisher::Atomic, 1000)];
+            let batches = [
+                (Publisher::Fast, FAST_WINDOW),
+                (Publisher::Atomic, 100),
+                (Publisher::Atomic, 1000),
+            ];
             for (publisher, window) in batches {
                 ways.push(Way {
                     storage: *storage,

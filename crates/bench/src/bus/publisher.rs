@@ -183,7 +183,9 @@ impl Work {
     }
 
     async fn fast(&self, connection: Connection, window: usize, stream: &str) -> Result<Done> {
-        let builder = FastBus::builder(connection, stream).window(window).window_bytes(1 << 30);
+        let builder = FastBus::builder(connection, stream)
+            .window(window)
+            .window_bytes(1 << 30);
         let bus = if self.ids { builder.with_ids() } else { builder }.open().await?;
         let started = Instant::now();
         for _ in 0..self.events {

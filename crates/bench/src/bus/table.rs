@@ -48,7 +48,9 @@ fn batches<'a, F: Iterator<Item = &'a Figures>>(of: &impl Fn(Publisher) -> F) {
     let Some(best) = best else {
         return;
     };
-    println!("\n| batches | k/s | ratio to async-nats's best window | client CPU ns | ratio | server CPU ns | allocations |");
+    println!(
+        "\n| batches | k/s | ratio to async-nats's best window | client CPU ns | ratio | server CPU ns | allocations |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for figures in of(Publisher::Fast).chain(of(Publisher::Atomic)) {
         let window = figures.way.window.unwrap_or(0);

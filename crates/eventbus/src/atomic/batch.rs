@@ -126,7 +126,9 @@ mod tests {
     #[test]
     fn ids_within_a_batch_are_compared() {
         let event = |id: &str| Event::new("s", "").message_id(id);
-        let batch: AtomicBatch = [event("a"), Event::new("s", ""), event("b"), event("a")].into_iter().collect();
+        let batch: AtomicBatch = [event("a"), Event::new("s", ""), event("b"), event("a")]
+            .into_iter()
+            .collect();
         assert_eq!((batch.repeated_id(), batch.last_without_id()), (Some(3), Some(1)));
         assert!(batch.has_id());
         let plain: AtomicBatch = [Event::new("s", ""), Event::new("s", "")].into_iter().collect();

@@ -70,7 +70,9 @@ impl AtomicErrorKind {
             Self::Empty => "an atomic batch is empty",
             Self::Invalid => "an event of an atomic batch cannot be sent",
             Self::NoResponders => "no stream takes an atomic batch",
-            Self::NotPermitted => "nats-server does not permit this user to publish an atomic batch, or to receive its ack",
+            Self::NotPermitted => {
+                "nats-server does not permit this user to publish an atomic batch, or to receive its ack"
+            }
             Self::Rejected => "the stream refuses an atomic batch",
             Self::StreamFull => "the stream of an atomic batch is full",
             Self::Timeout => "an atomic batch was not committed until its deadline",

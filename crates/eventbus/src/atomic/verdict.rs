@@ -6,7 +6,9 @@ use crate::reply::{Meaning, Refusal};
 /// What became of one attempt to commit a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Stored { sequence: u64 },
+    Stored {
+        sequence: u64,
+    },
     Refused(Refusal),
     /// It did not get as far as its commit.
     Unsent,
@@ -17,17 +19,26 @@ pub(super) enum Outcome {
     /// The answer is that of a server which knows no atomic batches: it took the events as any others.
     Foreign,
     /// nats-server forbids a subject, or the answer.
-    Denied { may_be_stored: bool },
-    Closed { may_be_stored: bool },
+    Denied {
+        may_be_stored: bool,
+    },
+    Closed {
+        may_be_stored: bool,
+    },
 }
 
 /// What follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Stored { sequence: Option<u64> },
+    Stored {
+        sequence: Option<u64>,
+    },
     /// The whole batch once more, after a pause.
     Again,
-    Failed { kind: AtomicErrorKind, may_be_stored: bool },
+    Failed {
+        kind: AtomicErrorKind,
+        may_be_stored: bool,
+    },
 }
 
 /// What is known of a batch before an attempt ends.
@@ -152,9 +163,15 @@ mod tests {
             (refused(400, 10174, "disabled"), AtomicErrorKind::Rejected),
             (refused(400, 10199, "too large"), AtomicErrorKind::TooManyEvents),
             (refused(400, 10201, "duplicate"), AtomicErrorKind::DuplicateId),
-            (refused(400, 10071, "wrong last sequence: 5"), AtomicErrorKind::WrongLast),
+            (
+                refused(400, 10071, "wrong last sequence: 5"),
+                AtomicErrorKind::WrongLast,
+            ),
             (refused(400, 10054, "message size"), AtomicErrorKind::TooLarge),
-            (refused(503, 10077, "maximum messages exceeded"), AtomicErrorKind::StreamFull),
+            (
+                refused(503, 10077, "maximum messages exceeded"),
+                AtomicErrorKind::StreamFull,
+            ),
         ] {
             let may_be_stored = false;
             let verdict = CERTAIN.clone().judge(&outcome);

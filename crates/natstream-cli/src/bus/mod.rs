@@ -1,10 +1,12 @@
 //! `natstream bus`: events and streams of JetStream.
 
+mod batches;
 mod publish;
 mod source;
 mod spool;
 mod stream;
 mod tally;
+mod totals;
 
 use std::io;
 

@@ -1,9 +1,9 @@
 //! What the stream says, and what the connection does.
 
-use super::batch::Phase;
 use super::super::answer::Answer;
 use super::super::place::{Operation, Place};
 use super::Engine;
+use super::batch::Phase;
 use crate::error::{PublishError, PublishErrorKind};
 use crate::reply::{Meaning, Refusal};
 

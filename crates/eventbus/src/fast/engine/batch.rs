@@ -46,7 +46,10 @@ pub(super) enum Phase {
     Starting,
     Open,
     /// No event follows. The end is sent when it is `due`, and was sent so many times.
-    Closing { due: u64, tries: u32 },
+    Closing {
+        due: u64,
+        tries: u32,
+    },
 }
 
 impl Batch {
@@ -209,7 +212,11 @@ impl Engine {
         // Those that are settled behind one that is not.
         self.trim();
         self.is_careful = is_refused || !is_fruitful;
-        self.fruitless = if is_fruitful { 0 } else { self.fruitless.saturating_add(1) };
+        self.fruitless = if is_fruitful {
+            0
+        } else {
+            self.fruitless.saturating_add(1)
+        };
         // An event that was refused for good is a reason to fail, and none to wait.
         if rests || !is_fruitful && !is_refused {
             let pause = self.pause(self.fruitless.saturating_sub(1));
@@ -262,7 +269,11 @@ impl Engine {
     /// Between a half and the whole of a pause that doubles: many publishers that were refused together come back apart.
     pub(super) fn pause(&mut self, refusals: u32) -> u64 {
         let factor = 1_u64.checked_shl(refusals).unwrap_or(u64::MAX);
-        let whole = self.config.first_pause.saturating_mul(factor).min(self.config.longest_pause);
+        let whole = self
+            .config
+            .first_pause
+            .saturating_mul(factor)
+            .min(self.config.longest_pause);
         whole / 2 + self.random() % (whole / 2 + 1)
     }
 }

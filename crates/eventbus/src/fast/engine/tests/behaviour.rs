@@ -45,9 +45,17 @@ fn only_the_first_goes_before_the_stream_has_answered() {
     world.wait(2 * MILLI);
     assert_eq!(world.sent.len(), 5, "six under way, one of which has arrived");
     world.wait(20 * MILLI);
-    assert_eq!(counts(&world), (8, 0, 1, 0), "the stream tells after each second message");
+    assert_eq!(
+        counts(&world),
+        (8, 0, 1, 0),
+        "the stream tells after each second message"
+    );
     world.wait(60 * MILLI);
-    assert_eq!(counts(&world), (9, 0, 0, 0), "the end of an idle batch tells of the rest");
+    assert_eq!(
+        counts(&world),
+        (9, 0, 0, 0),
+        "the end of an idle batch tells of the rest"
+    );
     assert!(world.engine.is_over());
     world.finish();
 }
@@ -65,7 +73,12 @@ fn a_gap_sends_the_rest_again_and_stores_nothing_twice() {
     let mut world = world(roomy());
     run(
         &mut world,
-        &[accept(9), Step::Wait { millis: 2 }, Step::Lose { nth: 2 }, Step::Wait { millis: 500 }],
+        &[
+            accept(9),
+            Step::Wait { millis: 2 },
+            Step::Lose { nth: 2 },
+            Step::Wait { millis: 500 },
+        ],
     );
     let (acked, failed, pending, resent) = counts(&world);
     assert_eq!((acked, failed, pending), (9, 0, 0));
@@ -153,7 +166,10 @@ fn a_refused_event_fails_and_the_others_go_on() {
     let mut world = world(roomy());
     run(&mut world, &[accept(4), Step::Wait { millis: 20 }]);
     world.run(&Step::Mood(Mood::Full));
-    run(&mut world, &[accept(1), Step::Wait { millis: 20 }, Step::Mood(Mood::Well)]);
+    run(
+        &mut world,
+        &[accept(1), Step::Wait { millis: 20 }, Step::Mood(Mood::Well)],
+    );
     run(&mut world, &[accept(3), Step::Wait { millis: 200 }]);
     assert_eq!(counts(&world), (7, 1, 0, 0));
     assert_eq!(world.server.stored, [0, 1, 2, 3, 5, 6, 7]);
@@ -202,7 +218,10 @@ fn what_is_not_permitted_fails_and_blocks_nothing() {
     run(&mut world, &[accept(2), Step::Wait { millis: 4 }]);
     world.engine.handle_denied(world.now, |subject| subject == "s");
     let error = world.engine.poll_failed().expect("one has failed");
-    assert_eq!((error.kind(), error.may_be_stored()), (PublishErrorKind::NotPermitted, false));
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (PublishErrorKind::NotPermitted, false)
+    );
     // The next one may be another subject's: a new batch begins with it.
     assert!(world.engine.is_ready(world.now));
 }

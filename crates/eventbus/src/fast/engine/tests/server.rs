@@ -143,7 +143,13 @@ impl Server {
         };
         batch.last += 1;
         if place.operation == Operation::Start {
-            answers.push((place, Answer::Flow { told: 0, flow: batch.flow }));
+            answers.push((
+                place,
+                Answer::Flow {
+                    told: 0,
+                    flow: batch.flow,
+                },
+            ));
         }
         if id.as_ref().is_some_and(|id| self.ids.contains(id) || is_proposed(id)) {
             if batch.pending == 0 {
@@ -160,7 +166,13 @@ impl Server {
                 return;
             }
             let sequence = place.sequence;
-            answers.push((place, Answer::Failed { sequence, refusal: full }));
+            answers.push((
+                place,
+                Answer::Failed {
+                    sequence,
+                    refusal: full,
+                },
+            ));
             batch.last -= 1;
             return self.commit(place, answers);
         }
