@@ -128,3 +128,12 @@ fn tcp() {
         "100000 numbers, sum 4999950000\n"
     );
 }
+
+#[test]
+fn transaction() {
+    let output = run("transaction");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "2 bookings, numbers up to 2\nsomebody was faster: 2 bookings are still here\n2 messages in the stream\n"
+    );
+}

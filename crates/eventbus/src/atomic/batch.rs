@@ -75,7 +75,6 @@ impl AtomicBatch {
     }
 
     /// Its events.
-    #[must_use]
     pub fn events(&self) -> &[Event] {
         &self.events
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use natstream_connect::{Lease, Router, random_u32, token};
+use natstream_connect::{Driver, Lease, Router, random_u32, token};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -155,7 +155,7 @@ impl AtomicBus {
                 Verdict::Again => {}
             }
             let pause = shared.pause(attempts - 1);
-            if Instant::now() + pause >= due {
+            if now() + pause >= due {
                 let kind = overdue(refusal.as_ref());
                 return Err(AtomicError::new(batch, kind).after(attempts, knowledge.in_doubt, refusal));
             }
@@ -244,9 +244,14 @@ impl Shared {
     }
 }
 
+/// As drivers read it.
+fn now() -> Instant {
+    Driver::clock()
+}
+
 /// About 30 years at most, which tokio's clock can add.
 fn deadline(from_now: Duration) -> Instant {
-    Instant::now() + from_now.min(Duration::from_secs(1 << 30))
+    now() + from_now.min(Duration::from_secs(1 << 30))
 }
 
 impl fmt::Debug for AtomicBus {
