@@ -6,6 +6,8 @@ use natstream::{ConnectConfig, Connection, Pool, Server};
 
 pub mod bus;
 pub mod load;
+#[cfg(test)]
+mod named;
 pub mod numbers;
 pub mod sinks;
 pub mod world;
