@@ -225,3 +225,50 @@ fn what_is_not_permitted_fails_and_blocks_nothing() {
     // The next one may be another subject's: a new batch begins with it.
     assert!(world.engine.is_ready(world.now));
 }
+
+/// A store may refuse one message of a batch and take those behind it; nothing that it says of these counts for that one.
+#[test]
+fn a_refusal_in_the_middle_is_not_undone_by_what_is_told_of_later_ones() {
+    let full = Refusal {
+        code: 503,
+        err_code: 10077,
+        description: "maximum messages exceeded".to_owned(),
+    };
+    let busy = Refusal {
+        code: 429,
+        err_code: 10167,
+        description: "too many requests".to_owned(),
+    };
+    for (refusal, expected) in [(full, (5, 1, 0, 0)), (busy, (5, 0, 1, 0))] {
+        let mut world = world(roomy());
+        run(&mut world, &[accept(6), Step::Wait { millis: 2 }]);
+        // From here on the answers are made by hand.
+        world.sent.clear();
+        world.answered.clear();
+        let place = |sequence, operation| Place {
+            batch: 1,
+            sequence,
+            operation,
+        };
+        let now = world.now;
+        let refused = Answer::Refused(refusal);
+        world.engine.handle_answer(now, place(3, Operation::Append), refused);
+        let flow = Answer::Flow { told: 6, flow: 2 };
+        world.engine.handle_answer(now, place(6, Operation::Append), flow);
+        assert_eq!(world.engine.counts().acked, 2, "up to the one that was refused");
+        let ended = Answer::Ended { count: 6 };
+        world.engine.handle_answer(now, place(7, Operation::End), ended);
+        assert_eq!(counts(&world), expected);
+        if let Some(error) = world.engine.poll_failed() {
+            assert_eq!(error.event().payload(), "2");
+            assert_eq!(
+                (error.kind(), error.may_be_stored()),
+                (PublishErrorKind::StreamFull, false)
+            );
+        }
+        // What may be taken later goes again, and nothing else.
+        let at = world.engine.poll_timeout().unwrap_or(now);
+        let again = world.engine.poll_transmit(at).and_then(|next| next.event);
+        assert_eq!(again.is_some(), expected.2 == 1);
+    }
+}
