@@ -174,3 +174,12 @@ fn welcome_mail() {
         "welcome, Ada, Edsger, Grace\n1 attempts failed\n"
     );
 }
+
+#[test]
+fn transaction() {
+    let output = run("transaction");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "2 bookings, numbers up to 2\nsomebody was faster: 2 bookings are still here\n2 messages in the stream\n"
+    );
+}

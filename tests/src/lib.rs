@@ -7,6 +7,8 @@ use natstream::{ConnectConfig, Connection, Pool, Server};
 pub mod bus;
 pub mod consume;
 pub mod load;
+#[cfg(test)]
+mod named;
 pub mod numbers;
 pub mod recording;
 pub mod sinks;

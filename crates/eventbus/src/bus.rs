@@ -500,7 +500,7 @@ impl fmt::Debug for BusBuilder {
 }
 
 /// Answers to events of a bus that has ended.
-struct Strays;
+pub(crate) struct Strays;
 
 impl Unrouted for Strays {
     fn unrouted(&self, _message: async_nats::Message) {}

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::event::{Event, Flaw};
+use crate::grant::BatchMode;
 use crate::reply::Refusal;
 use crate::topology::{Durability, TopologyError};
 
@@ -193,6 +194,33 @@ pub enum OpenError {
     /// An ack of the stream is worth less than was [required](crate::BusBuilder::require_stream).
     #[error("an ack of the stream is worth less than was required: {}", weaknesses(.0))]
     NotDurable(Durability),
+    /// The nats-server that this connection is with is too old for such batches.
+    #[error("{mode} need nats-server {}, and this is {version}", mode.needs())]
+    #[non_exhaustive]
+    TooOld {
+        /// What was asked for.
+        mode: BatchMode,
+        /// The server's version.
+        version: String,
+    },
+    /// The stream does not allow such batches.
+    #[error("the stream `{stream}` does not take {mode}; to let it: {remedy}")]
+    #[non_exhaustive]
+    NotAllowed {
+        /// What was asked for.
+        mode: BatchMode,
+        /// The stream.
+        stream: String,
+        /// The command that lets it.
+        remedy: String,
+    },
+    /// The stream acks nothing (`no_ack`), so that nobody would ever know what became of an event.
+    #[error("the stream `{stream}` acks nothing")]
+    #[non_exhaustive]
+    NoAcks {
+        /// The stream.
+        stream: String,
+    },
     /// The stream could not be looked at.
     #[error("the stream could not be looked at")]
     Stream(#[from] TopologyError),

@@ -51,6 +51,9 @@ struct Extras {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Flaw {
+    /// The stream that batches go to does not take the event's subject.
+    #[error("the stream `{0}` does not take the subject")]
+    Elsewhere(String),
     /// A header that cannot be sent: its name or value is not printable ASCII, or the name is one that nats-server reads.
     #[error("the header `{0}` cannot be sent")]
     Header(String),
@@ -169,7 +172,8 @@ impl Event {
         self.known(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(sequence))
     }
 
-    /// Is stored only if the stream's last message has this id.
+    /// Is stored only if the stream's last message has this id. Not in [atomic](crate::AtomicBus) or [fast](crate::FastBus)
+    /// batches, for which nats-server does not look at it.
     pub fn expect_last_message_id(self, id: &str) -> Self {
         match user_header("Expected-Id", id) {
             Some((_, value)) => self.known(NATS_EXPECTED_LAST_MESSAGE_ID, value),
@@ -211,6 +215,11 @@ impl Event {
         self.extras.as_ref().is_some_and(|extras| extras.has_message_id)
     }
 
+    pub(crate) fn own_message_id(&self) -> Option<&str> {
+        let id = self.headers()?.get(NATS_MESSAGE_ID)?;
+        Some(id.as_str())
+    }
+
     pub(crate) fn own_deadline(&self) -> Option<Duration> {
         self.extras.as_ref()?.deadline
     }
@@ -237,6 +246,13 @@ impl Event {
             return Some(Flaw::Subject(error));
         }
         self.extras.as_ref()?.flaw.clone()
+    }
+
+    /// What makes it impossible to send in a batch: nats-server does not look at the last id there, or not in time.
+    pub(crate) fn batch_flaw(&self) -> Option<Flaw> {
+        let headers = self.headers()?;
+        let is_set = headers.get(NATS_EXPECTED_LAST_MESSAGE_ID).is_some();
+        is_set.then(|| Flaw::Header("Nats-Expected-Last-Msg-Id".to_owned()))
     }
 
     fn known(mut self, name: HeaderName, value: HeaderValue) -> Self {

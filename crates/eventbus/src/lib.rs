@@ -46,6 +46,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod atomic;
 mod batch;
 mod bus;
 mod consume;
@@ -53,6 +54,8 @@ mod engine;
 pub mod envelope;
 mod error;
 mod event;
+mod fast;
+mod grant;
 #[cfg(feature = "spool")]
 mod outbox;
 mod outgoing;
@@ -62,6 +65,7 @@ mod shared;
 pub mod topology;
 mod watcher;
 
+pub use self::atomic::{AtomicAck, AtomicBatch, AtomicBus, AtomicBusBuilder, AtomicError, AtomicErrorKind};
 pub use self::batch::BatchReport;
 pub use self::bus::{Bus, BusBuilder, BusStats};
 pub use self::consume::{
@@ -71,6 +75,8 @@ pub use self::consume::{
 pub use self::engine::{Dedup, Ordering};
 pub use self::error::{OpenError, PublishError, PublishErrorKind, TryEnqueueError, Undelivered};
 pub use self::event::{Event, Flaw};
+pub use self::fast::{FastBus, FastBusBuilder, FastStats};
+pub use self::grant::BatchMode;
 #[cfg(feature = "spool")]
 pub use self::outbox::{Outbox, OutboxBuilder, OutboxError, OutboxStats, Published, SpoolLevel};
 pub use self::reply::{PublishAck, Refusal};

@@ -405,7 +405,7 @@ impl Shared {
 
 /// Failures that nobody is told of, and that the log is told of once a second: there may be as many as events.
 #[derive(Debug, Default)]
-struct Untold {
+pub(crate) struct Untold {
     count: AtomicU64,
     /// When the log was told, in nanoseconds; 0 before the first time.
     told_at: AtomicU64,
@@ -413,7 +413,7 @@ struct Untold {
 
 impl Untold {
     /// Another one. How many the log is to be told of now, if it is.
-    fn add(&self, now: u64) -> Option<u64> {
+    pub(crate) fn add(&self, now: u64) -> Option<u64> {
         const SECOND: u64 = 1_000_000_000;
         self.count.fetch_add(1, Relaxed);
         let told_at = self.told_at.load(Relaxed);

@@ -5,7 +5,8 @@ pub(crate) mod publisher;
 mod table;
 
 use anyhow::{Context as _, Result, bail};
-use async_nats::jetstream::stream::{Config, StorageType};
+use natstream::eventbus::topology::{self, StreamSpec, Topology};
+use natstream::{ConnectConfig, Connection};
 use serde::Serialize;
 use testkit::NatsServer;
 
@@ -73,6 +74,9 @@ impl Options {
     }
 }
 
+/// That of a fast bus, unless it is set.
+const FAST_WINDOW: usize = 4000;
+
 /// One way to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Way {
@@ -124,6 +128,7 @@ struct Run {
     nats: NatsServer,
     publisher: Role,
     admin: async_nats::jetstream::Context,
+    topology: Topology,
     streams: u64,
 }
 
@@ -134,6 +139,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let mut run = Run {
         publisher,
         admin: async_nats::jetstream::new(client.clone()),
+        topology: Topology::new(Connection::connect(ConnectConfig::new(nats.url())).await?),
         nats,
         streams: 0,
     };
@@ -200,6 +206,20 @@ fn ways(options: &Options) -> Vec<Way> {
                     });
                 }
             }
+            // Beside those of the same storage, in the same round.
+            let batches = [
+                (Publisher::Fast, FAST_WINDOW),
+                (Publisher::Atomic, 100),
+                (Publisher::Atomic, 1000),
+            ];
+            for (publisher, window) in batches {
+                ways.push(Way {
+                    storage: *storage,
+                    publisher,
+                    ids,
+                    window: Some(window),
+                });
+            }
         }
     }
     ways
@@ -219,12 +239,14 @@ impl Run {
         let (done, latency): (Done, Option<Latency>) = match window {
             Some(window) => {
                 let events = options.events;
+                let stream = name.clone();
                 let task = Task::Window {
                     publisher,
                     ids,
                     window,
                     events,
                     size,
+                    stream,
                     subject,
                 };
                 (self.publisher.ask(&task).await?, None)
@@ -264,16 +286,14 @@ impl Run {
         let name = format!("BENCH{}", self.streams);
         let subject = format!("bench.{}", self.streams);
         let storage = match storage {
-            Storage::Memory => StorageType::Memory,
-            Storage::File => StorageType::File,
+            Storage::Memory => topology::Storage::Memory,
+            Storage::File => topology::Storage::File,
         };
-        let config = Config {
-            name: name.clone(),
-            subjects: vec![subject.clone()],
-            storage,
-            ..Config::default()
-        };
-        self.admin.create_stream(config).await?;
+        let spec = StreamSpec::new(&name, [&subject])
+            .storage(storage)
+            .allow_batched(true)
+            .allow_atomic(true);
+        self.topology.ensure(&spec).await?;
         Ok((name, subject))
     }
 
@@ -293,7 +313,7 @@ impl Run {
                     subject,
                 })
                 .await?;
-            let (_, subject) = self.stream(Storage::File).await?;
+            let (stream, subject) = self.stream(Storage::File).await?;
             let pipelined: Done = self
                 .publisher
                 .ask(&Task::Window {
@@ -302,6 +322,7 @@ impl Run {
                     window: 1000,
                     events,
                     size,
+                    stream,
                     subject,
                 })
                 .await?;

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use async_nats::Client;
 use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::subject::Subject;
 use bytes::Bytes;
-use natstream::eventbus::Dedup;
+use natstream::eventbus::{AtomicBatch, AtomicBus, Dedup, FastBus};
 use natstream::{Bus, ConnectConfig, Connection, Event};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
@@ -29,6 +29,10 @@ pub(crate) enum Publisher {
     Natstream,
     /// async-nats: `publish`, and each ack future awaited when the window is full.
     AsyncNats,
+    /// `FastBus::enqueue`, and a flush at the end.
+    Fast,
+    /// `AtomicBus::commit` of batches as large as the window, one after the other: not for speed.
+    Atomic,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +45,7 @@ pub(crate) enum Task {
         window: usize,
         events: u64,
         size: usize,
+        stream: String,
         subject: String,
     },
     /// Each event when the one before is acked. Answer: ([`Done`], [`Latency`]).
@@ -72,6 +77,7 @@ pub(crate) async fn run(url: &str) -> Result<()> {
                 window,
                 events,
                 size,
+                stream,
                 subject,
             } => {
                 // In a task, as in a service: the main thread is not one of the runtime's workers.
@@ -80,6 +86,8 @@ pub(crate) async fn run(url: &str) -> Result<()> {
                     match publisher {
                         Publisher::Natstream => work.bus(connection, window).await,
                         Publisher::AsyncNats => work.plain(client, window).await,
+                        Publisher::Fast => work.fast(connection, window, &stream).await,
+                        Publisher::Atomic => work.atomic(connection, window, &stream).await,
                     }
                 });
                 say(&tokio::time::timeout(LIMIT, work).await???).await?;
@@ -96,6 +104,7 @@ pub(crate) async fn run(url: &str) -> Result<()> {
                     match publisher {
                         Publisher::Natstream => work.bus_one_by_one(connection).await,
                         Publisher::AsyncNats => work.plain_one_by_one(client).await,
+                        Publisher::Fast | Publisher::Atomic => bail!("in batches only"),
                     }
                 });
                 say(&tokio::time::timeout(LIMIT, work).await???).await?;
@@ -170,6 +179,43 @@ impl Work {
         Ok(Done {
             items: self.events,
             seconds,
+        })
+    }
+
+    async fn fast(&self, connection: Connection, window: usize, stream: &str) -> Result<Done> {
+        let builder = FastBus::builder(connection, stream)
+            .window(window)
+            .window_bytes(1 << 30);
+        let bus = if self.ids { builder.with_ids() } else { builder }.open().await?;
+        let started = Instant::now();
+        for _ in 0..self.events {
+            bus.enqueue(self.event()).await?;
+        }
+        bus.flush(LIMIT).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let stats = bus.stats();
+        ensure!(stats.acked == self.events && stats.retried == 0, "{stats:?}");
+        bus.close(LIMIT).await?;
+        Ok(Done {
+            items: self.events,
+            seconds,
+        })
+    }
+
+    async fn atomic(&self, connection: Connection, size: usize, stream: &str) -> Result<Done> {
+        let dedup = if self.ids { Dedup::Id } else { Dedup::Off };
+        let bus = AtomicBus::builder(connection, stream).dedup(dedup).open().await?;
+        let started = Instant::now();
+        let mut left = self.events as usize;
+        while left > 0 {
+            let events = left.min(size);
+            let batch: AtomicBatch = (0..events).map(|_| self.event()).collect();
+            bus.commit(batch).await?;
+            left -= events;
+        }
+        Ok(Done {
+            items: self.events,
+            seconds: started.elapsed().as_secs_f64(),
         })
     }
 

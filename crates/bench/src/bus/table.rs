@@ -41,6 +41,35 @@ pub(super) fn print(report: &Report) {
     println!("\npeak memory of the publishing process: {mib:.0} MiB");
 }
 
+/// Batches beside the best window of async-nats.
+fn batches<'a, F: Iterator<Item = &'a Figures>>(of: &impl Fn(Publisher) -> F) {
+    let theirs = of(Publisher::AsyncNats).filter(|figures| figures.way.window.is_some());
+    let best = theirs.max_by(|a, b| a.events_per_second.median.total_cmp(&b.events_per_second.median));
+    let Some(best) = best else {
+        return;
+    };
+    println!(
+        "\n| batches | k/s | ratio to async-nats's best window | client CPU ns | ratio | server CPU ns | allocations |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for figures in of(Publisher::Fast).chain(of(Publisher::Atomic)) {
+        let window = figures.way.window.unwrap_or(0);
+        let name = match figures.way.publisher {
+            Publisher::Fast => format!("fast ingest, window {window}"),
+            _ => format!("atomic, {window} events"),
+        };
+        println!(
+            "| {name} | {} | {:.2}× | {} | {:.2}× | {:.0} | {:.2} |",
+            figures.events_per_second.scaled(1e-3, 0),
+            figures.events_per_second.median / best.events_per_second.median,
+            figures.publisher_cpu_ns.scaled(1.0, 0),
+            figures.publisher_cpu_ns.median / best.publisher_cpu_ns.median,
+            figures.server_cpu_ns.median,
+            figures.allocations.median,
+        );
+    }
+}
+
 /// The rows of one storage, with ids or without.
 fn compare(report: &Report, storage: Storage, ids: bool) {
     let of = |publisher| {
@@ -81,6 +110,7 @@ fn compare(report: &Report, storage: Storage, ids: bool) {
             theirs.allocations.median,
         );
     }
+    batches(&of);
     let best = |publisher| {
         let pipelined = of(publisher).filter(|figures| figures.way.window.is_some());
         pipelined

@@ -1,5 +1,6 @@
 //! `natstream bus`: events, streams and consumers of JetStream.
 
+mod batches;
 mod consume;
 mod consumer;
 mod dlq;
@@ -8,6 +9,7 @@ mod source;
 mod spool;
 mod stream;
 mod tally;
+mod totals;
 
 use std::io;
 

@@ -7,14 +7,13 @@ use clap::Args;
 use natstream::connect::check_publish_subject;
 use natstream::eventbus::{BusStats, Dedup, OpenError, Ordering};
 use natstream::{Bus, Event, PublishError, PublishErrorKind};
-use serde_json::json;
-use tokio::time::interval;
 
+use super::batches;
 use super::source::{Source, SourceArgs};
 use super::spool::{self, SpoolArgs};
 use super::tally::Tally;
+use super::totals::{progress, summarize};
 use crate::clock;
-use crate::console::Console;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::program::Context;
@@ -24,12 +23,16 @@ const EXAMPLES: &str = "\
 Examples:
   natstream bus publish orders.new '{\"id\":7}'
   seq 1000 | natstream bus publish data.rows - --lines
-  natstream bus publish load.test --count 1000000 --size 128 --mode async
+  natstream bus publish load.test --count 1000000 --size 128 --mode fast
+  natstream bus publish accounts.7 - --lines --mode atomic   (up to 1000 lines are one transaction)
   tail -F app.log | natstream bus publish logs.app - --lines --spool /var/spool/app
   natstream bus publish logs.app --count 0 --spool /var/spool/app   (only delivers what is left)
 
 Exit code 0 says that streams have all events. When some were not delivered, it is 8, and standard error says how many and \
 why.";
+
+/// Events under way, unless it is set.
+const WINDOW: usize = 1000;
 
 /// How often progress is told.
 pub(super) const PROGRESS: Duration = Duration::from_secs(2);
@@ -50,15 +53,16 @@ pub(crate) struct PublishArgs {
     /// Whether to wait for each ack, for none but at the end, or for those of a batch.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
-    /// Events that may be under way.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    window: usize,
-    /// Events of a batch.
+    /// Events that may be under way [default: 1000, with --mode fast 4000].
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
+    /// Events of a batch; of an atomic one at most 1000.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     batch: u64,
-    /// Whether events carry an id by which a stream knows those that it has: without, a lost answer is a failure.
-    #[arg(long, value_enum, default_value_t)]
-    dedup: DedupForm,
+    /// Whether events carry an id by which a stream knows those that it has: without, a lost answer is a failure [default: id,
+    /// with --mode fast off].
+    #[arg(long, value_enum)]
+    dedup: Option<DedupForm>,
     /// Keep the order of the events whatever happens: one at a time.
     #[arg(long)]
     strict: bool,
@@ -72,16 +76,19 @@ enum Mode {
     /// Pipelined, as fast as it goes.
     #[default]
     Async,
+    /// Each batch is stored as a whole or not at all; needs nats-server 2.12 and a stream made with --allow-atomic.
+    Atomic,
     /// Pipelined, and each batch is acked before the next one begins.
     Batch,
+    /// Fast ingest, always in order; needs nats-server 2.14 and a stream made with --allow-batched.
+    Fast,
     /// Each event is acked before the next one is sent.
     Sync,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum DedupForm {
     /// They do.
-    #[default]
     Id,
     /// They do not.
     Off,
@@ -94,6 +101,7 @@ pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit,
         Some(dir) => Some((dir.clone(), args.plan()?)),
         None => None,
     };
+    let (batches, dedup) = (args.batches()?, args.dedup(DedupForm::Id));
     let source = tokio::select! {
         source = Source::open(&args.subject, args.source) => source?,
         signal = context.interrupts.next() => return Err(session::interrupted(signal)),
@@ -101,15 +109,15 @@ pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit,
     if let Some((dir, plan)) = spooled {
         return spool::run(context, args.spool, dir, plan, source).await;
     }
+    if let Some(plan) = batches {
+        return batches::run(context, &args.subject, plan, args.deadline, source).await;
+    }
     let connection = session::connect(&context.connection, "natstream bus", &mut context.interrupts).await?;
     let tally = Arc::new(Tally::default());
     let builder = Bus::builder(connection.clone())
-        .window(args.window)
+        .window(args.window.unwrap_or(WINDOW))
         .deadline(args.deadline)
-        .dedup(match args.dedup {
-            DedupForm::Id => Dedup::Id,
-            DedupForm::Off => Dedup::Off,
-        })
+        .dedup(dedup)
         .ordering(if args.strict { Ordering::Strict } else { Ordering::Fast });
     let builder = match args.mode {
         Mode::Async => builder.on_failure({
@@ -117,7 +125,7 @@ pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit,
             move |error| tally.note(&error)
         }),
         // Whoever waits for an event is told.
-        Mode::Batch | Mode::Sync => builder,
+        _ => builder,
     };
     let bus = builder.open().await.map_err(|error| match error {
         OpenError::InvalidSetting { .. } => Failure::new(Exit::Usage, error),
@@ -138,7 +146,7 @@ pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit,
     };
     let published = tokio::select! {
         published = work.run(source) => published,
-        () = progress(context.console, &bus, expected) => Ok(()),
+        () = progress(context.console, || bus.stats().into(), expected) => Ok(()),
         () = session::tell_state(&connection, context.console) => Err(session::ended(&connection)),
         signal = context.interrupts.next() => Err(session::interrupted(signal)),
     };
@@ -153,7 +161,7 @@ pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit,
         }
     }
     let seconds = (clock::now() - began).as_secs_f64();
-    summarize(&context, bus.stats(), &tally, seconds);
+    summarize(&context, bus.stats().into(), &tally, seconds);
     session::leave(&connection, &mut context.interrupts).await;
     published?;
     let BusStats { accepted, acked, .. } = bus.stats();
@@ -168,20 +176,43 @@ pub(crate) async fn run(mut context: Context, args: PublishArgs) -> Result<Exit,
 }
 
 impl PublishArgs {
+    fn dedup(&self, unless_set: DedupForm) -> Dedup {
+        match self.dedup.unwrap_or(unless_set) {
+            DedupForm::Id => Dedup::Id,
+            DedupForm::Off => Dedup::Off,
+        }
+    }
+
+    /// How to publish in the batches of a stream, if that was asked for.
+    fn batches(&self) -> Result<Option<batches::Plan>, Failure> {
+        match self.mode {
+            Mode::Atomic if self.batch > 1000 => Err(Failure::usage("an atomic batch has at most 1000 events")),
+            Mode::Atomic => Ok(Some(batches::Plan::Atomic {
+                size: self.batch as usize,
+                dedup: self.dedup(DedupForm::Id),
+            })),
+            Mode::Fast => Ok(Some(batches::Plan::Fast {
+                window: self.window,
+                dedup: self.dedup(DedupForm::Off),
+            })),
+            Mode::Async | Mode::Batch | Mode::Sync => Ok(None),
+        }
+    }
+
     /// How to publish through a spool.
     fn plan(&self) -> Result<spool::Plan, Failure> {
-        if self.dedup == DedupForm::Off {
+        if self.dedup == Some(DedupForm::Off) {
             let text = "--spool needs ids: an event whose ack was lost with the process is sent again";
             return Err(Failure::text(Exit::Usage, text));
         }
-        if self.mode == Mode::Batch {
+        if !matches!(self.mode, Mode::Async | Mode::Sync) {
             return Err(Failure::text(
                 Exit::Usage,
                 "--spool has no batches: take --mode async or sync",
             ));
         }
         Ok(spool::Plan {
-            window: self.window,
+            window: self.window.unwrap_or(WINDOW),
             is_strict: self.strict,
             one_by_one: self.mode == Mode::Sync,
             deadline: self.deadline,
@@ -210,7 +241,8 @@ impl Work {
                     self.check(self.bus.publish(event).await)?;
                 }
             }
-            Mode::Batch => loop {
+            // Those of a stream are not published here.
+            Mode::Atomic | Mode::Batch | Mode::Fast => loop {
                 let mut batch: Vec<Event> = Vec::new();
                 while (batch.len() as u64) < self.batch
                     && let Some(event) = source.next().await?
@@ -241,50 +273,4 @@ impl Work {
             }
         }
     }
-}
-
-/// Tells how far it is, now and then; never completes.
-async fn progress(console: Console, bus: &Bus, expected: Option<u64>) {
-    let mut ticks = interval(PROGRESS);
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        let BusStats {
-            acked, failed, pending, ..
-        } = bus.stats();
-        let of = expected.map_or_else(String::new, |expected| format!(" of {expected}"));
-        console.progress(&format!("{acked}{of} acked, {pending} under way, {failed} failed"));
-    }
-}
-
-fn summarize(context: &Context, stats: BusStats, tally: &Tally, seconds: f64) {
-    let BusStats {
-        accepted,
-        acked,
-        duplicates,
-        failed,
-        retried,
-        ..
-    } = stats;
-    let rate = if seconds > 0.0 { acked as f64 / seconds } else { 0.0 };
-    context.console.summary(
-        || {
-            format!(
-                "published: {accepted} accepted, {acked} acked ({duplicates} duplicate), {failed} failed, {retried} retried, \
-                 {rate:.0} events/s"
-            )
-        },
-        || {
-            json!({
-                "accepted": accepted,
-                "acked": acked,
-                "duplicate": duplicates,
-                "failed": failed,
-                "retried": retried,
-                "seconds": seconds,
-                "events_per_second": rate,
-                "failures": tally.json(),
-            })
-        },
-    );
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use natstream::PublishError;
+use natstream::eventbus::AtomicError;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -21,8 +22,8 @@ struct Kind {
 }
 
 /// A flaw is the cause of its error.
-fn with_cause(error: &PublishError) -> String {
-    match std::error::Error::source(error) {
+fn with_cause(error: &impl std::error::Error) -> String {
+    match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
@@ -30,14 +31,24 @@ fn with_cause(error: &PublishError) -> String {
 
 impl Tally {
     pub(super) fn note(&self, error: &PublishError) {
+        self.add(format!("{:?}", error.kind()), error, 1, error.may_be_stored());
+    }
+
+    /// All events of a batch.
+    pub(super) fn note_batch(&self, error: &AtomicError) {
+        let events = error.batch().len() as u64;
+        self.add(format!("{:?}", error.kind()), error, events, error.may_be_stored());
+    }
+
+    fn add(&self, kind: String, error: &impl std::error::Error, events: u64, may_be_stored: bool) {
         let mut kinds = self.0.lock();
-        let kind = kinds.entry(format!("{:?}", error.kind())).or_insert_with(|| Kind {
+        let kind = kinds.entry(kind).or_insert_with(|| Kind {
             count: 0,
             text: with_cause(error),
             may_be_stored: 0,
         });
-        kind.count += 1;
-        kind.may_be_stored += u64::from(error.may_be_stored());
+        kind.count += events;
+        kind.may_be_stored += if may_be_stored { events } else { 0 };
     }
 
     pub(super) fn json(&self) -> Value {

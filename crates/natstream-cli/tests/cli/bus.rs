@@ -62,6 +62,90 @@ async fn every_mode_publishes_everything() {
 }
 
 #[tokio::test]
+async fn batches_of_a_stream_publish_everything() {
+    let (name, subject) = stream(&["--allow-atomic", "--allow-batched"]).await;
+    for (mode, dedup, total) in [
+        ("atomic", "id", 250),
+        ("atomic", "off", 500),
+        ("fast", "off", 750),
+        ("fast", "id", 1000),
+    ] {
+        let args = [
+            "-s",
+            shared_url(),
+            "--json",
+            "bus",
+            "publish",
+            &subject,
+            "--count",
+            "250",
+        ];
+        let more = ["--mode", mode, "--dedup", dedup, "--batch", "100"];
+        let run = run(args.iter().chain(&more)).await.exits_with(0);
+        let summary = run.summary();
+        assert_eq!(
+            (&summary["accepted"], &summary["acked"]),
+            (&json!(250), &json!(250)),
+            "{mode}"
+        );
+        assert_eq!(info(&name).await["messages"], json!(total), "{mode}");
+    }
+}
+
+/// A batch that is refused is so as a whole; the others are stored.
+#[tokio::test]
+async fn an_atomic_batch_that_is_refused_is_exit_code_8() {
+    let (name, subject) = stream(&["--allow-atomic"]).await;
+    let args = [
+        "-s",
+        shared_url(),
+        "--json",
+        "bus",
+        "publish",
+        &subject,
+        "--mode",
+        "atomic",
+    ];
+    let ids = ["--msg-id-prefix", "import", "--batch", "10"];
+    let first = ["--count", "15"];
+    run(args.iter().chain(&ids).chain(&first)).await.exits_with(0);
+    let again = ["--count", "30"];
+    let run = run(args.iter().chain(&ids).chain(&again)).await.exits_with(8);
+    let summary = run.summary();
+    assert_eq!((&summary["acked"], &summary["failed"]), (&json!(10), &json!(20)));
+    assert_eq!(summary["failures"][0]["kind"], json!("DuplicateId"));
+    assert_eq!(info(&name).await["messages"], json!(25));
+}
+
+#[tokio::test]
+async fn a_stream_that_takes_no_batches_is_told_with_the_command_that_lets_it() {
+    let (_, subject) = stream(&[]).await;
+    let args = ["-s", shared_url(), "bus", "publish", &subject, "x", "--mode"];
+    for (mode, option) in [("atomic", "--allow-atomic"), ("fast", "--allow-batched")] {
+        let run = run(args.iter().chain(&[mode])).await.exits_with(1);
+        assert!(run.stderr.contains(option), "{run:?}");
+    }
+    let nowhere = unique_subject("nowhere");
+    for mode in ["atomic", "fast"] {
+        let args = ["-s", shared_url(), "bus", "publish", &nowhere, "x", "--mode", mode];
+        run(args).await.exits_with(3);
+    }
+    let args = [
+        "-s",
+        shared_url(),
+        "bus",
+        "publish",
+        &subject,
+        "x",
+        "--mode",
+        "atomic",
+        "--batch",
+        "1001",
+    ];
+    run(args).await.exits_with(2);
+}
+
+#[tokio::test]
 async fn the_same_ids_store_the_same_events_once() {
     let (name, subject) = stream(&[]).await;
     for duplicate in [0, 50] {

@@ -1,0 +1,264 @@
+//! Atomic batches: all or nothing.
+//!
+//! - `batch` are the events, `attempt` the messages that bring them to the stream and the answers to these;
+//! - `verdict` says what an answer proves, without I/O; `error` hands a batch back;
+//! - `builder` opens a bus.
+
+mod attempt;
+mod batch;
+mod builder;
+mod error;
+mod verdict;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use natstream_connect::{Driver, Lease, Router, random_u32, token};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use self::attempt::{Attempt, HEADERS_LEN};
+use self::batch::MAX_EVENTS;
+pub use self::batch::{AtomicAck, AtomicBatch};
+pub use self::builder::AtomicBusBuilder;
+pub use self::error::{AtomicError, AtomicErrorKind};
+use self::verdict::{Knowledge, Outcome, Verdict, overdue};
+use crate::error::OpenError;
+use crate::event::Flaw;
+use crate::fast::Subjects;
+use crate::outgoing::id_len;
+
+/// Commits batches to one stream, each all or nothing.
+///
+/// It needs nats-server 2.12 and a stream that allows it
+/// ([`StreamSpec::allow_atomic`](crate::topology::StreamSpec::allow_atomic)). It is not for speed: see
+/// [`FastBus`](crate::FastBus) for that.
+///
+/// # What holds
+/// - A stream has all events of a batch, one behind the other, or none. Readers see all of them or none.
+/// - What [`commit`](Self::commit) returns is the truth about the batch: stored, not stored, or unknown.
+/// - A batch is sent again as a whole when it is certain that the stream does not have it: nobody listens, 429, too many
+///   batches, a message or a leader was lost with a part of the batch. When the answer to its commit is lost, it is sent again
+///   if an event has an id: the stream refuses a copy of what it has.
+/// - By default one event of each batch gets an id that nobody else has, unless all have their own. A copy that is refused
+///   because of it proves that the batch is stored, and is told as that. With ids of its own alone nothing is proven: another
+///   batch may have had them. Then it fails as [`DuplicateId`](AtomicErrorKind::DuplicateId), and
+///   [may be stored](AtomicError::may_be_stored).
+///
+/// This holds as long as the stream's duplicate window is longer than the [deadline](AtomicBusBuilder::deadline).
+///
+/// A clone is another handle to the same one.
+///
+/// # Examples
+///
+/// ```no_run
+/// use eventbus::{AtomicBatch, AtomicBus, Event};
+/// use natstream_connect::{ConnectConfig, Connection};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let connection = Connection::connect(ConnectConfig::new("nats://localhost")).await?;
+/// let bus = AtomicBus::open(connection, "ACCOUNTS").await?;
+/// let mut transfer = AtomicBatch::new();
+/// transfer.add(Event::new("accounts.7", "-5"));
+/// transfer.add(Event::new("accounts.8", "+5"));
+/// match bus.commit(transfer).await {
+///     Ok(ack) => println!("numbers up to {:?}", ack.last_sequence),
+///     Err(error) if error.may_be_stored() => println!("unknown: {error}"),
+///     Err(error) => println!("not stored, here it is again: {:?}", error.into_batch()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct AtomicBus {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connection: Lease,
+    router: Router,
+    subjects: Subjects,
+    stream: Arc<str>,
+    places: Semaphore,
+    deadline: Duration,
+    ack_timeout: Duration,
+    retry_pause: Duration,
+    max_retry_pause: Duration,
+    gives_ids: bool,
+    has_stored: AtomicBool,
+}
+
+impl AtomicBus {
+    /// A bus to this stream, with the defaults of [`AtomicBusBuilder`].
+    ///
+    /// # Errors
+    /// As [`AtomicBusBuilder::open`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn open(connection: impl Into<Lease>, stream: impl Into<String>) -> Result<Self, OpenError> {
+        Self::builder(connection, stream).open().await
+    }
+
+    /// A bus to this stream, to be set up. Of a set of connections it takes a [`Lease`].
+    pub fn builder(connection: impl Into<Lease>, stream: impl Into<String>) -> AtomicBusBuilder {
+        AtomicBusBuilder::new(connection.into(), stream.into())
+    }
+
+    /// Stores all events of the batch, or none, and says which.
+    ///
+    /// Deadlines of events are not looked at; the bus has [one](AtomicBusBuilder::deadline) for the batch.
+    ///
+    /// # Errors
+    /// [`AtomicError`], with the batch: it [may be stored](AtomicError::may_be_stored), as a whole, or is not.
+    ///
+    /// # Cancel safety
+    /// Dropped early, the batch may be stored, as a whole, or not.
+    pub async fn commit(&self, batch: AtomicBatch) -> Result<AtomicAck, AtomicError> {
+        let batch = self.check(batch)?;
+        let shared = &self.shared;
+        let due = deadline(shared.deadline);
+        let Ok(Ok(_place)) = timeout_at(due, shared.places.acquire()).await else {
+            return Err(AtomicError::new(batch, AtomicErrorKind::TooManyBatches));
+        };
+        // One id is enough for the stream to know the batch.
+        let given = batch.last_without_id().filter(|_| shared.gives_ids);
+        let given = given.map(|place| (place, token()));
+        let mut knowledge = Knowledge {
+            in_doubt: false,
+            has_id: batch.has_id() || given.is_some(),
+            has_proof: given.is_some(),
+        };
+        let mut refusal = None;
+        let mut attempts = 0;
+        loop {
+            let outcome = self.attempt(&batch, &given, due).await;
+            attempts += 1;
+            let verdict = knowledge.judge(&outcome);
+            if let Outcome::Refused(last) = outcome {
+                refusal = Some(last);
+            }
+            match verdict {
+                Verdict::Stored { sequence } => {
+                    shared.has_stored.store(true, Ordering::Relaxed);
+                    return Ok(AtomicAck {
+                        stream: shared.stream.clone(),
+                        last_sequence: sequence,
+                        count: batch.len() as u64,
+                    });
+                }
+                Verdict::Failed { kind, may_be_stored } => {
+                    return Err(AtomicError::new(batch, kind).after(attempts, may_be_stored, refusal));
+                }
+                Verdict::Again => {}
+            }
+            let pause = shared.pause(attempts - 1);
+            if now() + pause >= due {
+                let kind = overdue(refusal.as_ref());
+                return Err(AtomicError::new(batch, kind).after(attempts, knowledge.in_doubt, refusal));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// The connection that this bus is on.
+    #[must_use]
+    pub fn connection(&self) -> &natstream_connect::Connection {
+        &self.shared.connection
+    }
+
+    async fn attempt(&self, batch: &AtomicBatch, given: &Option<(usize, String)>, due: Instant) -> Outcome {
+        let shared = &self.shared;
+        let is_permitted = shared.has_stored.load(Ordering::Relaxed);
+        let (attempt, mut outcome) = Attempt::new(token(), batch, is_permitted);
+        let route = shared.router.add(attempt.clone());
+        if shared.router.is_denied() {
+            return Outcome::Denied { may_be_stored: false };
+        }
+        let mut state = shared.connection.state();
+        let subject = route.subject();
+        let given = given.as_ref().map(|(place, id)| (*place, &**id));
+        let send = async {
+            // What waits inside of the client while there is no connection would come late.
+            if state.wait_for(|state| state.is_connected()).await.is_err() {
+                return Err(Outcome::Closed { may_be_stored: false });
+            }
+            attempt.send(shared.connection.driver(), &subject, batch, given).await
+        };
+        let work = async {
+            let sent = tokio::select! {
+                biased;
+                early = &mut outcome => return early.unwrap_or(Outcome::Unanswered),
+                sent = send => sent,
+            };
+            if let Err(unsent) = sent {
+                return unsent;
+            }
+            let answered = timeout_at(deadline(shared.ack_timeout), &mut outcome).await;
+            answered.ok().and_then(Result::ok).unwrap_or(Outcome::Unanswered)
+        };
+        match timeout_at(due, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => attempt.overdue(),
+        }
+    }
+
+    /// What makes it impossible to commit, whatever the stream says.
+    fn check(&self, batch: AtomicBatch) -> Result<AtomicBatch, AtomicError> {
+        let wrong = |batch, kind, place, flaw| Err(AtomicError::new(batch, kind).at(place, flaw));
+        if batch.is_empty() {
+            return Err(AtomicError::new(batch, AtomicErrorKind::Empty));
+        }
+        if batch.len() > MAX_EVENTS {
+            return Err(AtomicError::new(batch, AtomicErrorKind::TooManyEvents));
+        }
+        if let Some(place) = batch.repeated_id() {
+            return wrong(batch, AtomicErrorKind::DuplicateId, place, None);
+        }
+        let max = self.shared.connection.max_payload();
+        for (place, event) in batch.events().iter().enumerate() {
+            let elsewhere = || {
+                let is_taken = self.shared.subjects.take(&event.subject);
+                (!is_taken).then(|| Flaw::Elsewhere(self.shared.stream.to_string()))
+            };
+            if let Some(flaw) = event.flaw().or_else(|| event.batch_flaw()).or_else(elsewhere) {
+                return wrong(batch, AtomicErrorKind::Invalid, place, Some(flaw));
+            }
+            // 0: the server has not said anything yet.
+            if max > 0 && event.wire_len() + HEADERS_LEN + id_len(22) > max {
+                return wrong(batch, AtomicErrorKind::TooLarge, place, None);
+            }
+        }
+        Ok(batch)
+    }
+}
+
+impl Shared {
+    /// Between a half and the whole of a pause that doubles.
+    fn pause(&self, refusals: u32) -> Duration {
+        let factor = 1_u32.checked_shl(refusals).unwrap_or(u32::MAX);
+        let whole = self.retry_pause.saturating_mul(factor).min(self.max_retry_pause);
+        whole / 2 + (whole / 2).mul_f64(f64::from(random_u32()) / f64::from(u32::MAX))
+    }
+}
+
+/// As drivers read it.
+fn now() -> Instant {
+    Driver::clock()
+}
+
+/// About 30 years at most, which tokio's clock can add.
+fn deadline(from_now: Duration) -> Instant {
+    now() + from_now.min(Duration::from_secs(1 << 30))
+}
+
+impl fmt::Debug for AtomicBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtomicBus")
+            .field("stream", &self.shared.stream)
+            .field("connection", self.connection())
+            .finish()
+    }
+}

@@ -1,0 +1,279 @@
+//! The batch: when it ends, and what follows from it.
+
+use std::collections::BTreeMap;
+
+use async_nats::subject::Subject;
+
+use super::super::place::{Operation, Place};
+use super::{Config, Engine};
+use crate::error::PublishErrorKind;
+use crate::reply::{Meaning, Refusal};
+
+/// How often an end that nobody answers is sent: longer than a leader without a majority thinks that it is one, since it
+/// would take an event that it cannot store for a duplicate of itself.
+const TRIES: u32 = 6;
+
+/// One batch.
+#[derive(Debug)]
+pub(super) struct Batch {
+    number: u64,
+    /// Where its end goes: to a subject that the stream takes.
+    pub(super) subject: Subject,
+    /// The place of its next message.
+    pub(super) next: u64,
+    /// The stream tells how far it is after so many messages.
+    pub(super) flow: u64,
+    /// The last place of which the stream has said so.
+    pub(super) told: u64,
+    /// The stream has refused these, whatever it says of later ones.
+    pub(super) holes: BTreeMap<u64, Refusal>,
+    pub(super) phase: Phase,
+    /// When the last event was sent.
+    pub(super) sent_at: u64,
+    /// When the stream has told of progress, or the first event was sent for which it has not.
+    pub(super) progress_at: u64,
+    /// Something of it is in the stream.
+    pub(super) is_fruitful: bool,
+    /// It has one event only: the batch before was refused, and so may this one be.
+    pub(super) is_probe: bool,
+    /// The connection was lost meanwhile.
+    pub(super) was_cut: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The first message is sent, and not answered.
+    Starting,
+    Open,
+    /// No event follows. The end is sent when it is `due`, and was sent so many times.
+    Closing {
+        due: u64,
+        tries: u32,
+    },
+}
+
+impl Batch {
+    pub(super) fn new(number: u64, subject: Subject, is_probe: bool, now: u64) -> Self {
+        Self {
+            is_probe,
+            was_cut: false,
+            number,
+            subject,
+            next: 1,
+            flow: 0,
+            told: 0,
+            holes: BTreeMap::new(),
+            phase: Phase::Starting,
+            sent_at: now,
+            progress_at: now,
+            is_fruitful: false,
+        }
+    }
+
+    pub(super) fn place(&self, sequence: u64, operation: Operation) -> Place {
+        Place {
+            batch: self.number,
+            sequence,
+            operation,
+        }
+    }
+
+    /// May another message be under way?
+    pub(super) fn has_credit(&self, outstanding: u64) -> bool {
+        self.next - 1 < self.told.saturating_add(self.flow.saturating_mul(outstanding))
+    }
+
+    /// Was its first event refused, which ends a batch before it has begun?
+    ///
+    /// The stream answers to the first message before it looks at the event, so that others may have followed.
+    pub(super) fn is_stillborn(&self) -> bool {
+        self.told == 0 && self.holes.contains_key(&1) && !self.was_cut
+    }
+
+    /// No event follows; the end is sent then, unless that is planned for earlier.
+    pub(super) fn close(&mut self, at: u64) {
+        self.phase = match self.phase {
+            Phase::Closing { due, tries } if tries == 0 => Phase::Closing {
+                due: due.min(at),
+                tries,
+            },
+            Phase::Closing { .. } => return,
+            Phase::Starting | Phase::Open => Phase::Closing { due: at, tries: 0 },
+        };
+    }
+}
+
+impl Engine {
+    /// Is this the batch that is under way?
+    pub(super) fn is_current(&self, place: Place) -> bool {
+        self.batch.as_ref().is_some_and(|batch| batch.number == place.batch)
+    }
+
+    /// When something is due for the batch.
+    pub(super) fn batch_due(&self, batch: &Batch) -> Option<u64> {
+        let Config {
+            linger,
+            patience,
+            answer_timeout,
+            ..
+        } = self.config;
+        match batch.phase {
+            Phase::Starting => Some(batch.sent_at.saturating_add(answer_timeout)),
+            Phase::Open => {
+                let is_idle = self.sent == self.queue.len();
+                let idle = is_idle.then(|| batch.sent_at.saturating_add(linger));
+                let stalled = (self.sent > 0).then(|| batch.progress_at.saturating_add(patience));
+                idle.into_iter().chain(stalled).min()
+            }
+            // Nothing can be sent before the connection is back.
+            Phase::Closing { due, .. } => self.is_up.then_some(due),
+        }
+    }
+
+    /// Ends the batch when all that somebody waits for is in it.
+    pub(super) fn close_if_done(&mut self, now: u64) {
+        let Some(batch) = &mut self.batch else {
+            return;
+        };
+        let hurry = |number: u64| number < self.hurry_before;
+        let waits = self.sent > 0 && self.queue.front().is_some_and(|first| hurry(first.number));
+        let is_sent = self.queue.get(self.sent).is_none_or(|next| !hurry(next.number));
+        if batch.phase == Phase::Open && waits && is_sent {
+            batch.close(now);
+        }
+    }
+
+    /// Does what is due for the batch.
+    pub(super) fn batch_timeout(&mut self, now: u64) {
+        let Some(batch) = &self.batch else {
+            return;
+        };
+        if self.batch_due(batch).is_none_or(|due| due > now) {
+            return;
+        }
+        let gives_up = matches!(batch.phase, Phase::Closing { tries, .. } if tries >= TRIES);
+        if gives_up {
+            self.resolve(now, None);
+        } else if let Some(batch) = &mut self.batch {
+            batch.close(now);
+        }
+    }
+
+    /// Settles what the stream has told, up to its first hole.
+    pub(super) fn advance(&mut self, told: u64) {
+        let first = self.first_sequence();
+        let Some(batch) = &mut self.batch else {
+            return;
+        };
+        // What was never sent, nobody can have.
+        let told = told.min(batch.next - 1);
+        batch.told = batch.told.max(told);
+        let known = match batch.holes.first_key_value() {
+            Some((hole, _)) => batch.told.min(hole - 1),
+            None => batch.told,
+        };
+        batch.is_fruitful |= known >= first;
+        for _ in first..=known {
+            self.ack_front();
+        }
+    }
+
+    /// The batch is over. `count`: the stream has so many of its messages; `None`: nobody knows.
+    pub(super) fn resolve(&mut self, now: u64, count: Option<u64>) {
+        let first = self.first_sequence();
+        let Some(batch) = self.batch.take() else {
+            return;
+        };
+        let last = batch.next - 1;
+        let told = batch.told.max(count.unwrap_or(0)).min(last);
+        let mut is_fruitful = batch.is_fruitful;
+        let is_refused = !batch.holes.is_empty();
+        let (mut index, mut rests) = (0, false);
+        for sequence in first..=last {
+            if let Some(refusal) = batch.holes.get(&sequence) {
+                rests |= self.refuse(index, refusal.clone());
+                index += 1;
+            } else if sequence <= told {
+                is_fruitful = true;
+                if index == 0 {
+                    self.ack_front();
+                } else {
+                    self.ack_at(index);
+                    index += 1;
+                }
+            } else {
+                if count.is_none() {
+                    self.doubt(index);
+                }
+                index += 1;
+            }
+        }
+        self.sent = 0;
+        // Those that are settled behind one that is not.
+        self.trim();
+        self.is_careful = is_refused || !is_fruitful;
+        self.fruitless = if is_fruitful {
+            0
+        } else {
+            self.fruitless.saturating_add(1)
+        };
+        // An event that was refused for good is a reason to fail, and none to wait.
+        if rests || !is_fruitful && !is_refused {
+            let pause = self.pause(self.fruitless.saturating_sub(1));
+            self.rests_until = Some(now.saturating_add(pause));
+        }
+    }
+
+    /// The stream has an event that is behind one that it has not.
+    fn ack_at(&mut self, index: usize) {
+        let Some(entry) = self.queue.get_mut(index) else {
+            return;
+        };
+        let (number, deadline, size) = (entry.number, entry.deadline, entry.size);
+        if let Some(event) = entry.event.take() {
+            self.counts.acked += 1;
+            self.leave(number, deadline, size, &event);
+        }
+    }
+
+    /// The stream has refused the event at this place. Does it go again, after a pause?
+    fn refuse(&mut self, index: usize, refusal: Refusal) -> bool {
+        let kind = match refusal.meaning() {
+            Meaning::Later | Meaning::InProcess => None,
+            Meaning::Full => Some(PublishErrorKind::StreamFull),
+            Meaning::Never => Some(PublishErrorKind::Rejected),
+            Meaning::TooLarge => Some(PublishErrorKind::TooLarge),
+            Meaning::WrongLast => Some(PublishErrorKind::WrongLast),
+        };
+        if let Some(entry) = self.queue.get_mut(index) {
+            entry.refusal = Some(Box::new(refusal));
+        }
+        if let Some(kind) = kind {
+            self.fail(index, kind, false);
+        }
+        kind.is_none()
+    }
+
+    /// Nobody knows whether the stream has the event at this place.
+    fn doubt(&mut self, index: usize) {
+        let Some(event) = self.queue.get(index).and_then(|entry| entry.event.as_ref()) else {
+            return;
+        };
+        if !self.may_repeat(event) {
+            self.fail(index, PublishErrorKind::Unknown, true);
+        } else if let Some(entry) = self.queue.get_mut(index) {
+            entry.in_doubt = true;
+        }
+    }
+
+    /// Between a half and the whole of a pause that doubles: many publishers that were refused together come back apart.
+    pub(super) fn pause(&mut self, refusals: u32) -> u64 {
+        let factor = 1_u64.checked_shl(refusals).unwrap_or(u64::MAX);
+        let whole = self
+            .config
+            .first_pause
+            .saturating_mul(factor)
+            .min(self.config.longest_pause);
+        whole / 2 + self.random() % (whole / 2 + 1)
+    }
+}

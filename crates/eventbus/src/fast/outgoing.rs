@@ -1,0 +1,118 @@
+//! Messages of a batch.
+
+use std::io::Write as _;
+
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::message::OutboundMessage;
+use async_nats::subject::Subject;
+use async_nats::{HeaderMap, HeaderValue};
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::engine::Transmission;
+
+/// Reply subjects are cut from blocks of so many: an allocation for each block, none for a subject.
+const SUBJECTS_A_BLOCK: usize = 256;
+
+/// What follows the batch's own part of a reply subject at most: a sequence, an operation and the mark.
+const END_LEN: usize = "18446744073709551615.0.$FI".len();
+
+/// Makes messages.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// What all reply subjects begin with: the route, and the first letters of a batch's id.
+    replies: String,
+    /// After how many messages the stream is asked to tell how far it is, at most.
+    flow: u16,
+    /// The batch of [`prefix`](Self::prefix).
+    batch: u64,
+    /// What the reply subjects of a batch begin with, the last dot included.
+    prefix: Vec<u8>,
+    block: BytesMut,
+    /// What all message ids begin with: nobody else has it. `None`: no id is added.
+    ids: Option<String>,
+}
+
+impl Outgoing {
+    pub(super) fn new(route: &str, batches: &str, flow: u16, ids: Option<String>) -> Self {
+        Self {
+            replies: format!("{route}.{batches}"),
+            flow,
+            batch: 0,
+            prefix: Vec::new(),
+            block: BytesMut::new(),
+            ids,
+        }
+    }
+
+    pub(super) fn message(&mut self, transmission: &Transmission<'_>) -> OutboundMessage {
+        let reply = Some(self.reply(transmission));
+        let subject = transmission.subject.clone();
+        let Some(event) = &transmission.event else {
+            return OutboundMessage {
+                subject,
+                reply,
+                payload: Bytes::new(),
+                headers: None,
+            };
+        };
+        let mut headers = event.headers.cloned();
+        if let (Some(number), Some(ids)) = (event.id, &self.ids) {
+            let id = HeaderValue::from(format!("{ids}.{number}"));
+            headers.get_or_insert_with(HeaderMap::new).insert(NATS_MESSAGE_ID, id);
+        }
+        OutboundMessage {
+            subject,
+            reply,
+            payload: event.payload.clone(),
+            headers,
+        }
+    }
+
+    fn reply(&mut self, transmission: &Transmission<'_>) -> Subject {
+        let place = transmission.place;
+        if place.batch != self.batch {
+            self.batch = place.batch;
+            // A gap ends the batch: with `ok` the stream would go on without what is missing.
+            self.prefix = format!("{}{:x}.{}.fail.", self.replies, place.batch, self.flow).into_bytes();
+        }
+        let most = self.prefix.len() + END_LEN;
+        if self.block.capacity() < most {
+            self.block = BytesMut::with_capacity(SUBJECTS_A_BLOCK * most);
+        }
+        self.block.put_slice(&self.prefix);
+        write!((&mut self.block).writer(), "{}", place.sequence).expect("memory takes everything");
+        self.block.put_u8(b'.');
+        self.block.put_u8(place.operation.digit());
+        self.block.put_slice(b".$FI");
+        Subject::from_utf8(self.block.split().freeze()).expect("strings and digits are UTF-8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::{Operation, Place};
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        let mut outgoing = Outgoing::new("_INBOX.x", "ab", 500, None);
+        for (batch, sequence, operation) in [
+            (1, 1, Operation::Start),
+            (1, 77, Operation::Append),
+            (u64::MAX, u64::MAX - 1, Operation::End),
+        ] {
+            let place = Place {
+                batch,
+                sequence,
+                operation,
+            };
+            let reply = outgoing.reply(&Transmission {
+                place,
+                subject: &Subject::from_static("s"),
+                event: None,
+            });
+            let rest = reply.strip_prefix("_INBOX.x.").expect("the route's");
+            assert_eq!(Place::read(rest, "ab"), Some(place), "{reply}");
+        }
+    }
+}

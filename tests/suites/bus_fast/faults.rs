@@ -1,0 +1,179 @@
+//! Servers that die, connections that break, leaders that change, and silence.
+
+use natstream::ConnectConfig;
+use natstream::eventbus::topology::Topology;
+use testkit::{Cluster, Flow, NatsServer, Proxy};
+
+use super::*;
+
+const EVENTS: u64 = 60_000;
+
+async fn killed(doubt: Doubt) -> FastStats {
+    let mut nats = NatsServer::builder().jetstream(true).start().await;
+    let connection = integration::connection(&nats.url()).await;
+    fast_stream(&connection, |spec| spec).await;
+    let (bus, failed) = open(&connection, doubt, |builder| builder.deadline(LONG)).await;
+    let publishing = publish(&bus, EVENTS);
+    for part in 1..=3 {
+        settled(&bus, EVENTS * part / 5).await;
+        nats.kill();
+        within(LIMIT, nats.restart()).await;
+    }
+    complete(&bus, publishing, EVENTS, doubt, failed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_ids_a_server_that_is_killed_loses_and_repeats_nothing() {
+    let stats = killed(Doubt::WithIds).await;
+    assert_eq!(stats.acked, EVENTS);
+    assert!(stats.retried > 0, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_ids_a_server_that_is_killed_makes_events_unknown_and_repeats_nothing() {
+    let stats = killed(Doubt::Unknown).await;
+    assert!(stats.failed > 0, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_least_once_a_server_that_is_killed_loses_nothing() {
+    let stats = killed(Doubt::AtLeastOnce).await;
+    assert_eq!(stats.acked, EVENTS);
+}
+
+async fn cut(doubt: Doubt) -> FastStats {
+    let nats = NatsServer::builder().jetstream(true).start().await;
+    let proxy = Proxy::start(nats.url()).await;
+    let connection = integration::connection(&proxy.url()).await;
+    fast_stream(&connection, |spec| spec).await;
+    let (bus, failed) = open(&connection, doubt, |builder| builder.deadline(LONG)).await;
+    let publishing = publish(&bus, EVENTS);
+    for part in 1..=6 {
+        settled(&bus, EVENTS * part / 8).await;
+        let before = proxy.accepted();
+        proxy.cut();
+        within(LIMIT, proxy.connected(before + 1)).await;
+    }
+    let stats = complete(&bus, publishing, EVENTS, doubt, failed).await;
+    assert!(stats.retried > 0, "{stats:?}");
+    stats
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_ids_connections_that_are_cut_lose_and_repeat_nothing() {
+    assert_eq!(cut(Doubt::WithIds).await.acked, EVENTS);
+}
+
+/// The stream is asked how far it came; only the answer to that may be lost with the next cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_ids_a_connection_that_is_cut_repeats_nothing_and_almost_nothing_is_unknown() {
+    let stats = cut(Doubt::Unknown).await;
+    assert!(stats.acked >= EVENTS / 2, "{stats:?}");
+}
+
+/// Longer than nats-server remembers a batch: 10 s, which is set to 1 s here.
+async fn silence(doubt: Doubt) -> FastStats {
+    let config = r#"jetstream { limits { batch { timeout: "1s" } } }"#;
+    let nats = NatsServer::builder().jetstream(true).config(config).start().await;
+    let proxy = Proxy::start(nats.url()).await;
+    let connection = integration::connection(&proxy.url()).await;
+    fast_stream(&connection, |spec| spec).await;
+    let (bus, failed) = open(&connection, doubt, |builder| builder.deadline(LONG)).await;
+    let publishing = publish(&bus, EVENTS);
+    settled(&bus, EVENTS / 4).await;
+    proxy.blackhole(Flow::Both, true);
+    // sleep: as long as it takes the server to forget the batch, and to be sure of it
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    proxy.blackhole(Flow::Both, false);
+    complete(&bus, publishing, EVENTS, doubt, failed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_ids_a_batch_that_is_forgotten_in_silence_goes_on_in_another_one() {
+    let stats = silence(Doubt::WithIds).await;
+    assert_eq!(stats.acked, EVENTS);
+    assert!(stats.batches > 1, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_ids_a_batch_that_is_forgotten_in_silence_repeats_nothing() {
+    let stats = silence(Doubt::Unknown).await;
+    assert!(stats.batches > 1, "{stats:?}");
+}
+
+/// Ten seconds in which nothing is published: the batch is over long before, and nothing is in doubt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_pauses_for_ten_seconds_loses_nothing() {
+    let nats = NatsServer::builder().jetstream(true).start().await;
+    let connection = integration::connection(&nats.url()).await;
+    fast_stream(&connection, |spec| spec).await;
+    let (bus, mut failed) = open(&connection, Doubt::Unknown, |builder| builder).await;
+    within(LIMIT, publish(&bus, 700)).await.expect("no panic");
+    settled(&bus, 700).await;
+    // sleep: longer than nats-server remembers a batch
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    within(LIMIT, publish(&bus, 700)).await.expect("no panic");
+    within(LIMIT, bus.flush(LIMIT)).await.expect("all acked");
+    assert!(failed.try_recv().is_err());
+    let stats = bus.stats();
+    assert_eq!((stats.acked, stats.retried), (1400, 0));
+    assert_eq!(numbers(&connection, "S").await.len(), 1400);
+}
+
+async fn leaders(doubt: Doubt) -> FastStats {
+    let mut cluster = within(LONG, Cluster::builder(3).jetstream(true).start()).await;
+    let config = ConnectConfig::new(cluster.urls()).retain_servers_order();
+    let connection = within(LIMIT, Connection::connect(config)).await.expect("connected");
+    let topology = Topology::new(connection.clone());
+    fast_stream(&connection, |spec| spec.replicas(3)).await;
+    let events = EVENTS / 3;
+    let (bus, failed) = open(&connection, doubt, |builder| builder.deadline(LONG)).await;
+    let publishing = publish(&bus, events);
+    settled(&bus, events / 5).await;
+    let step_down = connection.nats().request("$JS.API.STREAM.LEADER.STEPDOWN.S", "".into());
+    within(LIMIT, step_down).await.expect("an answer");
+    settled(&bus, events * 2 / 5).await;
+    let info = within(LONG, topology.info("S")).await.expect("info");
+    let leader = info.leader.expect("a leader");
+    let index: usize = leader.trim_start_matches('n').parse().expect("a node");
+    cluster.node_mut(index).kill();
+    settled(&bus, events * 4 / 5).await;
+    within(LONG, cluster.node_mut(index).restart()).await;
+    complete(&bus, publishing, events, doubt, failed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_ids_leaders_that_change_lose_and_repeat_nothing() {
+    let stats = leaders(Doubt::WithIds).await;
+    assert_eq!(stats.acked, EVENTS / 3);
+    assert!(stats.batches > 1, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_ids_leaders_that_change_repeat_nothing() {
+    let stats = leaders(Doubt::Unknown).await;
+    assert!(stats.batches > 1, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_without_a_server_hands_everything_back() {
+    let mut nats = NatsServer::builder().jetstream(true).start().await;
+    let connection = integration::connection(&nats.url()).await;
+    fast_stream(&connection, |spec| spec).await;
+    let (bus, mut failed) = open(&connection, Doubt::Unknown, |builder| builder).await;
+    nats.kill();
+    let mut state = connection.state();
+    within(LIMIT, state.wait_for(|state| !state.is_connected()))
+        .await
+        .expect("down");
+    within(LIMIT, publish(&bus, 30)).await.expect("no panic");
+    let undelivered = within(LIMIT, bus.close(Duration::from_millis(100)))
+        .await
+        .expect_err("given up");
+    assert_eq!((undelivered.given_up.len(), undelivered.failed), (30, 30));
+    for n in 0..30_u64 {
+        let error = failed.try_recv().expect("told before the close returns");
+        assert_eq!((error.kind(), error.may_be_stored()), (PublishErrorKind::Closed, false));
+        assert_eq!(error.event().payload(), &n.to_string());
+    }
+}
