@@ -53,6 +53,12 @@ mod engine;
 pub mod envelope;
 mod error;
 mod event;
+#[cfg(feature = "kv")]
+#[cfg_attr(docsrs, doc(cfg(feature = "kv")))]
+pub mod kv;
+#[cfg(feature = "object")]
+#[cfg_attr(docsrs, doc(cfg(feature = "object")))]
+pub mod object;
 #[cfg(feature = "spool")]
 mod outbox;
 mod outgoing;

@@ -11,6 +11,8 @@
 //!
 //! `in_order` is for whoever keeps a position of their own, such as a recorder: no handlers, strictly the order of the stream.
 //!
+//! `ordered` is for whoever keeps nothing at all: a consumer that passes, without acks.
+//!
 //! Acks are events of a bus of their own: sent until they are answered.
 
 mod backoff;
@@ -32,6 +34,8 @@ mod key;
 mod lanes;
 mod link;
 mod message;
+#[cfg(any(feature = "kv", feature = "object"))]
+mod ordered;
 mod progress;
 mod status;
 mod word;
@@ -44,3 +48,5 @@ pub use self::error::{ConsumeError, ConsumeErrorKind, HandlerError};
 pub use self::in_order::InOrder;
 pub use self::key::Key;
 pub use self::message::Message;
+#[cfg(any(feature = "kv", feature = "object"))]
+pub(crate) use self::ordered::{Begin, Delivered, Ordered, OrderedSpec};

@@ -16,6 +16,8 @@
 //! An ack means that nats-server has the event. Whether it survives is the stream's to say: [`Durability`].
 
 mod api;
+#[cfg(any(feature = "kv", feature = "object"))]
+mod content;
 mod consumer;
 mod durability;
 mod info;
@@ -28,6 +30,8 @@ use serde_json::{Map, Value, json};
 use self::info::Answer;
 
 pub(crate) use self::api::prefix;
+#[cfg(any(feature = "kv", feature = "object"))]
+pub(crate) use self::content::{Reads, Stored};
 pub use self::api::{TopologyError, TopologyErrorKind};
 pub use self::consumer::{AckPolicy, ConsumerInfo, ConsumerSpec, Deliver};
 pub use self::durability::{Durability, Survives, Weakness};
