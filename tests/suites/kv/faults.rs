@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use integration::{LIMIT, connection};
 use natstream::Kv;
-use natstream::eventbus::kv::{Change, KvSpec};
+use natstream::eventbus::kv::{Change, KvSpec, Watch};
 use testkit::{NatsServer, Proxy, within};
 
 use super::{bytes, create};
@@ -21,8 +22,7 @@ async fn put_all(kv: Kv, from: u64, until: u64) {
 }
 
 /// Watches until all keys have the last value; returns what came of each.
-async fn watch_all(kv: Kv) -> BTreeMap<String, Vec<u64>> {
-    let mut watch = kv.watch(">").await.expect("a watch");
+async fn watch_all(mut watch: Watch<Bytes>) -> BTreeMap<String, Vec<u64>> {
     let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut last = 0;
     loop {
@@ -53,7 +53,8 @@ async fn a_watch_survives_connections_that_are_cut() {
     let proxy = Proxy::start(nats.url()).await;
     let far = connection(&proxy.url()).await;
     let far = within(LIMIT, Kv::open(far, "b")).await.expect("open");
-    let watching = tokio::spawn(watch_all(far));
+    let watch = within(LIMIT, far.watch(">")).await.expect("a watch");
+    let watching = tokio::spawn(watch_all(watch));
     for part in 0..6 {
         let (from, until) = (part * ROUNDS / 6, (part + 1) * ROUNDS / 6);
         let putting = tokio::spawn(put_all(direct.clone(), from, until));
@@ -70,7 +71,8 @@ async fn a_watch_and_its_writer_survive_a_server_that_is_killed() {
     let mut nats = NatsServer::builder().jetstream(true).start().await;
     let writer = create(&nats, &KvSpec::new("b").history(64)).await;
     let reader = create(&nats, &KvSpec::new("b").history(64)).await;
-    let watching = tokio::spawn(watch_all(reader));
+    let watch = within(LIMIT, reader.watch(">")).await.expect("a watch");
+    let watching = tokio::spawn(watch_all(watch));
     for part in 0..3 {
         let (from, until) = (part * ROUNDS / 3, (part + 1) * ROUNDS / 3);
         within(LIMIT, put_all(writer.clone(), from, from + 1)).await;

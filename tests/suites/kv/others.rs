@@ -17,13 +17,22 @@ fn theirs(kv: &Kv) -> jetstream::Context {
 #[tokio::test]
 async fn they_read_ours() {
     let (_nats, ours) = bucket(KvSpec::new("b").history(5)).await;
-    let theirs = within(LIMIT, theirs(&ours).get_key_value("b")).await.expect("their bucket");
+    let theirs = within(LIMIT, theirs(&ours).get_key_value("b"))
+        .await
+        .expect("their bucket");
     let first = put(&ours, "a.b", "1").await;
     put(&ours, "c", "2").await;
     let read = within(LIMIT, theirs.entry("a.b")).await.expect("read").expect("there");
-    assert_eq!((read.value, read.revision, read.operation), (bytes("1"), first, kv::Operation::Put));
-    within(LIMIT, theirs.update("a.b", bytes("3"), first)).await.expect("updated");
-    let error = within(LIMIT, ours.update("a.b", bytes("x"), first)).await.expect_err("changed");
+    assert_eq!(
+        (read.value, read.revision, read.operation),
+        (bytes("1"), first, kv::Operation::Put)
+    );
+    within(LIMIT, theirs.update("a.b", bytes("3"), first))
+        .await
+        .expect("updated");
+    let error = within(LIMIT, ours.update("a.b", bytes("x"), first))
+        .await
+        .expect_err("changed");
     assert_eq!(error.kind(), KvErrorKind::WrongRevision);
     within(LIMIT, ours.delete("a.b")).await.expect("deleted");
     assert_eq!(within(LIMIT, theirs.get("a.b")).await.expect("read"), None);
@@ -31,13 +40,23 @@ async fn they_read_ours() {
         .await
         .expect("read");
     let operations: Vec<kv::Operation> = history.into_iter().map(|entry| entry.operation).collect();
-    assert_eq!(operations, [kv::Operation::Put, kv::Operation::Put, kv::Operation::Delete]);
+    assert_eq!(
+        operations,
+        [kv::Operation::Put, kv::Operation::Put, kv::Operation::Delete]
+    );
     within(LIMIT, ours.purge("a.b")).await.expect("purged");
-    let entry = within(LIMIT, theirs.entry("a.b")).await.expect("read").expect("a marker");
+    let entry = within(LIMIT, theirs.entry("a.b"))
+        .await
+        .expect("read")
+        .expect("a marker");
     assert_eq!(entry.operation, kv::Operation::Purge);
-    let keys: Vec<String> = within(LIMIT, theirs.keys().await.expect("keys").try_collect()).await.expect("read");
+    let keys: Vec<String> = within(LIMIT, theirs.keys().await.expect("keys").try_collect())
+        .await
+        .expect("read");
     assert_eq!(keys, ["c"]);
-    within(LIMIT, theirs.create("a.b", bytes("4"))).await.expect("created again");
+    within(LIMIT, theirs.create("a.b", bytes("4")))
+        .await
+        .expect("created again");
 }
 
 #[tokio::test]
@@ -50,9 +69,13 @@ async fn we_read_theirs() {
         history: 5,
         ..Default::default()
     };
-    let theirs = within(LIMIT, context.create_key_value(config)).await.expect("their bucket");
+    let theirs = within(LIMIT, context.create_key_value(config))
+        .await
+        .expect("their bucket");
     // The same declaration is no difference.
-    let ours = within(LIMIT, Kv::create(connection, &KvSpec::new("b").history(5))).await.expect("the same");
+    let ours = within(LIMIT, Kv::create(connection, &KvSpec::new("b").history(5)))
+        .await
+        .expect("the same");
     let first = within(LIMIT, theirs.put("a", bytes("1"))).await.expect("put");
     let read = within(LIMIT, ours.entry("a")).await.expect("read").expect("there");
     assert_eq!((read.value, read.revision), (Some(bytes("1")), first));
@@ -64,8 +87,12 @@ async fn we_read_theirs() {
     within(LIMIT, theirs.purge("a")).await.expect("purged");
     assert_eq!(entry(&mut watch).await.operation, Operation::Purge);
     assert_eq!(within(LIMIT, ours.get("a")).await.expect("read"), None::<Bytes>);
-    within(LIMIT, ours.create_value("a", bytes("2"))).await.expect("created");
-    let mut watched = within(LIMIT, theirs.watch_with_history(">")).await.expect("their watch");
+    within(LIMIT, ours.create_value("a", bytes("2")))
+        .await
+        .expect("created");
+    let mut watched = within(LIMIT, theirs.watch_with_history(">"))
+        .await
+        .expect("their watch");
     let seen = within(LIMIT, watched.next()).await.expect("one").expect("readable");
-    assert_eq!(seen.operation, kv::Operation::Purge);
+    assert_eq!((seen.operation, seen.value), (kv::Operation::Put, bytes("2")));
 }

@@ -23,10 +23,20 @@ async fn values_are_put_read_and_deleted() {
     put(&kv, "b.c", "x").await;
     assert!(first < second);
     let entry = within(LIMIT, kv.entry("a")).await.expect("read").expect("there");
-    assert_eq!((entry.key.as_str(), entry.value, entry.revision), ("a", Some(bytes("2")), second));
-    let old = within(LIMIT, kv.revision("a", first)).await.expect("read").expect("kept");
+    assert_eq!(
+        (entry.key.as_str(), entry.value, entry.revision),
+        ("a", Some(bytes("2")), second)
+    );
+    let old = within(LIMIT, kv.revision("a", first))
+        .await
+        .expect("read")
+        .expect("kept");
     assert_eq!((old.value, old.revision), (Some(bytes("1")), first));
-    assert_eq!(within(LIMIT, kv.revision("b.c", first)).await.expect("read"), None, "another key's");
+    assert_eq!(
+        within(LIMIT, kv.revision("b.c", first)).await.expect("read"),
+        None,
+        "another key's"
+    );
     assert_eq!(within(LIMIT, kv.revision("a", 999)).await.expect("read"), None);
 
     within(LIMIT, kv.delete("a")).await.expect("deleted");
@@ -41,8 +51,14 @@ async fn values_are_put_read_and_deleted() {
     let history = within(LIMIT, kv.history("a")).await.expect("read");
     assert_eq!(operations(history), [Operation::Purge]);
     let entries = within(LIMIT, kv.entries("b.*")).await.expect("read");
-    assert_eq!(entries.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["b.c"]);
-    assert_eq!(within(LIMIT, kv.keys_of("a.>")).await.expect("read"), Vec::<String>::new());
+    assert_eq!(
+        entries.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(),
+        ["b.c"]
+    );
+    assert_eq!(
+        within(LIMIT, kv.keys_of("a.>")).await.expect("read"),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]
@@ -52,10 +68,16 @@ async fn values_have_types() {
     let map = BTreeMap::from([("x".to_owned(), 7)]);
     within(LIMIT, maps.put("m", &map)).await.expect("put");
     assert_eq!(within(LIMIT, maps.get("m")).await.expect("read"), Some(map));
-    assert_eq!(within(LIMIT, kv.get("m")).await.expect("read"), Some(bytes(r#"{"x":7}"#)));
+    assert_eq!(
+        within(LIMIT, kv.get("m")).await.expect("read"),
+        Some(bytes(r#"{"x":7}"#))
+    );
     let revision = put(&kv, "m", "no json").await;
     let error = within(LIMIT, maps.get("m")).await.expect_err("unreadable");
-    assert_eq!((error.kind(), error.key(), error.revision()), (KvErrorKind::Decode, Some("m"), Some(revision)));
+    assert_eq!(
+        (error.kind(), error.key(), error.revision()),
+        (KvErrorKind::Decode, Some("m"), Some(revision))
+    );
     let tuples = kv.typed::<BTreeMap<(u8, u8), u8>>();
     let error = within(LIMIT, tuples.put("m", BTreeMap::from([((1, 2), 3)]))).await;
     assert_eq!(error.expect_err("no form").kind(), KvErrorKind::Encode);
@@ -65,19 +87,32 @@ async fn values_have_types() {
 async fn only_the_expected_revision_is_replaced() {
     let (_nats, kv) = bucket(KvSpec::new("b")).await;
     let first = within(LIMIT, kv.create_value("a", bytes("1"))).await.expect("created");
-    let error = within(LIMIT, kv.create_value("a", bytes("2"))).await.expect_err("there");
+    let error = within(LIMIT, kv.create_value("a", bytes("2")))
+        .await
+        .expect_err("there");
     assert_eq!((error.kind(), error.revision()), (KvErrorKind::Exists, Some(first)));
     assert!(!error.may_be_stored());
     let second = within(LIMIT, kv.update("a", bytes("2"), first)).await.expect("updated");
-    let error = within(LIMIT, kv.update("a", bytes("3"), first)).await.expect_err("changed");
-    assert_eq!((error.kind(), error.revision()), (KvErrorKind::WrongRevision, Some(second)));
-    let error = within(LIMIT, kv.delete_revision("a", first)).await.expect_err("changed");
+    let error = within(LIMIT, kv.update("a", bytes("3"), first))
+        .await
+        .expect_err("changed");
+    assert_eq!(
+        (error.kind(), error.revision()),
+        (KvErrorKind::WrongRevision, Some(second))
+    );
+    let error = within(LIMIT, kv.delete_revision("a", first))
+        .await
+        .expect_err("changed");
     assert_eq!(error.kind(), KvErrorKind::WrongRevision);
     let deleted = within(LIMIT, kv.delete_revision("a", second)).await.expect("deleted");
-    let third = within(LIMIT, kv.create_value("a", bytes("3"))).await.expect("created again");
+    let third = within(LIMIT, kv.create_value("a", bytes("3")))
+        .await
+        .expect("created again");
     assert!(third > deleted);
     within(LIMIT, kv.purge("a")).await.expect("purged");
-    within(LIMIT, kv.create_value("a", bytes("4"))).await.expect("created again");
+    within(LIMIT, kv.create_value("a", bytes("4")))
+        .await
+        .expect("created again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,13 +167,18 @@ async fn what_cannot_be_is_told() {
     for key in ["", ".a", "a..b", "a b", "*", ">"] {
         let error = within(LIMIT, kv.put(key, bytes("x"))).await.expect_err("no key");
         assert_eq!(error.kind(), KvErrorKind::InvalidKey, "{key}");
-        assert_eq!(within(LIMIT, kv.get(key)).await.expect_err("no key").kind(), KvErrorKind::InvalidKey);
+        assert_eq!(
+            within(LIMIT, kv.get(key)).await.expect_err("no key").kind(),
+            KvErrorKind::InvalidKey
+        );
     }
     let large = within(LIMIT, kv.put("a", bytes("x".repeat(501)))).await;
     assert_eq!(large.expect_err("too large").kind(), KvErrorKind::TooLarge);
     let mut full = None;
     for n in 0..20 {
-        full = full.or(within(LIMIT, kv.put(&format!("k{n}"), bytes("x".repeat(400)))).await.err());
+        full = full.or(within(LIMIT, kv.put(&format!("k{n}"), bytes("x".repeat(400))))
+            .await
+            .err());
     }
     assert_eq!(full.expect("it was full").kind(), KvErrorKind::Full);
 
@@ -146,7 +186,10 @@ async fn what_cannot_be_is_told() {
     let open = |bucket: &'static str| Kv::open(connection.clone(), bucket);
     let error = within(LIMIT, open("none")).await.expect_err("not there");
     assert_eq!(error.kind(), KvErrorKind::NotFound);
-    assert_eq!(within(LIMIT, open("a.b")).await.expect_err("no name").kind(), KvErrorKind::InvalidBucket);
+    assert_eq!(
+        within(LIMIT, open("a.b")).await.expect_err("no name").kind(),
+        KvErrorKind::InvalidBucket
+    );
     let error = within(LIMIT, kv.create_with_ttl("t", bytes("x"), Duration::from_secs(9))).await;
     assert_eq!(error.expect_err("not allowed").kind(), KvErrorKind::Rejected);
     let zero = within(LIMIT, Kv::create(connection.clone(), &KvSpec::new("z").history(0))).await;
@@ -158,19 +201,35 @@ async fn buckets_are_declared_compared_and_deleted() {
     let (nats, kv) = bucket(KvSpec::new("b").history(3)).await;
     let connection = connection(&nats.url()).await;
     let other = KvSpec::new("b").history(5);
-    let error = within(LIMIT, Kv::create(connection.clone(), &other)).await.expect_err("it differs");
+    let error = within(LIMIT, Kv::create(connection.clone(), &other))
+        .await
+        .expect_err("it differs");
     assert_eq!(error.kind(), KvErrorKind::Differs);
-    let settings: Vec<&str> = error.differences().iter().map(|difference| difference.setting.as_str()).collect();
+    let settings: Vec<&str> = error
+        .differences()
+        .iter()
+        .map(|difference| difference.setting.as_str())
+        .collect();
     assert_eq!(settings, ["max_msgs_per_subject"]);
     let buckets = Buckets::new(connection);
-    let info = within(LIMIT, buckets.update(&other, Changes::Harmless)).await.expect("changed");
+    let info = within(LIMIT, buckets.update(&other, Changes::Harmless))
+        .await
+        .expect("changed");
     assert_eq!(info.history, 5);
     let less = within(LIMIT, buckets.update(&KvSpec::new("b"), Changes::Harmless)).await;
     assert_eq!(less.expect_err("it destroys").kind(), KvErrorKind::Differs);
     put(&kv, "a", "1").await;
-    let names: Vec<String> = within(LIMIT, buckets.list()).await.expect("read").into_iter().map(|info| info.bucket).collect();
+    let names: Vec<String> = within(LIMIT, buckets.list())
+        .await
+        .expect("read")
+        .into_iter()
+        .map(|info| info.bucket)
+        .collect();
     assert_eq!(names, ["b"]);
     assert_eq!(within(LIMIT, kv.info()).await.expect("read").values, 1);
     within(LIMIT, buckets.delete("b")).await.expect("deleted");
-    assert_eq!(within(LIMIT, kv.info()).await.expect_err("gone").kind(), KvErrorKind::NotFound);
+    assert_eq!(
+        within(LIMIT, kv.info()).await.expect_err("gone").kind(),
+        KvErrorKind::NotFound
+    );
 }

@@ -84,11 +84,15 @@ async fn a_value_that_goes_by_age_is_seen() {
     let mut watch = within(LIMIT, kv.watch_changes(">")).await.expect("a watch");
     current(&mut watch).await;
     let ttl = Duration::from_millis(500);
-    within(LIMIT, kv.create_with_ttl("a", bytes("1"), ttl)).await.expect("created");
+    within(LIMIT, kv.create_with_ttl("a", bytes("1"), ttl))
+        .await
+        .expect("created");
     assert_eq!(entry(&mut watch).await.operation, Operation::Put);
     assert_eq!(entry(&mut watch).await.operation, Operation::Expire);
     assert_eq!(within(LIMIT, kv.get("a")).await.expect("read"), None);
-    within(LIMIT, kv.create_value("a", bytes("2"))).await.expect("created again");
+    within(LIMIT, kv.create_value("a", bytes("2")))
+        .await
+        .expect("created again");
 }
 
 #[tokio::test]
@@ -112,7 +116,13 @@ async fn many_keys_are_listed() {
         put(&kv, &format!("k.{n:04}"), "x").await;
     }
     let keys = within(LIMIT, kv.keys()).await.expect("read");
-    assert_eq!((keys.len(), keys[0].as_str(), keys[2999].as_str()), (3000, "k.0000", "k.2999"));
-    assert_eq!(within(LIMIT, kv.entries("k.1*")).await.expect_err("no filter").kind(), KvErrorKind::InvalidKey);
+    assert_eq!(
+        (keys.len(), keys[0].as_str(), keys[2999].as_str()),
+        (3000, "k.0000", "k.2999")
+    );
+    assert_eq!(
+        within(LIMIT, kv.entries("k.1*")).await.expect_err("no filter").kind(),
+        KvErrorKind::InvalidKey
+    );
     assert_eq!(within(LIMIT, kv.entries("*.0007")).await.expect("read").len(), 1);
 }

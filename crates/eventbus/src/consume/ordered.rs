@@ -32,6 +32,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The pause before what may heal is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How long a cluster may be without a leader, when it begins.
+const ELECTION: Duration = Duration::from_secs(15);
+
 /// How long a message that is there may take to come, before nats-server is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -115,8 +118,13 @@ impl Ordered {
             pending: 0,
             until: 0,
         };
-        ordered.try_begin().await?;
-        Ok(ordered)
+        let began = Driver::clock();
+        loop {
+            match ordered.try_begin().await {
+                Err(error) if error.kind() == ConsumeErrorKind::Timeout && began.elapsed() < ELECTION => {}
+                begun => return begun.map(|()| ordered),
+            }
+        }
     }
 
     /// Messages that are there and were not given yet, as far as nats-server has said.
@@ -220,10 +228,17 @@ impl Ordered {
         let name = token();
         let link = Link::new(&connection, &self.spec.stream, &name);
         let subscriber = link.subscribe().await?;
-        let made = topology.passing_consumer(&self.spec.stream, &name, self.config()).await?;
-        if self.spec.begin == Begin::New && self.after.is_none() {
-            // From here on nothing is missed, also when the connection is lost before there is a message.
-            self.after = Some(made.delivered.max(stream.last_sequence));
+        let made = topology
+            .passing_consumer(&self.spec.stream, &name, self.config())
+            .await?;
+        // From here on nothing is missed, also when the connection is lost before there is a message.
+        if self.after.is_none() {
+            self.after = match self.spec.begin {
+                Begin::New => Some(made.delivered.max(stream.last_sequence)),
+                Begin::At(sequence) if made.pending == 0 => Some(stream.last_sequence.max(sequence.saturating_sub(1))),
+                Begin::All | Begin::LastOfEach if made.pending == 0 => Some(stream.last_sequence),
+                _ => None,
+            };
         }
         self.pending = made.pending;
         let driver = connection.driver();

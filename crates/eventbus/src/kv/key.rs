@@ -101,7 +101,20 @@ mod tests {
         for key in ["a", "a.b", "Az09-/_=.x", "_kv", "a/b/c"] {
             assert!(is_key(key, false) && is_key(key, true), "{key}");
         }
-        for key in ["", ".", ".a", "a.", "a..b", "a b", "ä", "a\n", "a$", "*a", "a.>.b", &"x".repeat(1025)] {
+        for key in [
+            "",
+            ".",
+            ".a",
+            "a.",
+            "a..b",
+            "a b",
+            "ä",
+            "a\n",
+            "a$",
+            "*a",
+            "a.>.b",
+            &"x".repeat(1025),
+        ] {
             assert!(!is_key(key, false) && !is_key(key, true), "{key}");
         }
         for filter in [">", "*", "a.*", "a.>", "*.b.*"] {

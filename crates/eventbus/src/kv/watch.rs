@@ -98,7 +98,10 @@ impl<T> Watch<T> {
     /// Nothing is lost.
     pub async fn next(&mut self) -> Result<Change<T>, KvError> {
         // Those that have gone meanwhile do not come: then the server says that nothing is left.
-        if self.there.is_some_and(|there| there == 0 || self.ordered.pending() == 0) {
+        if self
+            .there
+            .is_some_and(|there| there == 0 || self.ordered.pending() == 0)
+        {
             self.there = None;
             return Ok(Change::Current);
         }

@@ -204,9 +204,7 @@ impl From<ObjectError> for io::Error {
 
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner {
-            kind, bucket, name, ..
-        } = &*self.inner;
+        let Inner { kind, bucket, name, .. } = &*self.inner;
         f.write_str(match kind {
             ObjectErrorKind::Connection => "the bucket could not be asked",
             ObjectErrorKind::Differs => "the bucket is not as it should be",

@@ -101,9 +101,14 @@ impl ObjectInfo {
     /// Is this its SHA-256? A digest that is missing fits all.
     pub(super) fn fits(&self, digest: &[u8]) -> bool {
         let Some(text) = &self.digest else { return true };
-        let is_known = text.get(..SHA_256.len()).is_some_and(|name| name.eq_ignore_ascii_case(SHA_256));
+        let is_known = text
+            .get(..SHA_256.len())
+            .is_some_and(|name| name.eq_ignore_ascii_case(SHA_256));
         let value = text.get(SHA_256.len()..).unwrap_or_default();
-        is_known && URL_SAFE_NO_PAD.decode(value.trim_end_matches('=')).is_ok_and(|value| value == digest)
+        is_known
+            && URL_SAFE_NO_PAD
+                .decode(value.trim_end_matches('='))
+                .is_ok_and(|value| value == digest)
     }
 }
 

@@ -179,10 +179,17 @@ impl Put {
         if chunk_size == 0 || chunk_size.saturating_add(256) > connection.max_payload() {
             return Err(objects.inner.error(ObjectErrorKind::TooLarge, &name));
         }
-        for (name, value) in headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value))) {
+        for (name, value) in headers
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| (name, value)))
+        {
             if user_header(name, value).is_none() {
                 let problem = format!("the header `{name}` cannot be sent");
-                return Err(ObjectError::because(ObjectErrorKind::InvalidName, objects.bucket(), problem));
+                return Err(ObjectError::because(
+                    ObjectErrorKind::InvalidName,
+                    objects.bucket(),
+                    problem,
+                ));
             }
         }
         let mut info = ObjectInfo::new(objects.bucket(), &name, natstream_connect::token());

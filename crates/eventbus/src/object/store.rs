@@ -23,6 +23,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes of chunks that are not acked yet: 64 of them, which is more than a fast network has under way.
 const WINDOW_BYTES: usize = 8 << 20;
 
+/// Chunks that are not acked yet, of all objects together: 32 MiB of those of the usual size.
+const WINDOW: usize = 256;
+
 /// A name may be so long: base64 makes a third more of it, and subjects have limits in practice.
 const LONGEST_NAME: usize = 2048;
 
@@ -67,7 +70,9 @@ impl Objects {
     pub async fn open(connection: impl Into<Lease>, bucket: &str) -> Result<Self, ObjectError> {
         let connection = connection.into();
         check_bucket(bucket)?;
-        let info = Topology::new(connection.connection().clone()).info(&stream(bucket)).await;
+        let info = Topology::new(connection.connection().clone())
+            .info(&stream(bucket))
+            .await;
         Self::of(connection, bucket, info).await
     }
 
@@ -129,18 +134,15 @@ impl Objects {
         deleted.map_err(|error| ObjectError::topology(bucket, error))
     }
 
-    async fn of(
-        connection: Lease,
-        bucket: &str,
-        info: Result<StreamInfo, TopologyError>,
-    ) -> Result<Self, ObjectError> {
+    async fn of(connection: Lease, bucket: &str, info: Result<StreamInfo, TopologyError>) -> Result<Self, ObjectError> {
         let info = info.map_err(|error| ObjectError::topology(bucket, error))?;
         // An id must be known for as long as its chunk is tried.
         let deadline = match info.duplicate_window {
             Duration::ZERO => DEADLINE,
             window => DEADLINE.min(window),
         };
-        let bus = Bus::builder(connection.clone()).deadline(deadline).open().await;
+        let bus = Bus::builder(connection.clone()).window(WINDOW).deadline(deadline);
+        let bus = bus.open().await;
         let bus = bus.map_err(|error| ObjectError::open(bucket, error))?;
         let allows_direct = info.config.get("allow_direct") == Some(&Value::Bool(true));
         Ok(Self {
@@ -256,7 +258,9 @@ impl Objects {
         info.deleted = true;
         let replaced = self.inner.publish_info(&info).await?;
         // Its own number stays the same, so that a deletion that is said twice is known.
-        self.inner.purge(name, [Some(info.nuid), replaced.map(|info| info.nuid)]).await
+        self.inner
+            .purge(name, [Some(info.nuid), replaced.map(|info| info.nuid)])
+            .await
     }
 
     /// Makes a link to an object of this bucket or another one: who reads the one reads the other.
@@ -358,7 +362,8 @@ impl Inner {
     /// exactly one removes its chunks.
     pub(super) async fn publish_info(&self, info: &ObjectInfo) -> Result<Option<ObjectInfo>, ObjectError> {
         let payload = serde_json::to_vec(info);
-        let payload = payload.map_err(|error| ObjectError::because(ObjectErrorKind::InvalidName, &self.bucket, error))?;
+        let payload =
+            payload.map_err(|error| ObjectError::because(ObjectErrorKind::InvalidName, &self.bucket, error))?;
         let subject = self.description(&info.name);
         // Of what is there when an answer was lost, this tells the own copy.
         let id = token();
@@ -367,7 +372,10 @@ impl Inner {
         for _ in 0..RIVALS {
             let last = self.find_stored(&info.name, &subject).await;
             let last = last.map_err(|error| error.with_may_be_stored(may_be_stored))?;
-            if last.as_ref().is_some_and(|(_, own)| own.as_deref() == Some(id.as_str())) {
+            if last
+                .as_ref()
+                .is_some_and(|(_, own)| own.as_deref() == Some(id.as_str()))
+            {
                 return Ok(before);
             }
             let expected = last.as_ref().map_or(0, |(found, _)| found.sequence);

@@ -36,7 +36,10 @@ impl Objects {
         let prefix = store.chunks("");
         let mut found = BTreeSet::new();
         loop {
-            let page = store.topology.subjects(&store.stream, &format!("{prefix}>"), found.len()).await;
+            let page = store
+                .topology
+                .subjects(&store.stream, &format!("{prefix}>"), found.len())
+                .await;
             let page = page.map_err(|error| store.topology_error(error))?;
             let before = found.len();
             found.extend(page.into_keys());

@@ -31,7 +31,8 @@ pub(super) struct Upload {
     store: Arc<Inner>,
     info: ObjectInfo,
     subject: Subject,
-    /// Bytes that may be under way.
+    /// Bytes that may be under way, at most and at the moment.
+    most: usize,
     limit: usize,
     window: VecDeque<Under>,
     in_window: usize,
@@ -54,14 +55,15 @@ impl Upload {
     pub(super) fn new(
         store: Arc<Inner>,
         info: ObjectInfo,
-        limit: usize,
+        most: usize,
         progress: Option<Box<dyn FnMut(u64) + Send>>,
     ) -> Self {
         Self {
             subject: store.chunks(&info.nuid).into(),
             store,
             info,
-            limit,
+            most,
+            limit: most,
             window: VecDeque::new(),
             in_window: 0,
             last: 0,
@@ -81,7 +83,8 @@ impl Upload {
             self.confirm().await?;
         }
         self.in_window += payload.len();
-        let ack = self.send(&payload).await?;
+        let event = Event::new(self.subject.clone(), payload.clone());
+        let ack = self.store.send(event).await?;
         self.window.push_back(Under { payload, ack });
         Ok(())
     }
@@ -94,7 +97,7 @@ impl Upload {
         let empty = Context::new(&SHA256);
         let context = std::mem::replace(&mut self.digest, empty);
         self.info.digest = Some(digest(context.finish().as_ref()));
-        self.check().await?;
+        self.store.check(&self.info).await?;
         // From here on the object may be there, also for whoever does not wait for the answer.
         self.is_over = true;
         let replaced = match self.store.publish_info(&self.info).await {
@@ -104,15 +107,14 @@ impl Upload {
                 return Err(error);
             }
         };
-        self.store.purge(&self.info.name, [replaced.map(|info| info.nuid)]).await?;
+        self.store
+            .purge(&self.info.name, [replaced.map(|info| info.nuid)])
+            .await?;
         Ok(self.info.clone())
     }
 
     /// Removes what was stored, unless the object is there.
-    pub(super) async fn end(
-        mut self,
-        done: Result<ObjectInfo, ObjectError>,
-    ) -> Result<ObjectInfo, ObjectError> {
+    pub(super) async fn end(mut self, done: Result<ObjectInfo, ObjectError>) -> Result<ObjectInfo, ObjectError> {
         if done.is_err() && !self.is_over {
             // What is still under way would be stored behind the removal.
             let settled = async {
@@ -139,20 +141,21 @@ impl Upload {
         ObjectError::because(ObjectErrorKind::Source, &self.store.bucket, error)
     }
 
-    async fn send(&self, payload: &Bytes) -> Result<PendingAck, ObjectError> {
-        let event = Event::new(self.subject.clone(), payload.clone());
-        let ack = self.store.bus.enqueue_pending(event).await;
-        ack.map_err(|error| ObjectError::publish(&self.store.bucket, error))
-    }
-
     /// Waits for the oldest chunk.
     async fn confirm(&mut self) -> Result<(), ObjectError> {
-        let Some(under) = self.window.front_mut() else { return Ok(()) };
+        let Some(under) = self.window.front_mut() else {
+            return Ok(());
+        };
         let ack = (&mut under.ack).await;
-        let sequence = ack.map_err(|error| ObjectError::publish(&self.store.bucket, error))?.sequence;
-        let Some(under) = self.window.pop_front() else { return Ok(()) };
+        let Some(under) = self.window.pop_front() else {
+            return Ok(());
+        };
+        let sequence = ack
+            .map_err(|error| ObjectError::publish(&self.store.bucket, error))?
+            .sequence;
         if sequence > self.last {
             self.is_stored(sequence, under.payload.len());
+            self.limit = self.most.min(self.limit + under.payload.len() / 8);
             return Ok(());
         }
         self.mend(sequence, under.payload).await
@@ -160,9 +163,13 @@ impl Upload {
 
     /// The chunk at `sequence` stands before one that it should stand behind: it and all that came after it are stored anew.
     async fn mend(&mut self, sequence: u64, payload: Bytes) -> Result<(), ObjectError> {
-        tracing::debug!(bucket = self.store.bucket, sequence, "chunks are stored again, in order");
-        // Whoever refuses some of many takes fewer.
-        self.limit /= 2;
+        tracing::debug!(
+            bucket = self.store.bucket,
+            sequence,
+            "chunks are stored again, in order"
+        );
+        // Whoever refuses some of many takes fewer; with time there are more again.
+        self.limit = self.in_window / 4;
         let mut payloads = vec![payload];
         let mut misplaced = vec![sequence];
         while let Some(under) = self.window.pop_front() {
@@ -176,7 +183,8 @@ impl Upload {
             removed.map_err(|error| self.store.topology_error(error))?;
         }
         for payload in payloads {
-            let ack = self.send(&payload).await?.await;
+            let event = Event::new(self.subject.clone(), payload.clone());
+            let ack = self.store.send(event).await?.await;
             let ack = ack.map_err(|error| ObjectError::publish(&self.store.bucket, error))?;
             self.is_stored(ack.sequence, payload.len());
         }
@@ -191,16 +199,23 @@ impl Upload {
             progress(self.stored);
         }
     }
+}
+
+impl Inner {
+    async fn send(&self, event: Event) -> Result<PendingAck, ObjectError> {
+        let ack = self.bus.enqueue_pending(event).await;
+        ack.map_err(|error| ObjectError::publish(&self.bucket, error))
+    }
 
     /// Are as many chunks there as there should be? A retry behind the end of the duplicate window stores one twice.
-    async fn check(&self) -> Result<(), ObjectError> {
-        let subjects = self.store.topology.subjects(&self.store.stream, &self.subject, 0).await;
-        let subjects = subjects.map_err(|error| self.store.topology_error(error))?;
-        let there = subjects.get(self.subject.as_str()).copied().unwrap_or_default();
-        if there == self.info.chunks {
+    async fn check(&self, info: &ObjectInfo) -> Result<(), ObjectError> {
+        let subject = self.chunks(&info.nuid);
+        let subjects = self.topology.subjects(&self.stream, &subject, 0).await;
+        let subjects = subjects.map_err(|error| self.topology_error(error))?;
+        if subjects.get(&subject).copied().unwrap_or_default() == info.chunks {
             return Ok(());
         }
-        Err(self.store.error(ObjectErrorKind::Incomplete, &self.info.name))
+        Err(self.error(ObjectErrorKind::Incomplete, &info.name))
     }
 }
 

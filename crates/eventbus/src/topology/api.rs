@@ -68,7 +68,11 @@ impl TopologyError {
         error
     }
 
-    pub(super) fn because(kind: TopologyErrorKind, stream: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn because(
+        kind: TopologyErrorKind,
+        stream: &str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
         let mut error = Self::new(kind, stream);
         error.inner.source = Some(source.into());
         error

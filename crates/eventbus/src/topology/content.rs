@@ -3,6 +3,7 @@
 #[cfg(feature = "object")]
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
@@ -10,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
+use natstream_connect::Driver;
 use serde::Deserialize;
 #[cfg(feature = "object")]
 use serde_json::Map;
@@ -36,6 +38,9 @@ pub(crate) struct Stored {
     pub(crate) payload: Bytes,
 }
 
+/// How long nobody may answer: longer than an election takes.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// nats-server's number for a subject without a message.
 const NO_MESSAGE: u16 = 10037;
 
@@ -48,7 +53,9 @@ impl Topology {
         reads: Reads,
     ) -> Result<Option<Stored>, TopologyError> {
         if reads == Reads::Any
-            && let Some(found) = self.direct(stream, &format!("{stream}.{subject}"), Bytes::new()).await?
+            && let Some(found) = self
+                .direct(stream, &format!("{stream}.{subject}"), Bytes::new())
+                .await?
         {
             return Ok(found);
         }
@@ -81,7 +88,7 @@ impl Topology {
             purged: u64,
         }
         let question = json!({ "filter": subject });
-        let purged: Purged = api::ask(&self.connection, "PURGE", stream, &question).await?;
+        let purged: Purged = patiently(|| api::ask(&self.connection, "PURGE", stream, &question)).await?;
         Ok(purged.purged)
     }
 
@@ -103,7 +110,7 @@ impl Topology {
             subjects: Option<BTreeMap<String, u64>>,
         }
         let question = json!({ "subjects_filter": filter, "offset": offset });
-        let answer: Answer = api::ask(&self.connection, "INFO", stream, &question).await?;
+        let answer: Answer = patiently(|| api::ask(&self.connection, "INFO", stream, &question)).await?;
         Ok(answer.state.subjects.unwrap_or_default())
     }
 
@@ -117,18 +124,18 @@ impl Topology {
     }
 
     /// `None` when nobody gives messages directly: the stream does not allow it, is not there, or has no leader.
-    async fn direct(
-        &self,
-        stream: &str,
-        path: &str,
-        question: Bytes,
-    ) -> Result<Option<Option<Stored>>, TopologyError> {
+    async fn direct(&self, stream: &str, path: &str, question: Bytes) -> Result<Option<Option<Stored>>, TopologyError> {
         let subject = format!("{}.DIRECT.GET.{path}", api::prefix(&self.connection));
-        let request = Request::new().payload(question).timeout(Some(api::ANSWER));
-        let message = match self.connection.nats().send_request(subject, request).await {
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => return Ok(None),
-            Err(error) => return Err(api::unanswered(stream, error)),
-            Ok(message) => message,
+        let ask = || async {
+            let request = Request::new().payload(question.clone()).timeout(Some(api::ANSWER));
+            match self.connection.nats().send_request(subject.clone(), request).await {
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
+                Err(error) => Err(api::unanswered(stream, error)),
+                Ok(message) => Ok(Some(message)),
+            }
+        };
+        let Some(message) = patiently(ask).await? else {
+            return Ok(None);
         };
         match message.status.map(|status| status.as_u16()) {
             None => {}
@@ -136,7 +143,8 @@ impl Topology {
             // The leader says why in words that can be read.
             Some(_) => return Ok(None),
         }
-        let unreadable = || TopologyError::because(TopologyErrorKind::Protocol, stream, "a direct answer has no number");
+        let unreadable =
+            || TopologyError::because(TopologyErrorKind::Protocol, stream, "a direct answer has no number");
         let headers = message.headers.ok_or_else(unreadable)?;
         let text = |name: &str| headers.get(name).map(HeaderValue::as_str);
         Ok(Some(Some(Stored {
@@ -168,7 +176,8 @@ impl Topology {
             data: String,
         }
         let path = format!("STREAM.MSG.GET.{stream}");
-        let answer = api::ask_at::<Answer>(&self.connection, &path, stream, question).await;
+        let ask = || api::ask_at::<Answer>(&self.connection, &path, stream, question);
+        let answer = patiently(ask).await;
         let message = match answer {
             Err(error) if error.refusal().is_some_and(|refusal| refusal.err_code == NO_MESSAGE) => return Ok(None),
             Err(error) => return Err(error),
@@ -185,12 +194,29 @@ impl Topology {
     }
 }
 
+/// Asks again where nobody has answered: for what may be asked twice. A lost connection, and a cluster without a leader, look
+/// like this.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, TopologyError>
+where
+    F: Future<Output = Result<T, TopologyError>>,
+{
+    let began = Driver::clock();
+    loop {
+        match ask().await {
+            Err(error) if error.kind() == TopologyErrorKind::Timeout && began.elapsed() < PATIENCE => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// Headers as they stand in a stream. What is none is left out.
 fn parse(block: &[u8]) -> HeaderMap {
     let text = String::from_utf8_lossy(block);
     let mut headers = HeaderMap::new();
     for line in text.split("\r\n").skip(1) {
-        let Some((name, value)) = line.split_once(':') else { continue };
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
         let name = HeaderName::from_str(name);
         let value = HeaderValue::from_str(value.trim());
         if let (Ok(name), Ok(value)) = (name, value) {

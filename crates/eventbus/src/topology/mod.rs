@@ -16,9 +16,9 @@
 //! An ack means that nats-server has the event. Whether it survives is the stream's to say: [`Durability`].
 
 mod api;
+mod consumer;
 #[cfg(any(feature = "kv", feature = "object"))]
 mod content;
-mod consumer;
 mod durability;
 mod info;
 mod spec;
@@ -30,10 +30,10 @@ use serde_json::{Map, Value, json};
 use self::info::Answer;
 
 pub(crate) use self::api::prefix;
-#[cfg(any(feature = "kv", feature = "object"))]
-pub(crate) use self::content::{Reads, Stored};
 pub use self::api::{TopologyError, TopologyErrorKind};
 pub use self::consumer::{AckPolicy, ConsumerInfo, ConsumerSpec, Deliver};
+#[cfg(any(feature = "kv", feature = "object"))]
+pub(crate) use self::content::{Reads, Stored};
 pub use self::durability::{Durability, Survives, Weakness};
 pub use self::info::StreamInfo;
 pub use self::spec::{Difference, Discard, Retention, Storage, StreamSpec};
