@@ -6,6 +6,8 @@ mod spool;
 mod stream;
 mod tally;
 
+pub(crate) use self::stream::{ChangesForm, StorageForm};
+
 use std::io;
 
 use clap::{Args, Subcommand};
@@ -38,7 +40,7 @@ pub(crate) async fn run(context: Context, args: BusArgs) -> Result<Exit, Failure
 }
 
 /// Writes a listing to standard output.
-async fn print(context: &mut Context, text: &str) -> Result<(), Failure> {
+pub(crate) async fn print(context: &mut Context, text: &str) -> Result<(), Failure> {
     let mut output = Output::new();
     output.buffer().extend_from_slice(text.as_bytes());
     tokio::select! {
