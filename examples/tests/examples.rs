@@ -128,3 +128,19 @@ fn tcp() {
         "100000 numbers, sum 4999950000\n"
     );
 }
+
+#[test]
+fn configuration() {
+    let output = String::from_utf8_lossy(&run("configuration").stdout).into_owned();
+    assert!(output.contains("limits.rate is Some(100)"), "{output}");
+    assert!(output.contains("raised to 120"), "{output}");
+    assert!(output.contains("limits.rate becomes Some(110)"), "{output}");
+    assert!(output.contains("limits.rate becomes None"), "{output}");
+}
+
+#[test]
+fn release() {
+    let output = String::from_utf8_lossy(&run("release").stdout).into_owned();
+    assert!(output.contains("app-1.0.tar has 80 chunks"), "{output}");
+    assert!(output.contains("10 MiB were read, and are what was put"), "{output}");
+}

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
 mod allocator;
+mod buckets;
 mod bus;
 mod caller;
 mod process;
@@ -21,12 +22,16 @@ const HELP: &str = "\
 usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle N] [--json]
        bench bus [--events N] [--size BYTES] [--rounds N] [--windows N,N,..] [--one-by-one N] [--storage memory|file]
                  [--quick] [--json]
+       bench kv [--values N] [--size BYTES] [--rounds N] [--json]
+       bench object [--mib N] [--rounds N] [--json]
        bench sink [--lines N] [--commit-lines N] [--size BYTES] [--producers N] [--rounds N] [--dir DIR] [--json]
 
   stream   a native stream beside plain async-nats: throughput (one message an item), allocations,
            first item of a call beside request(), memory of idle streams
   bus      publishing to JetStream beside async-nats: with and without ids, in memory and on file, pipelined
            and one by one; windows up to 1,000,000 against an acknowledger in the same process
+  kv       values put and read beside async-nats's buckets, one by one and 64 at once
+  object   objects put and read beside async-nats's buckets
   sink     lines to hourly files beside plain writes and, with the feature `peers`, tracing-appender;
            a round writes --lines (8,000,000) lines of --size (128) bytes below --dir, with commits
            --commit-lines (12,000,000), and removes them";
@@ -38,6 +43,8 @@ fn main() -> Result<()> {
     match words.next() {
         Some("stream") => runtime.block_on(stream::run(stream::Options::parse(words)?)),
         Some("sink") => sink::run(&sink::Options::parse(words)?),
+        Some("kv") => runtime.block_on(buckets::kv(buckets::Options::parse(words)?)),
+        Some("object") => runtime.block_on(buckets::object(buckets::Options::parse(words)?)),
         Some("bus") => runtime.block_on(bus::run(bus::Options::parse(words)?)),
         Some("--help" | "-h") => {
             println!("{HELP}");

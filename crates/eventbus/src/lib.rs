@@ -43,6 +43,9 @@
 //! - The order within a subject: see [`Ordering`].
 //!
 //! An ack means that nats-server has the event, not that a disk has it: see [`topology`].
+//!
+//! # Buckets
+//! With the feature `kv` there are values by key, in the module `kv`; with `object`, objects of any size, in the module `object`.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
