@@ -23,7 +23,8 @@
 //! loop {
 //!     match watch.next().await? {
 //!         Change::Entry(entry) => println!("{} is {:?}", entry.key, entry.value.map(|limits| limits.rate)),
-//!         Change::Current => println!("those were the values that there are; now come changes"),
+//!         // `Change::Current`, once.
+//!         _ => println!("those were the values that there are; now come changes"),
 //!     }
 //! }
 //! # }
