@@ -79,10 +79,14 @@ pub(crate) async fn kv(options: Options) -> Result<()> {
         "put, 64 at once",
         "get, one by one",
         "get, 64 at once",
+        "put without ids",
     ]);
+    // async-nats has no ids at all.
+    let without_ids = ours.clone().without_ids().await?;
     for _ in 0..options.rounds {
-        for (row, at_once) in [(0, 1), (1, AT_ONCE), (2, 1), (3, AT_ONCE)] {
-            let is_put = row < 2;
+        for (row, at_once) in [(0, 1), (1, AT_ONCE), (2, 1), (3, AT_ONCE), (4, AT_ONCE)] {
+            let is_put = row != 2 && row != 3;
+            let ours = if row == 4 { &without_ids } else { &ours };
             // One by one takes long.
             let values = if at_once == 1 {
                 options.values.div_ceil(10)
@@ -91,7 +95,7 @@ pub(crate) async fn kv(options: Options) -> Result<()> {
             };
             let began = Instant::now();
             let work = keys().take(usize::try_from(values)?).map(|key| {
-                let (ours, value) = (&ours, &value);
+                let value = &value;
                 async move {
                     match is_put {
                         true => ours.put(&key, value).await.map(drop),

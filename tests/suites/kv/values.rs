@@ -233,3 +233,18 @@ async fn buckets_are_declared_compared_and_deleted() {
         KvErrorKind::NotFound
     );
 }
+
+#[tokio::test]
+async fn values_are_put_without_ids() {
+    let (_nats, kv) = bucket(KvSpec::new("b")).await;
+    let fast = within(LIMIT, kv.clone().without_ids()).await.expect("open");
+    let revision = put(&fast, "a", "1").await;
+    within(LIMIT, fast.update("a", bytes("2"), revision))
+        .await
+        .expect("updated");
+    let error = within(LIMIT, fast.update("a", bytes("3"), revision))
+        .await
+        .expect_err("changed");
+    assert_eq!(error.kind(), KvErrorKind::WrongRevision);
+    assert_eq!(within(LIMIT, kv.get("a")).await.expect("read"), Some(bytes("2")));
+}
