@@ -183,3 +183,19 @@ fn transaction() {
         "2 bookings, numbers up to 2\nsomebody was faster: 2 bookings are still here\n2 messages in the stream\n"
     );
 }
+
+#[test]
+fn configuration() {
+    let output = String::from_utf8_lossy(&run("configuration").stdout).into_owned();
+    assert!(output.contains("limits.rate is Some(100)"), "{output}");
+    assert!(output.contains("raised to 120"), "{output}");
+    assert!(output.contains("limits.rate becomes Some(110)"), "{output}");
+    assert!(output.contains("limits.rate becomes None"), "{output}");
+}
+
+#[test]
+fn release() {
+    let output = String::from_utf8_lossy(&run("release").stdout).into_owned();
+    assert!(output.contains("app-1.0.tar has 80 chunks"), "{output}");
+    assert!(output.contains("10 MiB were read, and are what was put"), "{output}");
+}

@@ -42,9 +42,10 @@ pub async fn messages(connection: &Connection, stream: &str) -> Vec<Message> {
     if count == 0 {
         return messages;
     }
-    let consumer = stream.create_consumer(jetstream::consumer::pull::OrderedConfig::default());
+    // On the heap: what async-nats's futures hold is large.
+    let consumer = Box::pin(stream.create_consumer(jetstream::consumer::pull::OrderedConfig::default()));
     let consumer = within(LIMIT, consumer).await.expect("a consumer");
-    let mut all = within(LIMIT, consumer.messages()).await.expect("messages");
+    let mut all = within(LIMIT, Box::pin(consumer.messages())).await.expect("messages");
     while (messages.len() as u64) < count {
         let message = within(LIMIT, all.next()).await.expect("one more").expect("readable");
         let headers = message.headers.iter().flat_map(|headers| headers.iter());

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
 mod allocator;
+mod buckets;
 mod bus;
 mod caller;
 mod consume;
@@ -24,6 +25,8 @@ usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle 
                  [--quick] [--json]
        bench consume [--messages N] [--size BYTES] [--rounds N] [--batches N,N,..] [--concurrency N]
                  [--storage memory|file] [--json]
+       bench kv [--values N] [--size BYTES] [--rounds N] [--json]
+       bench object [--mib N] [--rounds N] [--json]
        bench sink [--lines N] [--commit-lines N] [--size BYTES] [--producers N] [--rounds N] [--dir DIR] [--json]
 
   stream   a native stream beside plain async-nats: throughput (one message an item), allocations,
@@ -32,6 +35,8 @@ usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle 
            and one by one; windows up to 1,000,000 against an acknowledger in the same process
   consume  consuming from JetStream beside async-nats: for_each beside messages(), fetch beside fetch(), with the same
            batches; ours confirms acks, so theirs stands there with ack() and with double_ack()
+  kv       values put and read beside async-nats's buckets, one by one and 64 at once
+  object   objects put and read beside async-nats's buckets
   sink     lines to hourly files beside plain writes and, with the feature `peers`, tracing-appender;
            a round writes --lines (8,000,000) lines of --size (128) bytes below --dir, with commits
            --commit-lines (12,000,000), and removes them";
@@ -43,6 +48,8 @@ fn main() -> Result<()> {
     match words.next() {
         Some("stream") => runtime.block_on(stream::run(stream::Options::parse(words)?)),
         Some("sink") => sink::run(&sink::Options::parse(words)?),
+        Some("kv") => runtime.block_on(buckets::kv(buckets::Options::parse(words)?)),
+        Some("object") => runtime.block_on(buckets::object(buckets::Options::parse(words)?)),
         Some("bus") => runtime.block_on(bus::run(bus::Options::parse(words)?)),
         Some("consume") => runtime.block_on(consume::run(consume::Options::parse(words)?)),
         Some("--help" | "-h") => {

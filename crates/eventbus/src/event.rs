@@ -181,6 +181,12 @@ impl Event {
         }
     }
 
+    /// A header that nats-server reads, and whose value is known to be one.
+    #[cfg(any(feature = "kv", feature = "object"))]
+    pub(crate) fn server_header(self, name: &'static str, value: impl Into<HeaderValue>) -> Self {
+        self.known(HeaderName::from_static(name), value.into())
+    }
+
     /// Where it goes.
     #[must_use]
     pub fn subject(&self) -> &str {

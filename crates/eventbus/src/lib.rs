@@ -43,6 +43,9 @@
 //! - The order within a subject: see [`Ordering`].
 //!
 //! An ack means that nats-server has the event, not that a disk has it: see [`topology`].
+//!
+//! # Buckets
+//! With the feature `kv` there are values by key, in the module `kv`; with `object`, objects of any size, in the module `object`.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -56,6 +59,12 @@ mod error;
 mod event;
 mod fast;
 mod grant;
+#[cfg(feature = "kv")]
+#[cfg_attr(docsrs, doc(cfg(feature = "kv")))]
+pub mod kv;
+#[cfg(feature = "object")]
+#[cfg_attr(docsrs, doc(cfg(feature = "object")))]
+pub mod object;
 #[cfg(feature = "spool")]
 mod outbox;
 mod outgoing;

@@ -9,8 +9,10 @@ use crate::bus::BusArgs;
 use crate::call::CallArgs;
 use crate::config::ConfigArgs;
 use crate::doctor::DoctorArgs;
+use crate::kv::KvArgs;
 use crate::logging::LogFormat;
 use crate::ls::LsArgs;
+use crate::object::ObjectArgs;
 use crate::options::ConnectionOptions;
 use crate::publish::PubArgs;
 use crate::record::RecordArgs;
@@ -78,7 +80,9 @@ pub(crate) enum Command {
     Call(CallArgs),
     Config(ConfigArgs),
     Doctor(DoctorArgs),
+    Kv(KvArgs),
     Ls(LsArgs),
+    Object(ObjectArgs),
     Pub(PubArgs),
     Record(RecordArgs),
     Replay(ReplayArgs),

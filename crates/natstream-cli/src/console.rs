@@ -50,9 +50,14 @@ impl Console {
     }
 }
 
+/// Is standard error a terminal?
+pub(crate) fn is_terminal() -> bool {
+    stderr().is_terminal()
+}
+
 /// Can standard error show colours?
 pub(crate) fn has_colours() -> bool {
-    stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn write_line(text: &str) {

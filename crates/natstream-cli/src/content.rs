@@ -49,7 +49,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 }
 
 /// Reads what `DATA | @FILE | -` means.
-async fn read(data: Option<&OsStr>) -> Result<Bytes, Failure> {
+pub(crate) async fn read(data: Option<&OsStr>) -> Result<Bytes, Failure> {
     match data.map(OsStrExt::as_bytes) {
         None => Ok(Bytes::new()),
         Some(b"-") => read_all(tokio::io::stdin(), "standard input").await,
@@ -75,7 +75,7 @@ async fn read_all(from: impl AsyncRead + Unpin, name: &str) -> Result<Bytes, Fai
     Ok(body.into())
 }
 
-fn unreadable(name: &str, error: std::io::Error) -> Failure {
+pub(crate) fn unreadable(name: &str, error: std::io::Error) -> Failure {
     let error = anyhow::Error::new(error).context(format!("cannot read {name}"));
     Failure::new(Exit::Usage, error)
 }

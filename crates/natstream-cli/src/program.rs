@@ -9,7 +9,9 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
 use crate::options::ConnectionSettings;
-use crate::{bench, bus, call, config, doctor, logging, ls, publish, record, replay, request, serve, subscribe, top};
+use crate::{
+    bench, bus, call, config, doctor, kv, logging, ls, object, publish, record, replay, request, serve, subscribe, top,
+};
 
 /// What every command works with.
 #[derive(Debug)]
@@ -79,7 +81,9 @@ async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
         Command::Call(args) => call::run(context()?, args).await,
         Command::Config(args) => config::run(&cli.connection, args, console).await,
         Command::Doctor(args) => doctor::run(context()?, args).await,
+        Command::Kv(args) => kv::run(context()?, args).await,
         Command::Ls(args) => ls::run(context()?, args).await,
+        Command::Object(args) => object::run(context()?, args).await,
         Command::Pub(args) => publish::run(context()?, args).await,
         Command::Record(args) => record::run(context, args, console).await,
         Command::Replay(args) => replay::run(context()?, args).await,

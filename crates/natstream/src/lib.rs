@@ -38,6 +38,7 @@
 //! - `consul`: servers from Consul, in `connect::consul`.
 //! - `eventbus`: [`Bus`] and [`Event`], for publishing to JetStream, `Consumer` for consuming, and the module `eventbus` with
 //!   all the rest; with `spool` it has `Outbox`, for events that outlive the process.
+//! - `kv` and `object`: `Kv` and `Objects`, buckets of values by key, and of objects of any size.
 //! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
 //! - `sinks`: the module `sinks`, files of records that roll and survive; with `gzip` and `zstd` they are compressed.
 //! - `recorder`: the module `recorder`, subjects and streams into such files; with `eventbus` those of JetStream too, exactly once.
@@ -51,6 +52,12 @@
 #[cfg(feature = "spool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "spool")))]
 pub use eventbus::Outbox;
+#[cfg(feature = "kv")]
+#[cfg_attr(docsrs, doc(cfg(feature = "kv")))]
+pub use eventbus::kv::Kv;
+#[cfg(feature = "object")]
+#[cfg_attr(docsrs, doc(cfg(feature = "object")))]
+pub use eventbus::object::Objects;
 #[cfg(feature = "eventbus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "eventbus")))]
 pub use eventbus::{self, Bus, Consumer, Event, PublishAck, PublishError, PublishErrorKind};

@@ -12,7 +12,7 @@
 //!
 //! `in_order` is for whoever keeps a position of their own, such as a recorder: no handlers, strictly the order of the stream.
 //!
-//! `scan` reads a stream from one end to the other, without acks.
+//! `scan` reads a stream from one end to the other, without acks; `ordered` does it for buckets, which keep nothing at all.
 //!
 //! `acks` says words that end messages until nats-server has confirmed them, one answer being good for many.
 
@@ -39,6 +39,8 @@ mod lanes;
 mod letters;
 mod link;
 mod message;
+#[cfg(any(feature = "kv", feature = "object"))]
+mod ordered;
 mod progress;
 mod reasons;
 mod restore;
@@ -56,4 +58,6 @@ pub use self::in_order::InOrder;
 pub use self::key::{Key, KeyFunction};
 pub use self::letters::{DeadLetter, DeadLetters, RedriveError};
 pub use self::message::Message;
+#[cfg(any(feature = "kv", feature = "object"))]
+pub(crate) use self::ordered::{Begin, Delivered, Ordered, OrderedSpec};
 pub use self::scan::Scan;

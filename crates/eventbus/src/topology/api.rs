@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::client::{Request, RequestErrorKind};
+use async_nats::client::{Request, RequestError, RequestErrorKind};
 use natstream_connect::{Connection, Driver};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -164,7 +164,7 @@ pub(super) fn is_no_message(error: &TopologyError) -> bool {
 const LONGEST_NAME: usize = 255;
 
 /// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long a cluster may be without a leader.
 const ELECTION: Duration = Duration::from_secs(10);
@@ -229,7 +229,7 @@ pub(crate) fn prefix(connection: &Connection) -> String {
 }
 
 /// Asks until there is an answer: a cluster that elects a leader says that it has none.
-async fn ask_at<T: DeserializeOwned>(
+pub(super) async fn ask_at<T: DeserializeOwned>(
     connection: &Connection,
     path: &str,
     stream: &str,
@@ -263,15 +263,17 @@ async fn ask_once<T: DeserializeOwned>(
     };
     let request = Request::new().payload(body.into()).timeout(Some(ANSWER));
     let message = connection.nats().send_request(subject, request).await;
-    let message = message.map_err(|error| {
-        let kind = match error.kind() {
-            RequestErrorKind::NoResponders => TopologyErrorKind::NotEnabled,
-            RequestErrorKind::TimedOut => TopologyErrorKind::Timeout,
-            _ => TopologyErrorKind::Connection,
-        };
-        TopologyError::because(kind, stream, error)
-    })?;
+    let message = message.map_err(|error| unanswered(stream, error))?;
     read(&message.payload, stream)
+}
+
+pub(super) fn unanswered(stream: &str, error: RequestError) -> TopologyError {
+    let kind = match error.kind() {
+        RequestErrorKind::NoResponders => TopologyErrorKind::NotEnabled,
+        RequestErrorKind::TimedOut => TopologyErrorKind::Timeout,
+        _ => TopologyErrorKind::Connection,
+    };
+    TopologyError::because(kind, stream, error)
 }
 
 fn read<T: DeserializeOwned>(payload: &[u8], stream: &str) -> Result<T, TopologyError> {

@@ -335,6 +335,26 @@ impl Topology {
         }
     }
 
+    /// Makes a consumer that nobody keeps: without acks, in the memory of one server, gone when nobody asks it for a minute.
+    #[cfg(any(feature = "kv", feature = "object"))]
+    pub(crate) async fn passing_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        mut config: Map<String, Value>,
+    ) -> Result<ConsumerInfo, TopologyError> {
+        let common = json!({
+            "name": name, "ack_policy": "none", "mem_storage": true, "num_replicas": 1, "replay_policy": "instant",
+            "inactive_threshold": 60_000_000_000_u64,
+        });
+        if let Value::Object(common) = common {
+            config.extend(common);
+        }
+        let question = json!({ "stream_name": stream, "config": config });
+        let answer: Answer = api::ask_consumer(&self.connection, "CREATE", stream, name, &question).await?;
+        Ok(answer.into())
+    }
+
     /// A consumer as it is.
     ///
     /// # Errors

@@ -17,6 +17,8 @@
 
 mod api;
 mod consumer;
+#[cfg(any(feature = "kv", feature = "object"))]
+mod content;
 mod durability;
 mod info;
 mod spec;
@@ -31,6 +33,8 @@ use self::info::Answer;
 pub(crate) use self::api::prefix;
 pub use self::api::{TopologyError, TopologyErrorKind};
 pub use self::consumer::{AckPolicy, ConsumerInfo, ConsumerSpec, Deliver};
+#[cfg(any(feature = "kv", feature = "object"))]
+pub(crate) use self::content::Reads;
 pub use self::durability::{Durability, Survives, Weakness};
 pub use self::info::StreamInfo;
 pub use self::spec::{Difference, Discard, Retention, Storage, StreamSpec};

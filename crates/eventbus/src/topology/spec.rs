@@ -61,6 +61,9 @@ pub struct StreamSpec {
     allow_batched: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    /// What only the streams behind buckets have, in nats-server's words.
+    #[serde(skip)]
+    more: Map<String, Value>,
 }
 
 /// Where messages are kept.
@@ -142,6 +145,7 @@ impl StreamSpec {
             allow_atomic: None,
             allow_batched: None,
             description: None,
+            more: Map::new(),
         }
     }
 
@@ -226,6 +230,13 @@ impl StreamSpec {
         self
     }
 
+    /// A setting that has no method here, in nats-server's words.
+    #[cfg(any(feature = "kv", feature = "object"))]
+    pub(crate) fn with(mut self, setting: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(setting.to_owned(), value.into());
+        self
+    }
+
     /// What is declared, in nats-server's words.
     pub(super) fn wire(&self) -> Map<String, Value> {
         let nanos = |duration: Duration| json!(crate::nanos(duration));
@@ -253,7 +264,7 @@ impl StreamSpec {
         let declared = settings
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        declared.collect()
+        declared.chain(self.more.clone()).collect()
     }
 
     /// What a stream with this configuration would have to change.
@@ -320,7 +331,7 @@ fn destroys(setting: &str, declared: &Value, actual: &Value) -> bool {
             };
             actual.iter().any(|subject| !declared.contains(subject))
         }
-        "max_age" | "max_bytes" | "max_msgs" | "max_msg_size" => {
+        "max_age" | "max_bytes" | "max_msgs" | "max_msg_size" | "max_msgs_per_subject" => {
             // 0 and −1: no limit.
             let limit = |value: &Value| value.as_u64().filter(|limit| *limit > 0).unwrap_or(u64::MAX);
             limit(declared) < limit(actual)

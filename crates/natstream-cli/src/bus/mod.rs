@@ -11,6 +11,8 @@ mod stream;
 mod tally;
 mod totals;
 
+pub(crate) use self::stream::{ChangesForm, StorageForm};
+
 use std::io;
 
 use clap::{Args, Subcommand};
@@ -64,7 +66,7 @@ async fn ask<T, E: Into<Failure>>(
 }
 
 /// Writes a listing to standard output.
-async fn print(context: &mut Context, text: &str) -> Result<(), Failure> {
+pub(crate) async fn print(context: &mut Context, text: &str) -> Result<(), Failure> {
     let mut output = Output::new();
     output.buffer().extend_from_slice(text.as_bytes());
     tokio::select! {

@@ -93,10 +93,20 @@ struct AddArgs {
     update: Option<ChangesForm>,
 }
 
+/// Where messages are kept.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum StorageForm {
+pub(crate) enum StorageForm {
     File,
     Memory,
+}
+
+impl From<StorageForm> for Storage {
+    fn from(form: StorageForm) -> Self {
+        match form {
+            StorageForm::File => Self::File,
+            StorageForm::Memory => Self::Memory,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -112,12 +122,22 @@ enum DiscardForm {
     New,
 }
 
+/// Which changes are meant.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ChangesForm {
+pub(crate) enum ChangesForm {
     /// Where that deletes and refuses nothing.
     Harmless,
     /// In any case.
     Any,
+}
+
+impl From<ChangesForm> for Changes {
+    fn from(form: ChangesForm) -> Self {
+        match form {
+            ChangesForm::Harmless => Self::Harmless,
+            ChangesForm::Any => Self::Any,
+        }
+    }
 }
 
 /// Runs the command.
@@ -141,11 +161,7 @@ async fn answer(connection: &Connection, command: Command, is_json: bool) -> Res
             let ensured = topology.ensure(&spec).await;
             match (ensured, changes) {
                 (Err(error), Some(changes)) if error.kind() == TopologyErrorKind::Differs => {
-                    let changes = match changes {
-                        ChangesForm::Harmless => Changes::Harmless,
-                        ChangesForm::Any => Changes::Any,
-                    };
-                    vec![topology.update(&spec, changes).await?]
+                    vec![topology.update(&spec, changes.into()).await?]
                 }
                 (ensured, _) => vec![ensured?],
             }
@@ -178,10 +194,7 @@ async fn answer(connection: &Connection, command: Command, is_json: bool) -> Res
 fn spec(args: AddArgs) -> StreamSpec {
     let mut spec = StreamSpec::new(args.name, args.subjects);
     if let Some(storage) = args.storage {
-        spec = spec.storage(match storage {
-            StorageForm::File => Storage::File,
-            StorageForm::Memory => Storage::Memory,
-        });
+        spec = spec.storage(storage.into());
     }
     if let Some(replicas) = args.replicas {
         spec = spec.replicas(replicas.into());
