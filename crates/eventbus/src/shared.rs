@@ -459,9 +459,8 @@ impl Route for Shared {
         let message = &arrival.message;
         let reply = match message.status {
             Some(async_nats::StatusCode::NO_RESPONDERS) => Reply::Refused(Refusal::no_responders()),
-            // Some other status says nothing of the event.
-            Some(_) => return,
-            None => match reply::read(&message.payload) {
+            // A 429 comes with a status, and with what an answer without one has.
+            _ => match reply::read(&message.payload) {
                 Some(reply) => reply,
                 None => {
                     // A service that listens on the subject too.
