@@ -42,9 +42,18 @@ pub async fn messages(connection: &Connection, stream: &str) -> Vec<Message> {
     if count == 0 {
         return messages;
     }
-    // On the heap: what async-nats's futures hold is large.
-    let consumer = Box::pin(stream.create_consumer(jetstream::consumer::pull::OrderedConfig::default()));
-    let consumer = within(LIMIT, consumer).await.expect("a consumer");
+    let created = async {
+        loop {
+            let config = jetstream::consumer::pull::OrderedConfig::default();
+            // On the heap: what async-nats's futures hold is large.
+            match Box::pin(stream.create_consumer(config)).await {
+                // A cluster that elects a leader answers nobody.
+                Err(error) if error.kind() == jetstream::stream::ConsumerErrorKind::TimedOut => {}
+                created => return created,
+            }
+        }
+    };
+    let consumer = within(LIMIT, created).await.expect("a consumer");
     let mut all = within(LIMIT, Box::pin(consumer.messages())).await.expect("messages");
     while (messages.len() as u64) < count {
         let message = within(LIMIT, all.next()).await.expect("one more").expect("readable");

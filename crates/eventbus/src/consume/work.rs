@@ -24,6 +24,9 @@ pub(super) type Handler = Box<dyn Fn(Message) -> BoxFuture<'static, Result<(), H
 /// How long a dead letter is tried, which keeps a handler's place: longer than an election takes. Then the message comes again.
 const LETTER_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long the ack of a message that may have ended the process is waited for.
+const SUSPECT: Duration = Duration::from_secs(2);
+
 /// What all attempts share.
 pub(super) struct Work {
     pub(super) stream: String,
@@ -64,7 +67,7 @@ pub(super) enum Verdict {
 
 impl Work {
     pub(super) async fn attempt(&self, handler: &Handler, message: &Message) -> Verdict {
-        let _alone = if self.is_suspect(message) {
+        let alone = if self.is_suspect(message) {
             Some(self.suspects.lock().await)
         } else {
             None
@@ -85,6 +88,10 @@ impl Work {
             Ok(Ok(())) => {
                 // Whoever runs attempts kicks.
                 self.acks.say_later(message.reply(), &Word::Ack);
+                if alone.is_some() {
+                    // The next one may end the process, and this one would be taken for it: nats-server knows better first.
+                    let _ = self.acks.flush(SUSPECT).await;
+                }
                 count(&self.counts.handled);
                 self.forget(message);
                 return Verdict::Done;

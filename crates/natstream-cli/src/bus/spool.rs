@@ -92,7 +92,8 @@ pub(super) async fn run(
         () = progress(context.console, &outbox) => Ok(()),
         signal = context.interrupts.next() => Err(session::interrupted(signal)),
     };
-    let limit = if published.is_ok() { plan.deadline } else { LEAVE };
+    // Whoever has published has waited.
+    let limit = if published.is_ok() { Duration::ZERO } else { LEAVE };
     let closed = tokio::select! {
         closed = outbox.close(limit) => closed,
         signal = context.interrupts.next() => return Err(session::interrupted(signal)),
