@@ -105,11 +105,13 @@ pub(super) async fn run(
         return Err(failure.with_hint(format!("they are kept in {}", dir.join("rejected").display())));
     }
     if closed.is_err() && stats.spooled > 0 {
-        context.console.progress(&format!(
-            "{} events are in {} and not in a stream yet; the next command with this --spool delivers them",
+        let text = format!(
+            "{} events are in {} and not in a stream yet",
             stats.spooled,
             dir.display()
-        ));
+        );
+        let hint = "nothing is lost: the next command with this --spool delivers them".to_owned();
+        return Err(Failure::text(Exit::Incomplete, text).with_hint(hint));
     }
     Ok(Exit::Complete)
 }
