@@ -40,6 +40,10 @@ mod letters;
 mod link;
 mod message;
 #[cfg(any(feature = "kv", feature = "object"))]
+#[cfg_attr(
+    not(feature = "kv"),
+    expect(dead_code, reason = "objects need less of it than watches of values")
+)]
 mod ordered;
 mod progress;
 mod reasons;
@@ -58,6 +62,8 @@ pub use self::in_order::InOrder;
 pub use self::key::{Key, KeyFunction};
 pub use self::letters::{DeadLetter, DeadLetters, RedriveError};
 pub use self::message::Message;
+#[cfg(feature = "kv")]
+pub(crate) use self::ordered::Delivered;
 #[cfg(any(feature = "kv", feature = "object"))]
-pub(crate) use self::ordered::{Begin, Delivered, Ordered, OrderedSpec};
+pub(crate) use self::ordered::{Begin, Ordered, OrderedSpec};
 pub use self::scan::Scan;

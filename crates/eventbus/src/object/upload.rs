@@ -20,7 +20,7 @@ use super::info::digest;
 use super::store::Inner;
 use super::{ObjectError, ObjectErrorKind, ObjectInfo};
 use crate::event::Event;
-use crate::topology::prefix;
+use crate::topology::{delete_message, prefix};
 use crate::watcher::PendingAck;
 
 /// How long chunks of an object that failed are waited for, before they are removed.
@@ -179,7 +179,7 @@ impl Upload {
             payloads.push(under.payload);
         }
         for sequence in misplaced {
-            let removed = self.store.topology.remove(&self.store.stream, sequence).await;
+            let removed = delete_message(self.store.topology.connection(), &self.store.stream, sequence).await;
             removed.map_err(|error| self.store.topology_error(error))?;
         }
         for payload in payloads {

@@ -1,23 +1,18 @@
-//! Single messages of a stream: looked up, counted, removed.
+//! Messages of a stream by subject or number, from whichever server has them, and with patience.
 
 #[cfg(feature = "object")]
 use std::collections::BTreeMap;
-use std::str::FromStr as _;
 use std::time::Duration;
 
+use async_nats::HeaderValue;
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::{HeaderMap, HeaderName, HeaderValue};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use jiff::Timestamp;
 use natstream_connect::Driver;
-use serde::Deserialize;
 #[cfg(feature = "object")]
-use serde_json::Map;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::stored::Stored;
+use super::stored::{self, Stored};
 use super::{Topology, TopologyError, TopologyErrorKind, api};
 
 /// Who is asked for a message.
@@ -31,9 +26,6 @@ pub(crate) enum Reads {
 
 /// How long nobody may answer: longer than an election takes.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// nats-server's number for a subject without a message.
-const NO_MESSAGE: u16 = 10037;
 
 impl Topology {
     /// The last message of a subject.
@@ -105,15 +97,6 @@ impl Topology {
         Ok(answer.state.subjects.unwrap_or_default())
     }
 
-    /// Removes one message.
-    #[cfg(feature = "object")]
-    pub(crate) async fn remove(&self, stream: &str, sequence: u64) -> Result<(), TopologyError> {
-        let path = format!("STREAM.MSG.DELETE.{stream}");
-        let question = json!({ "seq": sequence, "no_erase": true });
-        let _: Map<String, Value> = api::ask_at(&self.connection, &path, stream, &question).await?;
-        Ok(())
-    }
-
     /// `None` when nobody gives messages directly: the stream does not allow it, is not there, or has no leader.
     async fn direct(&self, stream: &str, path: &str, question: Bytes) -> Result<Option<Option<Stored>>, TopologyError> {
         let subject = format!("{}.DIRECT.GET.{path}", api::prefix(&self.connection));
@@ -152,36 +135,7 @@ impl Topology {
     }
 
     async fn of_leader(&self, stream: &str, question: &Value) -> Result<Option<Stored>, TopologyError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            message: Encoded,
-        }
-        #[derive(Deserialize)]
-        struct Encoded {
-            subject: String,
-            seq: u64,
-            time: Timestamp,
-            #[serde(default)]
-            hdrs: String,
-            #[serde(default)]
-            data: String,
-        }
-        let path = format!("STREAM.MSG.GET.{stream}");
-        let ask = || api::ask_at::<Answer>(&self.connection, &path, stream, question);
-        let answer = patiently(ask).await;
-        let message = match answer {
-            Err(error) if error.refusal().is_some_and(|refusal| refusal.err_code == NO_MESSAGE) => return Ok(None),
-            Err(error) => return Err(error),
-            Ok(answer) => answer.message,
-        };
-        let unreadable = |error| TopologyError::because(TopologyErrorKind::Protocol, stream, error);
-        Ok(Some(Stored {
-            headers: parse(&STANDARD.decode(message.hdrs).map_err(unreadable)?),
-            payload: STANDARD.decode(message.data).map_err(unreadable)?.into(),
-            subject: message.subject,
-            sequence: message.seq,
-            stored_at: message.time,
-        }))
+        patiently(|| stored::get(&self.connection, stream, question)).await
     }
 }
 
@@ -196,44 +150,6 @@ where
         match ask().await {
             Err(error) if error.kind() == TopologyErrorKind::Timeout && began.elapsed() < PATIENCE => {}
             answer => return answer,
-        }
-    }
-}
-
-/// Headers as they stand in a stream. What is none is left out.
-fn parse(block: &[u8]) -> HeaderMap {
-    let text = String::from_utf8_lossy(block);
-    let mut headers = HeaderMap::new();
-    for line in text.split("\r\n").skip(1) {
-        let Some((name, value)) = line.split_once(':') else {
-            continue;
-        };
-        let name = HeaderName::from_str(name);
-        let value = HeaderValue::from_str(value.trim());
-        if let (Ok(name), Ok(value)) = (name, value) {
-            headers.append(name, value);
-        }
-    }
-    headers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn headers_are_read() {
-        let headers = parse(b"NATS/1.0\r\nKV-Operation: DEL\r\nA:1\r\nA: 2\r\nnone\r\n\r\n");
-        assert_eq!(headers.get("KV-Operation").map(HeaderValue::as_str), Some("DEL"));
-        let all: Vec<&str> = headers.get_all("A").map(HeaderValue::as_str).collect();
-        assert_eq!(all, ["1", "2"]);
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_from_the_network_panics(block in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = parse(&block);
         }
     }
 }

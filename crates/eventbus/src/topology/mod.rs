@@ -66,6 +66,11 @@ impl Topology {
         Self { connection }
     }
 
+    #[cfg(feature = "object")]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Makes the stream if it is not there, and compares it if it is.
     ///
     /// # Errors

@@ -67,7 +67,12 @@ pub(crate) async fn delete(connection: &Connection, stream: &str, sequence: u64)
     }
 }
 
-async fn get(connection: &Connection, stream: &str, question: &Value) -> Result<Option<Stored>, TopologyError> {
+/// The message that `question` asks the leader for.
+pub(super) async fn get(
+    connection: &Connection,
+    stream: &str,
+    question: &Value,
+) -> Result<Option<Stored>, TopologyError> {
     let answer = api::ask::<Answer>(connection, "MSG.GET", stream, question).await;
     let Wire {
         seq,
