@@ -107,7 +107,8 @@ impl Recorder {
             .env("NATSTREAM_RECORD_DIR", task.dir)
             .env("NATSTREAM_RECORD_MODE", (task.mode as u8).to_string())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            // A panic there is the reason of a failure here.
+            .stderr(Stdio::inherit())
             .kill_on_drop(true);
         if let Some(until) = task.until {
             command.env("NATSTREAM_RECORD_UNTIL", until.to_string());

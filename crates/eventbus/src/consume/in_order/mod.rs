@@ -12,9 +12,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::subject::Subject;
-use natstream_connect::ConnectionState;
+use natstream_connect::{ConnectionState, Driver};
 use tokio::sync::watch;
 use tokio::task::coop;
+use tokio::time::timeout;
 
 use self::order::{Arrival, Order};
 use self::round::{Position, Round};
@@ -145,18 +146,20 @@ impl InOrder {
             if self.is_in_use {
                 return Err(ConsumeError::new(ConsumeErrorKind::InUse));
             }
-            if self.is_over {
-                self.begin_round().await?;
-                continue;
-            }
-            if let Some(round) = &mut self.round {
-                round.ack_again();
-            }
-            self.ask()?;
-            if !self.is_over {
-                self.wait().await?;
-            }
+            self.go_on().await?;
         }
+    }
+
+    /// Waits until something has come or ended.
+    async fn go_on(&mut self) -> Result<(), ConsumeError> {
+        if self.is_over {
+            return self.begin_round().await;
+        }
+        if let Some(round) = &mut self.round {
+            round.ack_again();
+        }
+        self.ask()?;
+        if self.is_over { Ok(()) } else { self.wait().await }
     }
 
     /// A message that is here already.
@@ -201,22 +204,40 @@ impl InOrder {
         self.ask()
     }
 
-    /// Waits until acks are confirmed, at most this long.
+    /// Waits until acks are confirmed, at most this long. Messages that were acked while their deliveries were not known,
+    /// as when the connection was lost, must come again before: it waits for these too.
     ///
     /// # Errors
-    /// [`Unconfirmed`](ConsumeErrorKind::Unconfirmed): some messages will be delivered, and acked, again. That goes for those
-    /// that were acked after the connection was lost too, before [`next`](Self::next) has got them again.
+    /// [`Unconfirmed`](ConsumeErrorKind::Unconfirmed): some messages will be delivered, and acked, again. And what
+    /// [`next`](Self::next) says.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn flush(&mut self, within: Duration) -> Result<(), ConsumeError> {
-        if let Some(round) = &mut self.round {
-            round.flush(within).await?;
+        let begun = Driver::clock();
+        if let Ok(paid) = timeout(within, self.pay()).await {
+            paid?;
         }
-        if self.owes || self.order.owes() {
+        if let Some(round) = &mut self.round {
+            round.flush(within.saturating_sub(begun.elapsed())).await?;
+        }
+        if self.owes() {
             return Err(ConsumeError::new(ConsumeErrorKind::Unconfirmed));
         }
         Ok(())
+    }
+
+    /// Takes deliveries until none is owed an ack.
+    async fn pay(&mut self) -> Result<(), ConsumeError> {
+        // Whoever drains asks for nothing more.
+        while self.owes() && !self.is_in_use && !*self.drains.borrow() {
+            self.go_on().await?;
+        }
+        Ok(())
+    }
+
+    fn owes(&self) -> bool {
+        self.owes || self.order.owes()
     }
 
     /// Messages that were given and are not acked.
