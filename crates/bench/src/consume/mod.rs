@@ -24,6 +24,8 @@ pub(crate) struct Options {
     batches: Vec<usize>,
     concurrency: usize,
     storages: Vec<Storage>,
+    /// Only this way, to look into it.
+    only: Option<Way>,
     json: bool,
 }
 
@@ -43,6 +45,7 @@ impl Options {
             batches: vec![100, 500],
             concurrency: 16,
             storages: vec![Storage::Memory, Storage::File],
+            only: None,
             json: false,
         };
         while let Some(word) = words.next() {
@@ -57,6 +60,7 @@ impl Options {
                 "--rounds" => options.rounds = value.parse()?,
                 "--batches" => options.batches = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
                 "--concurrency" => options.concurrency = value.parse()?,
+                "--only" => options.only = Some(way(value)?),
                 "--storage" if value == "memory" => options.storages = vec![Storage::Memory],
                 "--storage" if value == "file" => options.storages = vec![Storage::File],
                 other => bail!("unknown option `{other} {value}`"),
@@ -161,11 +165,22 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 }
 
 /// Those that are compared with each other stand side by side, so that they take turns.
+/// What `--only` names.
+fn way(name: &str) -> Result<Way> {
+    match name {
+        "for-each" => Ok(Way::Natstream(Ours::ForEach)),
+        "our-fetch" => Ok(Way::Natstream(Ours::Fetch)),
+        "messages" => Ok(Way::Messages),
+        "fetch" => Ok(Way::Fetch),
+        _ => bail!("`--only {name}`: there are for-each, our-fetch, messages and fetch"),
+    }
+}
+
 fn cases(options: &Options) -> Vec<Case> {
     let mut cases = Vec::new();
     for storage in &options.storages {
         for batch in &options.batches {
-            for way in Way::ALL {
+            for way in Way::ALL.into_iter().filter(|way| options.only.is_none_or(|only| only == *way)) {
                 cases.push(Case {
                     storage: *storage,
                     batch: *batch,

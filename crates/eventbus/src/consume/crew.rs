@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use natstream_connect::Driver;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinSet, coop};
+use tokio::time::Instant;
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::counts::InFlight;
 use super::lanes::Ticket;
@@ -36,6 +37,9 @@ pub(super) const PATIENCE: u64 = 1_000_000;
 /// A handler that computes for so long is worth a worker of its own: waking one takes a few microseconds.
 const LONG: Duration = Duration::from_micros(5);
 
+/// An attempt that has begun.
+type Attempt = ReusableBoxFuture<'static, Verdict>;
+
 /// What an attempt gives back.
 #[derive(Debug)]
 pub(super) struct Attempted {
@@ -49,6 +53,8 @@ pub(super) struct Crew {
     shared: Arc<Shared>,
     workers: JoinSet<()>,
     most: usize,
+    /// The memory of one that was done at once.
+    spare: Option<Attempt>,
 }
 
 struct Shared {
@@ -66,7 +72,7 @@ struct Job {
     ticket: Ticket,
     message: Message,
     /// It has begun, and waits for something.
-    begun: Option<BoxFuture<'static, Verdict>>,
+    begun: Option<Attempt>,
 }
 
 #[derive(Default)]
@@ -105,6 +111,7 @@ impl Crew {
             }),
             workers: JoinSet::new(),
             most,
+            spare: None,
         }
     }
 
@@ -115,20 +122,29 @@ impl Crew {
     }
 
     /// Begins a handler. What has become of it, if it was done at once; otherwise it goes on in a worker.
-    pub(super) fn begin(&mut self, ticket: Ticket, message: Message) -> Option<Attempted> {
-        let began = Driver::clock();
+    ///
+    /// `began` is now, and is brought forward: reading the clock once for each is enough.
+    pub(super) fn begin(&mut self, ticket: Ticket, message: Message, began: &mut Instant) -> Option<Attempted> {
         let (shared, own) = (self.shared.clone(), message.clone());
-        let mut attempt = async move {
+        let handle = async move {
             let _in_flight = InFlight::begin(&shared.work.counts);
             shared.work.attempt(&shared.handler, &own).await
-        }
-        .boxed();
+        };
+        let mut attempt = match self.spare.take() {
+            Some(mut spare) => {
+                spare.set(handle);
+                spare
+            }
+            None => Attempt::new(handle),
+        };
         // Without a budget: it would seem to wait when the driver has none left.
-        let verdict = coop::unconstrained(attempt.as_mut()).now_or_never();
-        if began.elapsed() >= LONG {
+        let verdict = coop::unconstrained(&mut attempt).now_or_never();
+        let ended = Driver::clock();
+        if ended.saturating_duration_since(std::mem::replace(began, ended)) >= LONG {
             self.shared.jobs.lock().long = EXPECTED;
         }
         if let Some(verdict) = verdict {
+            self.spare = Some(attempt);
             return Some(Attempted {
                 ticket,
                 message,

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::subject::Subject;
+use foldhash::fast::RandomState;
 use natstream_connect::{ConnectionState, Driver, Losses, Operation, ServerErrorEvent, Subscriber, random_u32};
 use tokio::sync::{broadcast, watch};
 
@@ -64,7 +65,7 @@ pub(super) struct Session {
     progress: Progress,
     backoff: Backoff,
     /// Messages that are here, by their numbers in the stream.
-    held: HashMap<u64, Held>,
+    held: HashMap<u64, Held, RandomState>,
     crew: Crew,
     /// To be filled by it.
     attempted: Vec<Attempted>,
@@ -155,7 +156,7 @@ impl Session {
             lanes: Lanes::new(),
             progress: Progress::new(nanos(inner.ack_wait)),
             backoff: inner.backoff.clone(),
-            held: HashMap::new(),
+            held: HashMap::default(),
             crew: Crew::new(work.clone(), handler, settings.concurrency),
             attempted: Vec::new(),
             subscriber: Some(subscriber),
@@ -277,8 +278,9 @@ impl Session {
                     let kind = if refused { ConsumeErrorKind::NotPermitted } else { ConsumeErrorKind::Closed };
                     return Err(ConsumeError::new(kind));
                 };
-                self.take(message);
-                self.take_more();
+                let now = self.now();
+                self.take(message, now);
+                self.take_more(now);
             }
             () = sleep => {
                 if impatient.is_some() {
@@ -291,16 +293,15 @@ impl Session {
     }
 
     /// Takes what has come besides.
-    fn take_more(&mut self) {
+    fn take_more(&mut self, now: u64) {
         for _ in 1..MESSAGES_PER_TURN {
             let Some(subscriber) = &mut self.subscriber else { return };
             let Some(message) = subscriber.try_next() else { return };
-            self.take(message);
+            self.take(message, now);
         }
     }
 
-    fn take(&mut self, mut message: async_nats::Message) {
-        let now = self.now();
+    fn take(&mut self, mut message: async_nats::Message, now: u64) {
         let Some(message) = Message::take(&mut message) else {
             if let Some((number, status)) = self.link.status(&message) {
                 self.pulls.handle_status(now, number, &status);
@@ -319,10 +320,10 @@ impl Session {
         self.arrivals += 1;
         let number = message.sequence();
         self.done.begin(message.consumer_sequence(), number);
-        let delivered = self.delivered(&message);
+        let delivered = self.key_is_set().then(|| self.delivered(&message));
         if self.pulls.handle_message(now) == Admission::Surplus {
-            match &mut self.gaps {
-                Some(gaps) => gaps.handle_surplus(now, delivered),
+            match self.gaps.as_mut().zip(delivered) {
+                Some((gaps, delivered)) => gaps.handle_surplus(now, delivered),
                 None => self.link.say(message.reply(), &Word::Nak { pause: GIVE_BACK }),
             }
             return;
@@ -341,8 +342,8 @@ impl Session {
                 Some(message)
             }
         };
-        match (&mut self.gaps, message) {
-            (Some(gaps), message) => {
+        match (self.gaps.as_mut().zip(delivered), message) {
+            (Some((gaps, delivered)), message) => {
                 gaps.handle_delivery(now, delivered, message);
                 self.admit();
             }
@@ -353,10 +354,11 @@ impl Session {
 
     /// Has all handled that may be.
     fn start(&mut self) {
+        let mut began = Driver::clock();
         while let Some((ticket, message)) = self.lanes.next() {
             if !self.crew.is_free() {
                 self.crew.add(ticket, message);
-            } else if let Some(attempted) = self.crew.begin(ticket, message) {
+            } else if let Some(attempted) = self.crew.begin(ticket, message, &mut began) {
                 self.finish_attempt(attempted);
             }
         }
@@ -495,12 +497,15 @@ impl Session {
     /// Takes what is on its way, finishes what is here as far as the limit lets it, and gives back the rest.
     async fn drain(mut self) -> Result<(), ConsumeError> {
         self.pulls.stop();
-        if let Some(subscriber) = self.subscriber.take() {
+        // When all that was asked for is here, nothing is on its way.
+        let subscriber = self.subscriber.take().filter(|_| self.pulls.wanted() > 0);
+        if let Some(subscriber) = subscriber {
             let mut last = Vec::new();
             if let Err(error) = subscriber.leave(|message| last.push(message)).await {
                 tracing::debug!(%error, "the end of a consumer was not confirmed");
             }
-            last.into_iter().for_each(|message| self.take(message));
+            let now = self.now();
+            last.into_iter().for_each(|message| self.take(message, now));
         }
         let began = Driver::clock();
         let limit = self.inner.settings.drain_limit;

@@ -12,13 +12,15 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 
+use foldhash::fast::RandomState as Numbers;
+
 /// Messages that wait, run or rest. `T` is a message.
 ///
 /// Memory: an entry for each message, and one for each key that has any. Two keys with one hash wait for each other, which
 /// does no harm.
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {
-    items: HashMap<u64, Item<T>>,
+    items: HashMap<u64, Item<T>, Numbers>,
     /// Those that may run, as they are to.
     ready: VecDeque<u64>,
     /// What is behind the first of each key.
@@ -44,7 +46,7 @@ pub(crate) struct Ticket(u64);
 impl<T> Lanes<T> {
     pub(crate) fn new() -> Self {
         Self {
-            items: HashMap::new(),
+            items: HashMap::default(),
             ready: VecDeque::new(),
             behind: HashMap::new(),
             resting: BTreeSet::new(),

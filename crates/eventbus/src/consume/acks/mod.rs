@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_nats::client::Statistics;
 use async_nats::message::OutboundMessage;
 use async_nats::subject::Subject;
+use bytes::Bytes;
 use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Driver, Lease, Route, RouteGuard, Unrouted};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -53,16 +54,24 @@ struct Shared {
 
 struct State {
     acks: Acks<Subject>,
+    /// To be said when it is kicked.
+    kept: Vec<(Subject, Bytes)>,
     /// What answers come to, the last dot included.
     answers: String,
     waits: bool,
-    /// Something was to be said later.
-    is_kept: bool,
     deadline: DeadlineSlot,
     flushes: Vec<Flush>,
     route: Option<RouteGuard>,
     /// Nobody says anything any more.
     is_closed: bool,
+}
+
+impl State {
+    fn say_kept(&mut self, now: u64) {
+        for (reply, body) in self.kept.drain(..) {
+            self.acks.say(now, reply, body);
+        }
+    }
 }
 
 /// Somebody who waits until all words before this number are settled.
@@ -101,9 +110,9 @@ impl AckSender {
             counts,
             state: Mutex::new(State {
                 acks: Acks::new(config),
+                kept: Vec::new(),
                 answers: String::new(),
                 waits: false,
-                is_kept: false,
                 deadline: DeadlineSlot::default(),
                 flushes: Vec::new(),
                 route: None,
@@ -132,19 +141,17 @@ impl AckSender {
     /// Says a word of a message when it is [kicked](Self::kick): handing over many at once costs little more than one.
     pub(super) fn say_later(&self, reply: &Subject, word: &Word) {
         debug_assert!(word.is_confirmed(), "others are not said again");
-        let shared = &self.handle.shared;
-        let now = shared.now();
-        let mut state = shared.state.lock();
-        state.acks.say(now, reply.clone(), word.body());
-        state.is_kept = true;
+        let mut state = self.handle.shared.state.lock();
+        state.kept.push((reply.clone(), word.body()));
     }
 
     /// Says what was to be said later.
     pub(super) fn kick(&self) {
         let shared = &self.handle.shared;
         let mut state = shared.state.lock();
-        if std::mem::take(&mut state.is_kept) {
+        if !state.kept.is_empty() {
             let now = shared.now();
+            state.say_kept(now);
             let done = shared.finish(&mut state, now);
             drop(state);
             done.tell();
@@ -228,6 +235,7 @@ impl Shared {
     fn step(self: &Arc<Self>, change: impl FnOnce(&mut State, u64)) {
         let now = self.now();
         let mut state = self.state.lock();
+        state.say_kept(now);
         change(&mut state, now);
         let done = self.finish(&mut state, now);
         drop(state);
