@@ -14,7 +14,7 @@ use integration::consume::{Desk, drained, number, run};
 use integration::{LIMIT, connection, variable};
 use natstream::Event;
 use natstream::eventbus::topology::{Changes, ConsumerSpec, Discard, Retention, StreamSpec, Topology};
-use natstream::eventbus::{ConsumeErrorKind, Consumer, HandlerError, Message};
+use natstream::eventbus::{BatchError, ConsumeErrorKind, Consumer, HandlerError, Message};
 use testkit::{settles_where, shared_url, unique_subject, within};
 
 /// Processes are started and killed one after the other.
@@ -266,6 +266,56 @@ async fn what_nobody_has_handled_is_put_aside_once_by_whoever_hears_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_has_handled_leaves_a_work_queue() {
     unheard(Retention::WorkQueue).await;
+}
+
+/// Two messages that ended with their processes four times, as far as is known: the one that is first in the stream comes
+/// again after the other.
+async fn with_suspects(desk: &Desk, spec: &ConsumerSpec) {
+    desk.publish("x", 0).await;
+    desk.publish("x", 1).await;
+    desk.flush().await;
+    let silent = within(LIMIT, desk.consumer(spec.clone()).open()).await.expect("open");
+    for _ in 0..3 {
+        let batch = within(LIMIT, silent.fetch(2, LIMIT)).await.expect("fetched");
+        assert_eq!(batch.messages().len(), 2);
+        batch.nak(Duration::ZERO);
+    }
+    let mut batches = Vec::new();
+    for _ in 0..2 {
+        batches.push(within(LIMIT, silent.fetch(1, LIMIT)).await.expect("fetched"));
+    }
+    for batch in batches {
+        let is_first = batch.messages().first().expect("one").sequence() == 1;
+        batch.nak(Duration::from_secs(u64::from(is_first)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_comes_before_what_has_ended_the_process_is_not_put_aside() {
+    for in_batches in [false, true] {
+        let desk = Desk::new(connection(shared_url()).await).await;
+        let (name, dead) = desk.dead_letters().await;
+        let spec = ConsumerSpec::new(&desk.stream, "c").ack_wait(Duration::from_secs(2));
+        with_suspects(&desk, &spec).await;
+        let consumer = desk.consumer(spec).dead_letters(dead, 2);
+        let consumer = within(LIMIT, consumer.open()).await.expect("open");
+        let running = if in_batches {
+            let consumer = consumer.clone();
+            let wait = Duration::from_millis(100);
+            tokio::spawn(async move {
+                consumer
+                    .for_each_batch(2, wait, |_| async { Ok::<_, BatchError>(()) })
+                    .await
+            })
+        } else {
+            run(&consumer, |_| async { Ok(()) })
+        };
+        desk.all_acked(LIMIT).await;
+        drained(&consumer, running).await;
+        let stats = consumer.stats();
+        assert_eq!((stats.handled, stats.dead), (1, 1), "{stats:?}");
+        assert!(letters(&desk, &name).await.keys().copied().eq([0]), "{in_batches}");
+    }
 }
 
 /// A process that handles messages of the stream, until a message kills it.

@@ -180,7 +180,10 @@ fn cases(options: &Options) -> Vec<Case> {
     let mut cases = Vec::new();
     for storage in &options.storages {
         for batch in &options.batches {
-            for way in Way::ALL.into_iter().filter(|way| options.only.is_none_or(|only| only == *way)) {
+            for way in Way::ALL
+                .into_iter()
+                .filter(|way| options.only.is_none_or(|only| only == *way))
+            {
                 cases.push(Case {
                     storage: *storage,
                     batch: *batch,

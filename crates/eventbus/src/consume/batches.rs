@@ -131,8 +131,12 @@ impl Batches {
             self.repair().await?;
         }
         let (link, mut messages) = fetched.batch.into_parts();
+        if messages.iter().any(|message| self.work.is_suspect(message)) {
+            messages = self.with_others(&link, messages, max).await;
+        }
         // What comes again comes in any order, and `done_through` means that of the stream.
         messages.sort_by_key(Message::sequence);
+        messages.dedup_by_key(|message| message.sequence());
         let counts = &inner.counts;
         counts.received.fetch_add(messages.len() as u64, Ordering::Relaxed);
         for message in &messages {
@@ -157,6 +161,22 @@ impl Batches {
             self.look().await;
         }
         Ok(())
+    }
+
+    /// With those that come again after it, one of these may show that it has not ended the last process: see
+    /// [`suspects`](super::suspects).
+    async fn with_others(&mut self, link: &Arc<Link>, messages: Vec<Message>, max: usize) -> Vec<Message> {
+        let wait = tokio::time::sleep(self.inner.redelivery_wait()).boxed();
+        let here = signalling(link.clone(), messages.clone(), self.inner.ack_wait, wait);
+        beside(&mut self.exceeded, &mut self.given_up, here).await;
+        let others = fetch(&self.inner, max, SHORTEST).boxed();
+        match beside(&mut self.exceeded, &mut self.given_up, others).await {
+            Ok(others) => messages.into_iter().chain(others.batch.into_parts().1).collect(),
+            Err(error) => {
+                tracing::debug!(%error, "what came again with a suspect was not fetched");
+                messages
+            }
+        }
     }
 
     /// Handles what came: together, but for those that may have made others fail.

@@ -78,6 +78,9 @@ pub(super) struct Inner {
     pub(super) dead: Option<Arc<DeadLetters>>,
 }
 
+/// How late nats-server may notice that an ack wait is over: it looks at its timers now and then.
+const LATE: Duration = Duration::from_millis(250);
+
 impl Inner {
     /// What the attempts of a session share.
     pub(super) fn work(&self) -> Work {
@@ -88,9 +91,14 @@ impl Inner {
             dead: self.dead.clone(),
             limit: self.settings.handler_limit,
             counts: self.counts.clone(),
-            suspects: tokio::sync::Mutex::default(),
             has_judged: AtomicBool::new(false),
         }
+    }
+
+    /// Within this, what was not acked is delivered again.
+    pub(super) fn redelivery_wait(&self) -> Duration {
+        let wait = self.longest_ack_wait;
+        wait.saturating_add(wait / 10).saturating_add(LATE)
     }
 
     pub(super) fn is_drained(&self) -> bool {

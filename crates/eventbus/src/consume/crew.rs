@@ -115,6 +115,11 @@ impl Crew {
         }
     }
 
+    /// May this one end the process?
+    pub(super) fn is_suspect(&self, message: &Message) -> bool {
+        self.shared.work.is_suspect(message)
+    }
+
     /// May the driver begin a handler? Then nobody waits, no more run than may, and they are quick.
     pub(super) fn is_free(&self) -> bool {
         let jobs = self.shared.jobs.lock();

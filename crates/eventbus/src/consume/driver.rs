@@ -32,6 +32,7 @@ use super::message::Message;
 use super::progress::{Due, Progress};
 use super::restore::{Restored, restore};
 use super::status::Status;
+use super::suspects::Suspects;
 use super::word::Word;
 use super::work::{Handler, Verdict};
 use crate::nanos;
@@ -46,9 +47,6 @@ const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 /// The pause that a message which is given back has: somebody else may have it at once.
 const GIVE_BACK: u64 = 1_000_000;
 
-/// How late nats-server may notice that an ack wait is over.
-const LATE: u64 = 250_000_000;
-
 /// One run of `for_each`.
 pub(super) struct Session {
     inner: Arc<Inner>,
@@ -62,6 +60,7 @@ pub(super) struct Session {
     link: Link,
     pulls: Pulls,
     lanes: Lanes<Message>,
+    suspects: Suspects<(Ticket, Message)>,
     progress: Progress,
     backoff: Backoff,
     /// Messages that are here, by their numbers in the stream.
@@ -132,9 +131,7 @@ impl Session {
             plan: Plan::Continuous,
             seed: u64::from(random_u32()),
         };
-        let wait = nanos(inner.longest_ack_wait);
-        // A little more: nats-server looks at its timers now and then.
-        let wait = wait.saturating_add(wait / 10).saturating_add(LATE);
+        let wait = nanos(inner.redelivery_wait());
         let now = driver.nanos(driver.now());
         let mut pulls = Pulls::new(config, now);
         if let Some(messages) = settings.limit {
@@ -154,6 +151,7 @@ impl Session {
             link,
             pulls,
             lanes: Lanes::new(),
+            suspects: Suspects::new(wait),
             progress: Progress::new(nanos(inner.ack_wait)),
             backoff: inner.backoff.clone(),
             held: HashMap::default(),
@@ -197,7 +195,7 @@ impl Session {
         self.pulls.handle_timeout(now);
         self.doubt(now);
         self.lanes.wake(now);
-        self.start();
+        self.start(now);
         while let Some(event) = self.pulls.poll_event() {
             match event {
                 PullEvent::Gone | PullEvent::Look => self.begin_repair(Duration::ZERO),
@@ -224,6 +222,7 @@ impl Session {
         let due = [
             self.pulls.poll_timeout(),
             self.lanes.wake_at(),
+            self.suspects.poll_timeout(),
             self.progress.poll_timeout(),
             self.doubt_timeout(),
             impatient,
@@ -353,15 +352,26 @@ impl Session {
     }
 
     /// Has all handled that may be.
-    fn start(&mut self) {
+    fn start(&mut self, now: u64) {
         let mut began = Driver::clock();
-        while let Some((ticket, message)) = self.lanes.next() {
+        while let Some((ticket, message)) = self.next(now) {
             if !self.crew.is_free() {
                 self.crew.add(ticket, message);
             } else if let Some(attempted) = self.crew.begin(ticket, message, &mut began) {
                 self.finish_attempt(attempted);
             }
         }
+    }
+
+    /// A message that may be handled now.
+    fn next(&mut self, now: u64) -> Option<(Ticket, Message)> {
+        while let Some((ticket, message)) = self.lanes.next() {
+            if !self.crew.is_suspect(&message) {
+                return Some((ticket, message));
+            }
+            self.suspects.add(now, message.sequence(), (ticket, message));
+        }
+        self.suspects.poll(now)
     }
 
     fn finish_attempts(&mut self) {
@@ -377,6 +387,7 @@ impl Session {
             message,
             verdict,
         } = attempted;
+        self.suspects.finish(message.sequence());
         match verdict {
             Verdict::Done => {
                 self.done.finish(message.sequence());
@@ -506,6 +517,10 @@ impl Session {
             }
             let now = self.now();
             last.into_iter().for_each(|message| self.take(message, now));
+        }
+        for (ticket, message) in self.suspects.drain() {
+            self.link.say(message.reply(), &Word::Nak { pause: GIVE_BACK });
+            self.forget(ticket, &message);
         }
         let began = Driver::clock();
         let limit = self.inner.settings.drain_limit;

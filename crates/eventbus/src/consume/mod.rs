@@ -50,6 +50,7 @@ mod reasons;
 mod restore;
 mod scan;
 mod status;
+mod suspects;
 mod word;
 mod work;
 

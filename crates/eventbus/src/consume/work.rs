@@ -36,9 +36,7 @@ pub(super) struct Work {
     /// How long one attempt may take.
     pub(super) limit: Option<Duration>,
     pub(super) counts: Arc<Counts>,
-    /// One message at a time of those that may end the process. It is fair: they run in the order in which they came.
-    pub(super) suspects: tokio::sync::Mutex<()>,
-    /// One of them was put aside.
+    /// One of those that may end the process was put aside.
     pub(super) has_judged: AtomicBool,
 }
 
@@ -67,11 +65,7 @@ pub(super) enum Verdict {
 
 impl Work {
     pub(super) async fn attempt(&self, handler: &Handler, message: &Message) -> Verdict {
-        let alone = if self.is_suspect(message) {
-            Some(self.suspects.lock().await)
-        } else {
-            None
-        };
+        let is_suspect = self.is_suspect(message);
         if let Some(failure) = self.last_failure(message) {
             return self.settle(message, &failure, true).await;
         }
@@ -88,7 +82,7 @@ impl Work {
             Ok(Ok(())) => {
                 // Whoever runs attempts kicks.
                 self.acks.say_later(message.reply(), &Word::Ack);
-                if alone.is_some() {
+                if is_suspect {
                     // The next one may end the process, and this one would be taken for it: nats-server knows better first.
                     let _ = self.acks.flush(SUSPECT).await;
                 }
@@ -137,8 +131,8 @@ impl Work {
             return Some(failure);
         }
         // Its handler may take the process with it each time. So may that of another message, which was here with it: hence
-        // twice as often, and only one in each session. Suspects run one after the other in the order of the stream, so the
-        // first of them is the one that has ended the last process, and those behind it were not tried.
+        // twice as often, and only one in each session. Suspects run one after the other in the order of the stream, when all
+        // of them have come, so the first is the one that has ended the last process, and those behind it were not tried.
         let attempts = message.attempt() - 1;
         let is_due = attempts / 2 >= dead.attempts && !self.has_judged.swap(true, Ordering::Relaxed);
         is_due.then(|| Failure {
@@ -148,7 +142,7 @@ impl Work {
     }
 
     /// Was it delivered more often than it is tried, without a failure that was told?
-    fn is_suspect(&self, message: &Message) -> bool {
+    pub(super) fn is_suspect(&self, message: &Message) -> bool {
         let dead = self.dead.as_ref().filter(|dead| message.attempt() > dead.attempts);
         dead.is_some_and(|dead| dead.reasons.of(message.sequence()).is_none())
     }
