@@ -28,6 +28,9 @@ use crate::topology::TopologyErrorKind;
 /// The shortest time that is waited for a batch: with none, an empty stream would be asked all the time.
 const SHORTEST: Duration = Duration::from_millis(10);
 
+/// So many messages are looked at besides one that may have ended a process: what nats-server lets be unacked by default.
+const SUSPECTS: usize = 1000;
+
 /// The pause before a consumer that cannot be made is tried again.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
@@ -132,7 +135,7 @@ impl Batches {
         }
         let (link, mut messages) = fetched.batch.into_parts();
         if messages.iter().any(|message| self.work.is_suspect(message)) {
-            messages = self.with_others(&link, messages, max).await;
+            messages = self.with_others(&link, messages).await;
         }
         // What comes again comes in any order, and `done_through` means that of the stream.
         messages.sort_by_key(Message::sequence);
@@ -146,7 +149,7 @@ impl Batches {
                 count(&counts.redelivered);
             }
         }
-        self.handle_all(&link, messages).await;
+        self.handle_all(&link, messages, max).await;
         let finished = std::mem::take(&mut self.finished);
         for given_up in self.given_up.drain(..) {
             if let Some(exceeded) = self
@@ -165,11 +168,11 @@ impl Batches {
 
     /// With those that come again after it, one of these may show that it has not ended the last process: see
     /// [`suspects`](super::suspects).
-    async fn with_others(&mut self, link: &Arc<Link>, messages: Vec<Message>, max: usize) -> Vec<Message> {
+    async fn with_others(&mut self, link: &Arc<Link>, messages: Vec<Message>) -> Vec<Message> {
         let wait = tokio::time::sleep(self.inner.redelivery_wait()).boxed();
         let here = signalling(link.clone(), messages.clone(), self.inner.ack_wait, wait);
         beside(&mut self.exceeded, &mut self.given_up, here).await;
-        let others = fetch(&self.inner, max, SHORTEST).boxed();
+        let others = fetch(&self.inner, SUSPECTS, SHORTEST).boxed();
         match beside(&mut self.exceeded, &mut self.given_up, others).await {
             Ok(others) => messages.into_iter().chain(others.batch.into_parts().1).collect(),
             Err(error) => {
@@ -180,14 +183,15 @@ impl Batches {
     }
 
     /// Handles what came: together, but for those that may have made others fail.
-    async fn handle_all(&mut self, link: &Arc<Link>, mut rest: Vec<Message>) {
+    async fn handle_all(&mut self, link: &Arc<Link>, mut rest: Vec<Message>, max: usize) {
         let limit = self.inner.dead.as_ref().map_or(u64::MAX, |dead| dead.attempts);
         while let Some(first) = rest.first() {
             let is_suspect = |message: &Message| message.attempt() >= limit;
             let count = if is_suspect(first) {
                 1
             } else {
-                rest.iter().take_while(|message| !is_suspect(message)).count()
+                let together = rest.iter().take(max);
+                together.take_while(|message| !is_suspect(message)).count()
             };
             let behind = rest.split_off(count);
             self.share.set(Now {

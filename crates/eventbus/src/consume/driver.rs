@@ -90,6 +90,8 @@ pub(super) struct Session {
 struct Held {
     reply: Subject,
     due: Due,
+    /// It takes the place of another one.
+    has_slot: bool,
 }
 
 type Repair = Pin<Box<dyn Future<Output = Result<Restored, TopologyError>> + Send>>;
@@ -337,7 +339,11 @@ impl Session {
             Entry::Vacant(entry) => {
                 let due = self.progress.begin(now, number);
                 let reply = message.reply().clone();
-                entry.insert(Held { reply, due });
+                entry.insert(Held {
+                    reply,
+                    due,
+                    has_slot: true,
+                });
                 Some(message)
             }
         };
@@ -368,6 +374,12 @@ impl Session {
         while let Some((ticket, message)) = self.lanes.next() {
             if !self.crew.is_suspect(&message) {
                 return Some((ticket, message));
+            }
+            // All of them must find room: the one that has ended the process may come last.
+            if let Some(held) = self.held.get_mut(&message.sequence())
+                && std::mem::take(&mut held.has_slot)
+            {
+                self.pulls.release();
             }
             self.suspects.add(now, message.sequence(), (ticket, message));
         }
@@ -431,7 +443,9 @@ impl Session {
         let number = message.sequence();
         if let Some(held) = self.held.remove(&number) {
             self.progress.end(number, held.due);
-            self.pulls.release();
+            if held.has_slot {
+                self.pulls.release();
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// Those that wait. `T` is a message.
 ///
-/// Memory: an entry for each of them.
+/// Memory: an entry for each of them. There are no more than nats-server lets be unacked, as they take no place of others.
 #[derive(Debug)]
 pub(super) struct Suspects<T> {
     /// Nanoseconds within which all that was here with a message has come again.
