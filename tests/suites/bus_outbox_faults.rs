@@ -217,3 +217,14 @@ async fn files_that_could_not_be_freed_are_freed_later() {
     flush(&outbox).await;
     world.has(0..accepted + 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_no_stream_takes_does_not_fill_the_files() {
+    let world = World::new().await;
+    world.make_stream().await;
+    let outbox = open(world.builder().max_bytes(200_000)).await;
+    outbox.deliver_by(world.connection.clone());
+    let nobodys = Event::new(unique_subject("nobody"), "");
+    within(LIMIT, outbox.enqueue(nobodys)).await.expect("accepted");
+    world.fill(&outbox, 0..5000).await;
+}
