@@ -202,6 +202,11 @@ impl Deliveries {
         ledger.floor() > forgotten || !ledger.returned().is_empty()
     }
 
+    /// Is something done that was set aside? To forget it may take a while.
+    pub(super) fn has_returned(&self) -> bool {
+        !self.ledger.lock().returned().is_empty()
+    }
+
     /// The spool forgets what is done: what is below which number. `None` when the files have failed. For one task at a time.
     pub(super) fn forget(&self) -> Option<u64> {
         let (floor, returned) = {
@@ -217,15 +222,16 @@ impl Deliveries {
         is_forgotten.then_some(floor)
     }
 
-    /// Are there events below this number that keep the spool from forgetting others?
-    pub(super) fn holds_up(&self, before: u64) -> bool {
-        self.spool.has_untold() || !self.ledger.lock().stuck(before).is_empty()
+    /// May there be events below this number that keep the spool from forgetting others?
+    pub(super) fn is_held(&self, before: u64) -> bool {
+        self.spool.has_untold() || self.ledger.lock().is_held(before)
     }
 
     /// Sets these events aside. It waits for the disk.
     pub(super) fn set_aside(&self, before: u64) {
         let stuck = self.ledger.lock().stuck(before);
         match self.spool.set_aside(&stuck) {
+            Ok(kept) if kept.is_empty() => {}
             Ok(kept) => {
                 tracing::debug!(events = kept.len(), "events that nobody takes yet were set aside");
                 self.ledger.lock().set_aside(&kept);
@@ -271,5 +277,59 @@ impl std::fmt::Debug for Deliveries {
         f.debug_struct("Deliveries")
             .field("counts", &self.counts)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use stream_sinks::{CrashImage, Fault};
+
+    use super::*;
+    use crate::outbox::spool::Item;
+
+    fn deliveries(image: &CrashImage, is_durable: bool) -> Deliveries {
+        let spool = Spool::on(Arc::new(image.clone()), Path::new("/spool"), is_durable, 1 << 20).expect("open");
+        Deliveries::new(spool, is_durable, Some(Box::new(|_| {})))
+    }
+
+    fn refuse(deliveries: &Deliveries, event: &Event) {
+        let error = PublishError::unsent(event.clone(), PublishErrorKind::Rejected);
+        deliveries.settle(0, Err(error));
+    }
+
+    #[tokio::test]
+    async fn a_task_of_the_connection_does_not_wait_for_the_disk() {
+        for is_durable in [false, true] {
+            let image = CrashImage::new();
+            let deliveries = deliveries(&image, is_durable);
+            let event = Event::new("s", "refused").message_id("1");
+            let item = Item {
+                event: event.clone(),
+                watch: None,
+            };
+            assert!(matches!(deliveries.spool.put(item), Ok(None)));
+            deliveries.ledger.lock().hand_over(0);
+            let calls = image.calls();
+            image.set_fault(Some(Fault::ReadOnly));
+            refuse(&deliveries, &event);
+            assert_eq!(image.calls() == calls, is_durable, "a write alone does not wait");
+            deliveries.keep_refused();
+            assert_eq!(
+                (deliveries.spooled(), deliveries.pending()),
+                (1, 1),
+                "it is not kept yet"
+            );
+            image.set_fault(None);
+            let woken = deliveries.ledger.lock().wake(u64::MAX);
+            assert!(woken.is_some(), "it is tried again");
+            refuse(&deliveries, &event);
+            deliveries.keep_refused();
+            assert_eq!(deliveries.spooled(), 0);
+            assert_eq!(deliveries.spool.rejected().expect("read").len(), 1);
+            assert_eq!(deliveries.forget(), Some(1));
+        }
     }
 }

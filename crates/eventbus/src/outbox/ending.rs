@@ -71,12 +71,11 @@ impl Outbox {
         let Some(syncer) = self.handle.syncer.clone() else {
             return flushed;
         };
+        let own = syncer.clone();
         // The thread may wait for the disk.
-        let ended = tokio::task::spawn_blocking(move || syncer.join()).await;
-        let lost = ended.unwrap_or_else(|error| {
-            tracing::error!(%error, "the end of an outbox was not waited for");
-            Vec::new()
-        });
+        let ended = tokio::task::spawn_blocking(move || own.join()).await;
+        ended.unwrap_or_else(|error| tracing::error!(%error, "the end of an outbox was not waited for"));
+        let lost = syncer.lost();
         if lost.is_empty() {
             return flushed;
         }

@@ -281,7 +281,7 @@ impl Feeder {
 
     async fn forget(&mut self) {
         self.since_forget = 0;
-        let forgotten = if self.config.is_durable {
+        let forgotten = if self.config.is_durable || self.deliveries.has_returned() {
             let deliveries = self.deliveries.clone();
             let forgotten = tokio::task::spawn_blocking(move || deliveries.forget()).await;
             forgotten.unwrap_or_else(|error| {

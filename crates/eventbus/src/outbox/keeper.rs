@@ -24,7 +24,7 @@ pub(super) async fn keep(deliveries: Arc<Deliveries>, mut stops: watch::Receiver
             () = deliveries.refused.notified() => blocking(&deliveries, |deliveries| deliveries.keep_refused()).await,
             _ = look.tick() => {
                 let before = std::mem::replace(&mut older_than, deliveries.ledger.lock().next());
-                if deliveries.holds_up(before) {
+                if deliveries.is_held(before) {
                     blocking(&deliveries, move |deliveries| deliveries.set_aside(before)).await;
                 }
             }

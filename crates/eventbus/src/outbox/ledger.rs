@@ -108,6 +108,11 @@ impl<E> Ledger<E> {
         self.resting.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// May there be some that are [`stuck`](Self::stuck)?
+    pub(super) fn is_held(&self, before: u64) -> bool {
+        self.floor < before && self.done.contains(&true)
+    }
+
     /// The records below `before` that keep done ones from being forgotten: without them the floor would rise over some.
     pub(super) fn stuck(&self, before: u64) -> Vec<u64> {
         let records = (self.floor..).zip(&self.done);

@@ -49,7 +49,8 @@ pub use self::outcome::{OutboxStats, Published};
 /// It is a handle: clones share one directory. When the last one is gone, delivery stops, and what is left is delivered by the
 /// next outbox on the directory.
 ///
-/// Memory: 32 MiB of events that wait, and the window of a [`Bus`](crate::Bus); the rest is in files.
+/// Memory: 32 MiB of events that wait, the window of a [`Bus`](crate::Bus), and, after a restart, events that were
+/// [set aside](OutboxBuilder::max_bytes); the rest is in files.
 ///
 /// # Examples
 ///

@@ -12,12 +12,13 @@
 mod aside;
 mod queue;
 mod refused;
+mod writing;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use stream_sinks::{DiskStorage, SegmentLog, SinkError, Storage};
@@ -27,8 +28,10 @@ use self::aside::Aside;
 use self::queue::Queue;
 pub(super) use self::queue::{Next, Reading, Records};
 use self::refused::Refused;
+pub(super) use self::writing::Item;
+use self::writing::Log;
 use super::ledger::ASIDE;
-use super::record::{decode, encode};
+use super::record::decode;
 use crate::event::Event;
 use crate::watcher::Outcome;
 
@@ -64,6 +67,8 @@ pub(super) struct Spool {
     written: AtomicU64,
     bytes: AtomicU64,
     aside_bytes: AtomicU64,
+    /// Something was set aside of which nobody is told yet.
+    has_untold: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,34 +85,18 @@ pub(super) struct Found {
     pub(super) damaged: u64,
 }
 
-struct Log {
-    segments: SegmentLog,
-    /// Appended, and not written yet: the storage has failed.
-    uncommitted: Vec<Uncommitted>,
-    /// They will never be.
-    is_abandoned: bool,
-}
-
-struct Uncommitted {
-    number: u64,
-    event: Event,
-    written: Option<oneshot::Sender<()>>,
-}
-
-/// An event, and who waits for its ack.
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) event: Event,
-    pub(super) watch: Option<oneshot::Sender<Outcome>>,
-}
-
 impl Spool {
     /// Reads all files once.
     pub(super) fn open(dir: &Path, is_durable: bool, max_bytes: u64) -> Result<Self, SinkError> {
         Self::on(Arc::new(DiskStorage::new()), dir, is_durable, max_bytes)
     }
 
-    fn on(storage: Arc<dyn Storage>, dir: &Path, is_durable: bool, max_bytes: u64) -> Result<Self, SinkError> {
+    pub(super) fn on(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        is_durable: bool,
+        max_bytes: u64,
+    ) -> Result<Self, SinkError> {
         let log = |dir| SegmentLog::builder(dir).durable(is_durable).storage(storage.clone());
         let segment_bytes = SEGMENT_BYTES.min(max_bytes / SEGMENTS);
         let segments = log(dir.to_owned())
@@ -147,13 +136,10 @@ impl Spool {
             written: AtomicU64::new(segments.committed()),
             bytes: AtomicU64::new(segments.bytes()),
             aside_bytes: AtomicU64::new(aside.len()),
+            has_untold: AtomicBool::new(false),
             aside: Mutex::new(aside),
             queue: Mutex::new(Queue::new((found.first < found.next).then_some(found.first))),
-            log: Mutex::new(Log {
-                segments,
-                uncommitted: Vec::new(),
-                is_abandoned: false,
-            }),
+            log: Mutex::new(Log::new(segments)),
             rejected: Mutex::new(Refused::new(log(dir.join(REJECTED)).open()?)),
             watches: Mutex::default(),
         })
@@ -199,143 +185,6 @@ impl Spool {
         self.bytes.load(Ordering::Relaxed) + self.aside_bytes.load(Ordering::Relaxed)
     }
 
-    /// Keeps what the log says of itself.
-    fn note(&self, log: &Log) {
-        let next = if log.is_abandoned {
-            log.segments.committed()
-        } else {
-            log.segments.next()
-        };
-        self.next.store(next, Ordering::Relaxed);
-        self.written.store(log.segments.committed(), Ordering::Relaxed);
-        self.bytes.store(log.segments.bytes(), Ordering::Relaxed);
-    }
-
-    /// Writes an event. When the storage fails it is kept, and whoever wrote it waits until it is written.
-    ///
-    /// # Errors
-    /// The event, when the spool is full.
-    pub(super) fn put(&self, item: Item) -> Result<Option<oneshot::Receiver<()>>, Item> {
-        let mut log = self.log.lock();
-        self.append(&mut log, item)?;
-        if self.commit(&mut log) {
-            return Ok(None);
-        }
-        let (written, waiting) = oneshot::channel();
-        if let Some(last) = log.uncommitted.last_mut() {
-            last.written = Some(written);
-        }
-        Ok(Some(waiting))
-    }
-
-    /// Writes an event, or takes nothing: nobody waits for it to be written.
-    ///
-    /// # Errors
-    /// The event, when the spool is full or the storage fails.
-    pub(super) fn try_put(&self, item: Item) -> Result<(), Item> {
-        let mut log = self.log.lock();
-        if !log.uncommitted.is_empty() && !self.commit(&mut log) {
-            return Err(item);
-        }
-        self.append(&mut log, item)?;
-        if self.commit(&mut log) {
-            return Ok(());
-        }
-        let Some(Uncommitted { number, event, .. }) = log.uncommitted.pop() else {
-            return Ok(());
-        };
-        log.segments.withdraw();
-        self.note(&log);
-        let watch = self.watch_of(number);
-        Err(Item { event, watch })
-    }
-
-    /// Writes several at once, and tells those who wait. What there is no room for stays.
-    pub(super) fn put_all(&self, staged: &mut VecDeque<(Item, oneshot::Sender<()>)>) {
-        let mut log = self.log.lock();
-        loop {
-            let before = staged.len();
-            while let Some((item, written)) = staged.pop_front() {
-                if let Err(item) = self.append(&mut log, item) {
-                    staged.push_front((item, written));
-                    break;
-                }
-                if let Some(last) = log.uncommitted.last_mut() {
-                    last.written = Some(written);
-                }
-            }
-            let is_written = self.commit(&mut log);
-            // What waits for a commit is limited too, so there may be room now.
-            if !is_written || staged.is_empty() || staged.len() == before {
-                return;
-            }
-        }
-    }
-
-    /// # Errors
-    /// The event, when there is no room.
-    fn append(&self, log: &mut Log, item: Item) -> Result<(), Item> {
-        let Ok(number) = log.segments.append(&encode(&item.event)) else {
-            return Err(item);
-        };
-        if let Some(watch) = item.watch {
-            let mut watches = self.watches.lock();
-            // Whoever waited in vain is forgotten in time: without a server there may be as many as events.
-            if watches.len() == watches.capacity() {
-                watches.retain(|_, watch| !watch.is_closed());
-            }
-            watches.insert(number, watch);
-        }
-        log.uncommitted.push(Uncommitted {
-            number,
-            event: item.event,
-            written: None,
-        });
-        Ok(())
-    }
-
-    /// Who waits for the ack of this one.
-    pub(super) fn watch_of(&self, number: u64) -> Option<oneshot::Sender<Outcome>> {
-        self.watches.lock().remove(&number)
-    }
-
-    /// Tries again to write what could not be written. Is everything written?
-    pub(super) fn retry(&self) -> bool {
-        let mut log = self.log.lock();
-        log.uncommitted.is_empty() || self.commit(&mut log)
-    }
-
-    /// Nothing is written any more: gives the events that could not be written, and that nobody waits for. The others hear that
-    /// they wait in vain.
-    ///
-    /// When a sync has failed behind a write, they may be found by the next process: then with the ids that they have now.
-    pub(super) fn abandon(&self) -> Vec<Event> {
-        let mut log = self.log.lock();
-        log.is_abandoned = true;
-        self.note(&log);
-        let is_alone = |record: &Uncommitted| record.written.as_ref().is_none_or(oneshot::Sender::is_closed);
-        let alone = log.uncommitted.drain(..).filter(is_alone);
-        alone.map(|record| record.event).collect()
-    }
-
-    fn commit(&self, log: &mut Log) -> bool {
-        let committed = log.segments.commit();
-        self.note(log);
-        if let Err(error) = committed {
-            tracing::warn!(%error, "events cannot be written to the spool; it is tried again");
-            return false;
-        }
-        let mut queue = self.queue.lock();
-        for Uncommitted { number, event, written } in log.uncommitted.drain(..) {
-            queue.push(number, event);
-            if let Some(written) = written {
-                // Whoever waited may have gone.
-                let _ = written.send(());
-            }
-        }
-        true
-    }
-
     /// Forgets everything before this number. `false` when the files have failed: it may be tried again.
     pub(super) fn forget_before(&self, number: u64) -> bool {
         let Some(last) = number.checked_sub(1) else { return true };
@@ -358,12 +207,13 @@ impl Spool {
         let mut aside = self.aside.lock();
         let kept = aside.keep(reader, numbers);
         self.aside_bytes.store(aside.len(), Ordering::Relaxed);
+        self.has_untold.store(aside.has_untold(), Ordering::Relaxed);
         kept
     }
 
     /// Was something set aside of which nobody is told yet?
     pub(super) fn has_untold(&self) -> bool {
-        self.aside.lock().has_untold()
+        self.has_untold.load(Ordering::Relaxed)
     }
 
     /// Forgets events that were set aside, by their numbers in the ledger. `false` when the files have failed: it may be tried

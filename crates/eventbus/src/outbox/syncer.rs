@@ -80,13 +80,17 @@ impl Syncer {
         (staged.items.len() + staged.in_hand) as u64
     }
 
-    /// Ends it, and waits for that: gives the events that nobody waits for, and that could not be written.
-    pub(super) fn join(&self) -> Vec<Event> {
+    /// Ends it, and waits for that.
+    pub(super) fn join(&self) {
         self.end();
         let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of an outbox has panicked");
         }
+    }
+
+    /// The events that nobody waits for, and that could not be written before the end; once.
+    pub(super) fn lost(&self) -> Vec<Event> {
         std::mem::take(&mut self.lost.lock())
     }
 

@@ -160,7 +160,7 @@ impl Aside {
     /// Deletes what is before all that is kept.
     fn trim(&mut self) -> Result<(), SinkError> {
         let first = self.kept.values().map(|kept| kept.at).min();
-        match first.unwrap_or(self.log.committed()).checked_sub(1) {
+        match first.unwrap_or_else(|| self.log.committed()).checked_sub(1) {
             Some(last) => self.log.delete_through(last),
             None => Ok(()),
         }
