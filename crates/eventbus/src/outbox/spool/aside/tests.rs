@@ -28,25 +28,48 @@ fn number(event: &Event) -> u64 {
     payload.parse().expect("a number")
 }
 
-/// Everything that is to be delivered: what was set aside, and what is in the log.
-fn found(spool: &Spool) -> (Vec<u64>, Vec<u64>) {
-    let events = |records: super::super::Records| -> Vec<u64> {
-        let events = records.into_iter().map(|(_, event)| event.expect("an event"));
-        events.map(|event| number(&event)).collect()
-    };
-    let aside = events(spool.found_aside());
-    let (mut log, mut reader) = (Vec::new(), None);
+/// Everything that is to be delivered, by its number in the ledger: what was set aside, and what is in the log.
+fn records(spool: &Spool) -> Vec<(u64, u64)> {
+    let mut all = spool.found_aside();
+    let mut reader = None;
     loop {
         match spool.next() {
-            Next::Event(_, event) => log.push(number(&event)),
+            Next::Event(number, event) => all.push_back((number, Ok(event))),
             Next::OnDisk(from) => {
                 let loaded = spool.load(from, reader.take()).expect("read");
                 reader = loaded.reader;
-                log.extend(events(loaded.records));
+                all.extend(loaded.records);
             }
-            Next::Nothing => return (aside, log),
+            Next::Nothing => break,
         }
     }
+    let numbers = all.into_iter();
+    numbers
+        .map(|(key, event)| (key, number(&event.expect("an event"))))
+        .collect()
+}
+
+/// The numbers of what was set aside, and of what is in the log.
+fn found(spool: &Spool) -> (Vec<u64>, Vec<u64>) {
+    let (aside, log): (Vec<_>, Vec<_>) = records(spool).into_iter().partition(|(key, _)| key & ASIDE != 0);
+    let numbers = |records: Vec<(u64, u64)>| records.into_iter().map(|(_, number)| number).collect();
+    (numbers(aside), numbers(log))
+}
+
+/// Delivers everything: gives what there was.
+fn deliver(spool: &Spool) -> Vec<u64> {
+    let mut ledger = Ledger::<()>::new(spool.found().first, spool.numbers_aside());
+    let records = records(spool);
+    for (key, _) in &records {
+        ledger.hand_over(*key);
+    }
+    for (key, _) in &records {
+        assert!(!ledger.is_done_below(spool.next_number()));
+        ledger.finish(*key);
+    }
+    assert!(ledger.is_done_below(spool.next_number()) && ledger.left() == 0);
+    assert!(spool.forget_aside(ledger.returned()) && spool.forget_before(ledger.floor()));
+    records.into_iter().map(|(_, number)| number).collect()
 }
 
 /// An outbox without a bus: what it was told, and has told.
@@ -98,7 +121,7 @@ impl Play {
 
     fn forget(&mut self) {
         let (floor, returned) = (self.ledger.floor(), self.ledger.returned().to_vec());
-        if self.spool.forget_aside(&returned) {
+        if returned.is_empty() || self.spool.forget_aside(&returned) {
             self.ledger.swept(returned.len());
             self.forgotten.extend(returned);
         }
@@ -224,11 +247,13 @@ fn a_crash_in_any_call_loses_nothing_and_finds_nothing_twice() {
             } else {
                 image.killed()
             };
-            let spool = open(after, is_durable);
+            let spool = open(after.clone(), is_durable);
             with_copies += u64::from(!spool.copies.is_empty());
             let events = spool.found().events();
-            let (aside, log) = found(&spool);
-            let all: Vec<u64> = aside.iter().chain(&log).copied().collect();
+            let all = deliver(&spool);
+            drop(spool);
+            let left = found(&open(after.killed(), is_durable));
+            assert_eq!(left, (vec![], vec![]), "{call}: all was delivered");
             assert_eq!(events, all.len() as u64, "{call}");
             assert!(all.is_sorted(), "the oldest first: {call}: {all:?}");
             let all: BTreeSet<u64> = all.iter().copied().collect();
