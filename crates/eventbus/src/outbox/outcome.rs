@@ -25,7 +25,7 @@ pub struct OutboxStats {
     pub acked: u64,
     /// Of those, how many the stream had already.
     pub duplicates: u64,
-    /// Events that can never be delivered: they are kept, see [`Outbox::rejected`].
+    /// Events that can never be delivered: they are kept, see [`Outbox::rejected`](super::Outbox::rejected).
     pub rejected: u64,
     /// Events that are in the files and not delivered yet.
     pub spooled: u64,
