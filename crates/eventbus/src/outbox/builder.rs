@@ -73,8 +73,9 @@ impl OutboxBuilder {
     /// Most bytes of files; by default 1 GiB. What comes then waits until some events are delivered. Refused events, in
     /// `rejected`, have another 1 GiB.
     ///
-    /// The files give room back from the oldest event on that is not delivered: one that no stream takes keeps all that is
-    /// behind it.
+    /// The files give room back from the oldest event on that is not delivered. Events that are not taken for 5 to 10 s while
+    /// later ones are, are set aside, in `waiting`: a quarter of these bytes of them, in files of up to as many bytes again. When
+    /// there are more, the files fill.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -109,7 +110,7 @@ impl OutboxBuilder {
 
     /// Is told of every event that can never be delivered; it is kept in `rejected` too.
     ///
-    /// It is called from tasks of the connection, and must not block.
+    /// It is called from tasks of the connection, or of the outbox, and must not block.
     pub fn on_failure(mut self, on_failure: impl Fn(PublishError) + Send + Sync + 'static) -> Self {
         self.on_failure = Some(Box::new(on_failure));
         self
@@ -139,7 +140,7 @@ impl OutboxBuilder {
         let is_durable = self.level == SpoolLevel::Power;
         let spool = tokio::task::spawn_blocking(move || Spool::open(&dir, is_durable, max_bytes)).await;
         let spool = spool.map_err(|error| OutboxError::Task(error.into()))??;
-        let deliveries = Arc::new(Deliveries::new(spool, self.on_failure));
+        let deliveries = Arc::new(Deliveries::new(spool, is_durable, self.on_failure));
         let syncer = match self.level {
             SpoolLevel::Process => None,
             SpoolLevel::Power => {

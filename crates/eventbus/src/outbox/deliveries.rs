@@ -34,6 +34,10 @@ pub(crate) struct Deliveries {
     pub(super) progress: Notify,
     /// Something could not be written.
     pub(super) failing: Notify,
+    /// Something was refused for good, and is not kept yet.
+    pub(super) refused: Notify,
+    /// What that is. A disk is not waited for on a task of the connection.
+    refusals: Option<Mutex<Vec<(u64, PublishError)>>>,
     on_failure: Option<OnFailure>,
     began: tokio::time::Instant,
 }
@@ -48,10 +52,12 @@ pub(super) struct Counts {
 }
 
 impl Deliveries {
-    pub(super) fn new(spool: Spool, on_failure: Option<OnFailure>) -> Self {
+    pub(super) fn new(spool: Spool, is_durable: bool, on_failure: Option<OnFailure>) -> Self {
         Self {
-            ledger: Mutex::new(Ledger::new(spool.found().first)),
+            ledger: Mutex::new(Ledger::new(spool.found().first, spool.numbers_aside())),
             spool,
+            refused: Notify::new(),
+            refusals: is_durable.then(Mutex::default),
             counts: Counts::default(),
             work: Notify::new(),
             space: Notify::new(),
@@ -80,11 +86,28 @@ impl Deliveries {
                 }
                 self.finish(number);
             }
-            Err(error) if is_final(error.kind()) => self.reject(number, error),
+            Err(error) if is_final(error.kind()) => match &self.refusals {
+                None => self.reject(number, error),
+                Some(refusals) => {
+                    refusals.lock().push((number, error));
+                    self.refused.notify_one();
+                }
+            },
             Err(error) => {
                 tracing::debug!(number, %error, "an event of the outbox is tried again");
                 self.rest(number, error);
             }
+        }
+    }
+
+    /// Keeps what was refused meanwhile. It waits for the disk.
+    pub(super) fn keep_refused(&self) {
+        let refusals = self
+            .refusals
+            .as_ref()
+            .map(|refusals| std::mem::take(&mut *refusals.lock()));
+        for (number, error) in refusals.into_iter().flatten() {
+            self.reject(number, error);
         }
     }
 
@@ -145,11 +168,19 @@ impl Deliveries {
 
     /// Records that are in the spool and not done.
     pub(super) fn spooled(&self) -> u64 {
-        let written = self.spool.written();
+        self.left(self.spool.written())
+    }
+
+    /// Records that are not done, of all that were accepted.
+    pub(super) fn pending(&self) -> u64 {
+        self.left(self.spool.next_number())
+    }
+
+    /// Records below `end` that are not done.
+    fn left(&self, end: u64) -> u64 {
         let ledger = self.ledger.lock();
         let lost = self.spool.lost().saturating_sub(ledger.lost());
-        let ended = ledger.floor() + ledger.done_above() + lost;
-        written.saturating_sub(ended)
+        end.saturating_sub(ledger.next() + lost) + ledger.left()
     }
 
     /// The files have nothing below this number that was not handed over.
@@ -165,12 +196,52 @@ impl Deliveries {
         }
     }
 
-    /// The spool forgets what is done: what is below which number. `None` when the files have failed.
+    /// Is there something that the spool may forget, when it has forgotten what is below this number?
+    pub(super) fn may_forget(&self, forgotten: u64) -> bool {
+        let ledger = self.ledger.lock();
+        ledger.floor() > forgotten || !ledger.returned().is_empty()
+    }
+
+    /// Is something done that was set aside? To forget it may take a while.
+    pub(super) fn has_returned(&self) -> bool {
+        !self.ledger.lock().returned().is_empty()
+    }
+
+    /// The spool forgets what is done: what is below which number. `None` when the files have failed. For one task at a time.
     pub(super) fn forget(&self) -> Option<u64> {
-        let floor = self.ledger.lock().floor();
-        let is_forgotten = self.spool.forget_before(floor);
+        let (floor, returned) = {
+            let ledger = self.ledger.lock();
+            (ledger.floor(), ledger.returned().to_vec())
+        };
+        let mut is_forgotten = returned.is_empty() || self.spool.forget_aside(&returned);
+        if is_forgotten {
+            self.ledger.lock().swept(returned.len());
+        }
+        is_forgotten &= self.spool.forget_before(floor);
         self.space.notify_waiters();
         is_forgotten.then_some(floor)
+    }
+
+    /// May there be events below this number that keep the spool from forgetting others?
+    pub(super) fn is_held(&self, before: u64) -> bool {
+        self.spool.has_untold() || self.ledger.lock().is_held(before)
+    }
+
+    /// Sets these events aside. It waits for the disk.
+    pub(super) fn set_aside(&self, before: u64) {
+        let stuck = self.ledger.lock().stuck(before);
+        match self.spool.set_aside(&stuck) {
+            Ok(kept) if kept.is_empty() => {}
+            Ok(kept) => {
+                tracing::debug!(events = kept.len(), "events that nobody takes yet were set aside");
+                self.ledger.lock().set_aside(&kept);
+                // There is something to forget.
+                self.work.notify_one();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "events that nobody takes yet cannot be set aside; it is tried again");
+            }
+        }
     }
 
     /// Writes what could not be written, while nobody may be waiting for it any more; never completes.
@@ -206,5 +277,59 @@ impl std::fmt::Debug for Deliveries {
         f.debug_struct("Deliveries")
             .field("counts", &self.counts)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use stream_sinks::{CrashImage, Fault};
+
+    use super::*;
+    use crate::outbox::spool::Item;
+
+    fn deliveries(image: &CrashImage, is_durable: bool) -> Deliveries {
+        let spool = Spool::on(Arc::new(image.clone()), Path::new("/spool"), is_durable, 1 << 20).expect("open");
+        Deliveries::new(spool, is_durable, Some(Box::new(|_| {})))
+    }
+
+    fn refuse(deliveries: &Deliveries, event: &Event) {
+        let error = PublishError::unsent(event.clone(), PublishErrorKind::Rejected);
+        deliveries.settle(0, Err(error));
+    }
+
+    #[tokio::test]
+    async fn a_task_of_the_connection_does_not_wait_for_the_disk() {
+        for is_durable in [false, true] {
+            let image = CrashImage::new();
+            let deliveries = deliveries(&image, is_durable);
+            let event = Event::new("s", "refused").message_id("1");
+            let item = Item {
+                event: event.clone(),
+                watch: None,
+            };
+            assert!(matches!(deliveries.spool.put(item), Ok(None)));
+            deliveries.ledger.lock().hand_over(0);
+            let calls = image.calls();
+            image.set_fault(Some(Fault::ReadOnly));
+            refuse(&deliveries, &event);
+            assert_eq!(image.calls() == calls, is_durable, "a write alone does not wait");
+            deliveries.keep_refused();
+            assert_eq!(
+                (deliveries.spooled(), deliveries.pending()),
+                (1, 1),
+                "it is not kept yet"
+            );
+            image.set_fault(None);
+            let woken = deliveries.ledger.lock().wake(u64::MAX);
+            assert!(woken.is_some(), "it is tried again");
+            refuse(&deliveries, &event);
+            deliveries.keep_refused();
+            assert_eq!(deliveries.spooled(), 0);
+            assert_eq!(deliveries.spool.rejected().expect("read").len(), 1);
+            assert_eq!(deliveries.forget(), Some(1));
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The task that hands events of the spool to a bus.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::deliveries::Deliveries;
-use super::spool::{Next, Reading};
+use super::keeper::{self, blocking};
+use super::spool::{Next, Reading, Records};
 use crate::bus::Bus;
 use crate::engine::Ordering;
 use crate::event::Event;
@@ -53,7 +53,7 @@ pub(super) struct Feeder {
     /// Nothing is delivered any more.
     pub(super) stops: watch::Receiver<bool>,
     /// What was read from the files and not handed over.
-    loaded: VecDeque<(u64, Result<Event, Vec<u8>>)>,
+    loaded: Records,
     /// The files have nothing more below this number.
     loaded_to: u64,
     reader: Option<Reading>,
@@ -75,11 +75,11 @@ impl Feeder {
         stops: watch::Receiver<bool>,
     ) -> Self {
         Self {
+            loaded: deliveries.spool.found_aside(),
             deliveries,
             config,
             routes,
             stops,
-            loaded: VecDeque::new(),
             loaded_to: 0,
             reader: None,
             since_forget: 0,
@@ -95,15 +95,17 @@ impl Feeder {
     }
 
     /// Delivers until it is stopped, and has written what can be written.
-    async fn run(self) {
-        let deliveries = self.deliveries.clone();
+    async fn run(mut self) {
+        let (deliveries, stops) = (self.deliveries.clone(), self.stops.clone());
         tokio::select! {
-            () = self.deliver_all() => {}
+            _ = async { tokio::join!(self.deliver_all(), keeper::keep(deliveries.clone(), stops)) } => {}
             () = deliveries.mend() => {}
         }
+        blocking(&deliveries, Deliveries::keep_refused).await;
+        self.forget().await;
     }
 
-    async fn deliver_all(mut self) {
+    async fn deliver_all(&mut self) {
         let mut stops = self.stops.clone();
         while !*stops.borrow() {
             let connected = tokio::select! {
@@ -125,7 +127,6 @@ impl Feeder {
                 }
             }
         }
-        self.forget().await;
     }
 
     /// A bus, as soon as there is a connection.
@@ -181,12 +182,9 @@ impl Feeder {
                 self.hand_over(bus, number, event).await;
                 continue;
             }
-            let (wake_at, floor) = {
-                let ledger = self.deliveries.ledger.lock();
-                (ledger.wake_at(), ledger.floor())
-            };
+            let wake_at = self.deliveries.ledger.lock().wake_at();
             let wake = wake_at.map(|at| Duration::from_nanos(at.saturating_sub(self.deliveries.now())));
-            let forget = (floor > self.forgotten).then_some(self.forget_pause);
+            let forget = self.deliveries.may_forget(self.forgotten).then_some(self.forget_pause);
             let pause = wake.into_iter().chain(forget).min();
             tokio::select! {
                 () = self.deliveries.work.notified() => {}
@@ -283,7 +281,7 @@ impl Feeder {
 
     async fn forget(&mut self) {
         self.since_forget = 0;
-        let forgotten = if self.config.is_durable {
+        let forgotten = if self.config.is_durable || self.deliveries.has_returned() {
             let deliveries = self.deliveries.clone();
             let forgotten = tokio::task::spawn_blocking(move || deliveries.forget()).await;
             forgotten.unwrap_or_else(|error| {

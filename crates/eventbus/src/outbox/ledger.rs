@@ -4,51 +4,68 @@
 //!  (numbers)  below the floor │ floor … next: handed over, done or not │ not handed over
 //! ```
 //!
-//! The spool forgets what is below the floor: everything there is done.
+//! The spool forgets what is below the floor: everything there is done, or was set aside.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// In the number of an event that an earlier process has set aside; numbers of the log are smaller.
+pub(super) const ASIDE: u64 = 1 << 63;
 
 /// `E` is an event.
 ///
-/// Memory: a byte for each record that was handed over and is not below the floor, and the events that wait for another
-/// attempt.
+/// Memory: a byte for each record that was handed over and is not below the floor, a number for each that was set aside, and
+/// the events that wait for another attempt.
 #[derive(Debug)]
 pub(super) struct Ledger<E> {
-    /// Of the record at the floor, and those behind it: is it done?
+    /// Of the record at the floor, and those behind it: does nobody need it any more?
     done: VecDeque<bool>,
     floor: u64,
     /// Handed over, and nobody has said what became of it.
     under_way: usize,
-    /// What is to be tried again, by when.
+    /// What is to be tried again, by when, and by its [`order`].
     resting: BTreeMap<(u64, u64), E>,
     /// Records that were damaged.
     lost: u64,
+    /// What is not done, and does not hold the floor: it is kept elsewhere.
+    aside: BTreeSet<u64>,
+    /// Of those, how many were found and not handed over.
+    waiting: usize,
+    /// What is done, and still kept elsewhere.
+    returned: Vec<u64>,
 }
 
 impl<E> Ledger<E> {
-    /// Everything below `floor` is done.
-    pub(super) fn new(floor: u64) -> Self {
+    /// Everything below `floor` is done, but what earlier processes have set aside. Numbers of those that are in the log too are
+    /// as they are there.
+    pub(super) fn new(floor: u64, aside: impl IntoIterator<Item = u64>) -> Self {
+        let aside: BTreeSet<u64> = aside.into_iter().collect();
         Self {
             done: VecDeque::new(),
             floor,
             under_way: 0,
             resting: BTreeMap::new(),
             lost: 0,
+            waiting: aside.range(ASIDE..).count(),
+            aside,
+            returned: Vec::new(),
         }
     }
 
     /// Record `number` is handed over, for the first time. Those between it and the one before are damaged, and count as done.
     pub(super) fn hand_over(&mut self, number: u64) {
-        self.pass(number);
-        self.done.push_back(false);
         self.under_way += 1;
+        if number & ASIDE != 0 {
+            self.waiting -= 1;
+            return;
+        }
+        self.pass(number);
+        self.done.push_back(self.aside.contains(&number));
         self.rise();
     }
 
     /// All below `number` that were not handed over are damaged: they count as done.
     pub(super) fn pass(&mut self, number: u64) {
-        let next = self.floor + self.done.len() as u64;
-        let lost = number.saturating_sub(next);
+        let lost = number.saturating_sub(self.next());
         self.lost += lost;
         if self.done.is_empty() {
             // Without a place for each: the numbers of a lost watermark may be all that there ever were.
@@ -59,13 +76,14 @@ impl<E> Ledger<E> {
             .extend(std::iter::repeat_n(true, usize::try_from(lost).unwrap_or(usize::MAX)));
     }
 
-    /// Record `number` is done: acked, or set aside. Has the floor risen?
+    /// Record `number` is done: acked, or kept as refused. Has the floor risen?
     pub(super) fn finish(&mut self, number: u64) -> bool {
         self.under_way -= 1;
-        let place = number
-            .checked_sub(self.floor)
-            .and_then(|place| usize::try_from(place).ok());
-        if let Some(done) = place.and_then(|place| self.done.get_mut(place)) {
+        if self.aside.remove(&number) {
+            self.returned.push(number);
+            return false;
+        }
+        if let Some(done) = self.place(number) {
             *done = true;
         }
         self.rise()
@@ -74,15 +92,15 @@ impl<E> Ledger<E> {
     /// Record `number` is to be handed over again at `at`.
     pub(super) fn rest(&mut self, number: u64, at: u64, event: E) {
         self.under_way -= 1;
-        self.resting.insert((at, number), event);
+        self.resting.insert((at, order(number)), event);
     }
 
     /// A record that is to be handed over again now.
     pub(super) fn wake(&mut self, now: u64) -> Option<(u64, E)> {
         let first = self.resting.first_entry().filter(|first| first.key().0 <= now)?;
-        let ((_, number), event) = first.remove_entry();
+        let ((_, order), event) = first.remove_entry();
         self.under_way += 1;
-        Some((number, event))
+        Some((order ^ ASIDE, event))
     }
 
     /// When the first one that rests is to be handed over.
@@ -90,9 +108,67 @@ impl<E> Ledger<E> {
         self.resting.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Everything below this number is done.
+    /// May there be some that are [`stuck`](Self::stuck)?
+    pub(super) fn is_held(&self, before: u64) -> bool {
+        self.floor < before && self.done.contains(&true)
+    }
+
+    /// The records below `before` that keep done ones from being forgotten: without them the floor would rise over some.
+    pub(super) fn stuck(&self, before: u64) -> Vec<u64> {
+        let records = (self.floor..).zip(&self.done);
+        let mut open = Vec::new();
+        let mut holding = 0;
+        for (number, is_done) in records.take_while(|(number, is_done)| **is_done || *number < before) {
+            if *is_done {
+                holding = open.len();
+            } else {
+                open.push(number);
+            }
+        }
+        // Those behind the last done one hold nothing.
+        open.truncate(holding);
+        open
+    }
+
+    /// These are kept elsewhere now, and hold the floor no longer.
+    pub(super) fn set_aside(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            match self.place(*number).filter(|is_done| !**is_done) {
+                Some(is_done) => {
+                    *is_done = true;
+                    self.aside.insert(*number);
+                }
+                // It was finished meanwhile.
+                None => self.returned.push(*number),
+            }
+        }
+        self.rise();
+    }
+
+    /// What need not be kept elsewhere any more.
+    pub(super) fn returned(&self) -> &[u64] {
+        &self.returned
+    }
+
+    /// So many of those are not kept any more.
+    pub(super) fn swept(&mut self, count: usize) {
+        self.returned.drain(..count.min(self.returned.len()));
+    }
+
+    /// Nothing below this number needs the log any more.
     pub(super) fn floor(&self) -> u64 {
         self.floor
+    }
+
+    /// Is everything below this number done, and all that was found aside?
+    pub(super) fn is_done_below(&self, number: u64) -> bool {
+        let is_left = |left: &u64| *left < number || left & ASIDE != 0;
+        self.floor >= number && !self.aside.first().is_some_and(is_left) && !self.aside.last().is_some_and(is_left)
+    }
+
+    /// Behind the last record that was handed over.
+    pub(super) fn next(&self) -> u64 {
+        self.floor + self.done.len() as u64
     }
 
     /// Records that are under way or rest.
@@ -100,14 +176,19 @@ impl<E> Ledger<E> {
         self.under_way + self.resting.len()
     }
 
-    /// Records that were handed over, and are not below the floor, but done.
-    pub(super) fn done_above(&self) -> u64 {
-        self.done.len() as u64 - self.open() as u64
+    /// Records that are not done: those that are open, and those that were found only aside and are not handed over.
+    pub(super) fn left(&self) -> u64 {
+        (self.open() + self.waiting) as u64
     }
 
     /// Records that were damaged, so far.
     pub(super) fn lost(&self) -> u64 {
         self.lost
+    }
+
+    fn place(&mut self, number: u64) -> Option<&mut bool> {
+        let place = number.checked_sub(self.floor)?;
+        self.done.get_mut(usize::try_from(place).ok()?)
     }
 
     fn rise(&mut self) -> bool {
@@ -120,76 +201,10 @@ impl<E> Ledger<E> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_floor_waits_for_the_oldest() {
-        let mut ledger = Ledger::<()>::new(5);
-        for number in [5, 6, 8] {
-            ledger.hand_over(number);
-        }
-        assert!(!ledger.finish(6));
-        assert_eq!((ledger.floor(), ledger.open(), ledger.done_above()), (5, 2, 2));
-        assert!(ledger.finish(5));
-        assert_eq!(ledger.floor(), 8, "7 was damaged");
-        ledger.rest(8, 100, ());
-        assert_eq!((ledger.wake(99), ledger.wake_at()), (None, Some(100)));
-        assert_eq!(ledger.wake(100), Some((8, ())));
-        assert!(ledger.finish(8));
-        assert_eq!((ledger.floor(), ledger.open(), ledger.done_above()), (9, 0, 0));
-    }
-
-    #[test]
-    fn what_is_lost_costs_nothing() {
-        let mut ledger = Ledger::<()>::new(0);
-        ledger.hand_over(1 << 60);
-        assert_eq!(
-            (ledger.floor(), ledger.lost(), ledger.done_above()),
-            (1 << 60, 1 << 60, 0)
-        );
-        ledger.pass((1 << 60) + 3);
-        assert_eq!((ledger.lost(), ledger.done_above()), ((1 << 60) + 2, 2));
-        assert!(ledger.finish(1 << 60));
-        assert_eq!((ledger.floor(), ledger.open()), ((1 << 60) + 3, 0));
-    }
-
-    proptest! {
-        /// The floor never passes a record that is not done, and reaches the end.
-        #[test]
-        fn the_floor_is_what_it_says(
-            gaps in prop::collection::vec(1..3_u64, 1..60),
-            order in prop::collection::vec(any::<prop::sample::Index>(), 60),
-            rests in prop::collection::vec(prop::bool::weighted(0.2), 60),
-        ) {
-            let numbers: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
-            let mut ledger = Ledger::new(0);
-            let mut open = numbers.clone();
-            for number in &numbers {
-                ledger.hand_over(*number);
-            }
-            for (place, (which, rests)) in order.iter().zip(rests).enumerate() {
-                if open.is_empty() {
-                    break;
-                }
-                let number = open.remove(which.index(open.len()));
-                if rests {
-                    ledger.rest(number, place as u64, number);
-                    let (woken, event) = ledger.wake(place as u64).expect("it rested");
-                    prop_assert_eq!(woken, event);
-                    open.push(woken);
-                } else {
-                    ledger.finish(number);
-                }
-                prop_assert!(open.iter().all(|open| *open >= ledger.floor()));
-                prop_assert_eq!(ledger.open(), open.len());
-            }
-            for number in open {
-                ledger.finish(number);
-            }
-            prop_assert_eq!(ledger.floor(), numbers[numbers.len() - 1] + 1);
-        }
-    }
+/// What an earlier process has set aside is older than all in the log.
+fn order(number: u64) -> u64 {
+    number ^ ASIDE
 }
+
+#[cfg(test)]
+mod tests;

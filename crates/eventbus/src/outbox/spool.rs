@@ -5,39 +5,59 @@
 //!                 └─ the queue is full ─▶ read from the log until that is caught up with ─▶ next
 //! ```
 //!
+//! Beside the log are `waiting`, events that would keep it from forgetting others, and `rejected`, those that nobody takes.
+//!
 //! Locks are taken in this order: log, queue.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod aside;
+mod queue;
+mod refused;
+mod writing;
+
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use stream_sinks::{DiskStorage, SegmentLog, SegmentReader, SinkError, Storage};
+use stream_sinks::{DiskStorage, SegmentLog, SinkError, Storage};
 use tokio::sync::oneshot;
 
-use super::record::{decode, encode};
+use self::aside::Aside;
+use self::queue::Queue;
+pub(super) use self::queue::{Next, Reading, Records};
+use self::refused::Refused;
+pub(super) use self::writing::Item;
+use self::writing::Log;
+use super::ledger::ASIDE;
+use super::record::decode;
 use crate::event::Event;
 use crate::watcher::Outcome;
-
-/// Bytes of events that wait in memory; what is beyond them is read from the files again.
-const QUEUE_BYTES: usize = 32 << 20;
-
-/// Bytes that are read from the files at once.
-const LOAD_BYTES: usize = 4 << 20;
 
 /// Small, since a segment is read as a whole.
 const SEGMENT_BYTES: u64 = 4 << 20;
 
-/// Where damaged files and refused events go.
+/// At least so many segments, since room comes back by segments.
+const SEGMENTS: u64 = 8;
+
+/// Events that are set aside have this part of the bytes.
+const ASIDE_PART: u64 = 4;
+
+/// Where damaged files, refused events and those that are set aside go.
 const DAMAGED: &str = "damaged";
 const REJECTED: &str = "rejected";
+const WAITING: &str = "waiting";
 
 pub(super) struct Spool {
     log: Mutex<Log>,
     queue: Mutex<Queue>,
-    rejected: Mutex<Rejected>,
+    rejected: Mutex<Refused>,
+    aside: Mutex<Aside>,
+    /// What was found aside when it was opened, until somebody takes it.
+    found_aside: Mutex<Records>,
+    /// Records of the log of which there is a copy aside.
+    copies: Vec<u64>,
     /// Who waits for acks.
     watches: Mutex<HashMap<u64, oneshot::Sender<Outcome>>>,
     /// What was found when it was opened.
@@ -46,6 +66,9 @@ pub(super) struct Spool {
     next: AtomicU64,
     written: AtomicU64,
     bytes: AtomicU64,
+    aside_bytes: AtomicU64,
+    /// Something was set aside of which nobody is told yet.
+    has_untold: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,66 +77,12 @@ pub(super) struct Found {
     pub(super) first: u64,
     /// Behind the last record.
     pub(super) next: u64,
-    pub(super) records: u64,
+    /// In the log.
+    records: u64,
+    /// Only aside.
+    aside: u64,
     /// Segments with damage.
     pub(super) damaged: u64,
-}
-
-struct Rejected {
-    log: SegmentLog,
-    /// Appended, by their numbers in the spool, when nobody could be told yet that they are written: not to be appended again.
-    uncommitted: HashSet<u64>,
-}
-
-struct Log {
-    segments: SegmentLog,
-    /// Appended, and not written yet: the storage has failed.
-    uncommitted: Vec<Uncommitted>,
-}
-
-struct Uncommitted {
-    number: u64,
-    event: Event,
-    written: Option<oneshot::Sender<()>>,
-}
-
-/// An event, and who waits for its ack.
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) event: Event,
-    pub(super) watch: Option<oneshot::Sender<Outcome>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    events: VecDeque<(u64, Event)>,
-    bytes: usize,
-    /// From this number on events are in the files only.
-    on_disk_from: Option<u64>,
-}
-
-/// What is to be delivered next.
-pub(super) enum Next {
-    Event(u64, Event),
-    /// The files have it, from this number on.
-    OnDisk(u64),
-    Nothing,
-}
-
-/// Records that were read back.
-pub(super) struct Loaded {
-    pub(super) records: VecDeque<(u64, Result<Event, Vec<u8>>)>,
-    /// There are no others below this number.
-    pub(super) to: u64,
-    /// Where to go on; `None` when there is no more for now.
-    pub(super) reader: Option<Reading>,
-}
-
-/// The files as they were at some time.
-pub(super) struct Reading {
-    reader: SegmentReader,
-    /// All below this number was written then.
-    to: u64,
 }
 
 impl Spool {
@@ -122,40 +91,56 @@ impl Spool {
         Self::on(Arc::new(DiskStorage::new()), dir, is_durable, max_bytes)
     }
 
-    fn on(storage: Arc<dyn Storage>, dir: &Path, is_durable: bool, max_bytes: u64) -> Result<Self, SinkError> {
+    pub(super) fn on(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        is_durable: bool,
+        max_bytes: u64,
+    ) -> Result<Self, SinkError> {
         let log = |dir| SegmentLog::builder(dir).durable(is_durable).storage(storage.clone());
+        let segment_bytes = SEGMENT_BYTES.min(max_bytes / SEGMENTS);
         let segments = log(dir.to_owned())
-            .segment_bytes(SEGMENT_BYTES)
+            .segment_bytes(segment_bytes)
             .max_bytes(max_bytes)
             .open()?;
-        let recovery = segments.recovery();
-        for (path, offset) in &recovery.damaged {
-            set_aside(dir, path, *offset);
+        let waiting = log(dir.join(WAITING)).segment_bytes(segment_bytes).max_bytes(u64::MAX);
+        let waiting = waiting.open()?;
+        let damaged = [(&segments, dir.to_owned()), (&waiting, dir.join(WAITING))];
+        for (log, dir) in &damaged {
+            for (path, offset) in &log.recovery().damaged {
+                set_aside(dir, path, *offset);
+            }
         }
+        let damaged = damaged.iter().map(|(log, _)| log.recovery().damaged.len() as u64).sum();
+        let (mut aside, mut waiting) = Aside::open(waiting, max_bytes / ASIDE_PART, segment_bytes)?;
+        let copies = copies(&segments, &waiting)?;
+        // They come from the log, in its order.
+        aside.are_in_log(&copies);
+        waiting.retain(|(number, _)| copies.binary_search(number).is_err());
         let found = Found {
             first: segments.first(),
             next: segments.next(),
-            records: recovery.records,
-            damaged: recovery.damaged.len() as u64,
+            records: segments.recovery().records,
+            aside: waiting.len() as u64,
+            damaged,
         };
-        let rejected = log(dir.join(REJECTED)).open()?;
+        let waiting = waiting.into_iter().map(|(number, record)| {
+            let event = decode(&record);
+            (number | ASIDE, event.ok_or(record))
+        });
         Ok(Self {
             found,
+            found_aside: Mutex::new(waiting.collect()),
+            copies,
             next: AtomicU64::new(segments.next()),
             written: AtomicU64::new(segments.committed()),
             bytes: AtomicU64::new(segments.bytes()),
-            queue: Mutex::new(Queue {
-                on_disk_from: (found.first < found.next).then_some(found.first),
-                ..Queue::default()
-            }),
-            log: Mutex::new(Log {
-                segments,
-                uncommitted: Vec::new(),
-            }),
-            rejected: Mutex::new(Rejected {
-                log: rejected,
-                uncommitted: HashSet::new(),
-            }),
+            aside_bytes: AtomicU64::new(aside.len()),
+            has_untold: AtomicBool::new(false),
+            aside: Mutex::new(aside),
+            queue: Mutex::new(Queue::new((found.first < found.next).then_some(found.first))),
+            log: Mutex::new(Log::new(segments)),
+            rejected: Mutex::new(Refused::new(log(dir.join(REJECTED)).open()?)),
             watches: Mutex::default(),
         })
     }
@@ -165,7 +150,19 @@ impl Spool {
         self.found
     }
 
-    /// Records that were damaged when it was opened.
+    /// What earlier processes have set aside, the oldest first: it is older than all in the log.
+    pub(super) fn found_aside(&self) -> Records {
+        std::mem::take(&mut self.found_aside.lock())
+    }
+
+    /// The numbers of all that is aside, as long as nobody has taken them.
+    pub(super) fn numbers_aside(&self) -> Vec<u64> {
+        let found = self.found_aside.lock();
+        let numbers = found.iter().map(|(number, _)| number);
+        numbers.chain(&self.copies).copied().collect()
+    }
+
+    /// Records of the log that were damaged when it was opened.
     pub(super) fn lost(&self) -> u64 {
         let Found {
             first, next, records, ..
@@ -185,184 +182,7 @@ impl Spool {
 
     /// Bytes of the files.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Keeps what the log says of itself.
-    fn note(&self, log: &Log) {
-        self.next.store(log.segments.next(), Ordering::Relaxed);
-        self.written.store(log.segments.committed(), Ordering::Relaxed);
-        self.bytes.store(log.segments.bytes(), Ordering::Relaxed);
-    }
-
-    /// Writes an event. When the storage fails it is kept, and whoever wrote it waits until it is written.
-    ///
-    /// # Errors
-    /// The event, when the spool is full.
-    pub(super) fn put(&self, item: Item) -> Result<Option<oneshot::Receiver<()>>, Item> {
-        let mut log = self.log.lock();
-        self.append(&mut log, item)?;
-        if self.commit(&mut log) {
-            return Ok(None);
-        }
-        let (written, waiting) = oneshot::channel();
-        if let Some(last) = log.uncommitted.last_mut() {
-            last.written = Some(written);
-        }
-        Ok(Some(waiting))
-    }
-
-    /// Writes an event, or takes nothing: nobody waits for it to be written.
-    ///
-    /// # Errors
-    /// The event, when the spool is full or the storage fails.
-    pub(super) fn try_put(&self, item: Item) -> Result<(), Item> {
-        let mut log = self.log.lock();
-        if !log.uncommitted.is_empty() && !self.commit(&mut log) {
-            return Err(item);
-        }
-        self.append(&mut log, item)?;
-        if self.commit(&mut log) {
-            return Ok(());
-        }
-        let Some(Uncommitted { number, event, .. }) = log.uncommitted.pop() else {
-            return Ok(());
-        };
-        log.segments.withdraw();
-        self.note(&log);
-        let watch = self.watch_of(number);
-        Err(Item { event, watch })
-    }
-
-    /// Writes several at once, and tells those who wait. What there is no room for stays.
-    pub(super) fn put_all(&self, staged: &mut VecDeque<(Item, oneshot::Sender<()>)>) {
-        let mut log = self.log.lock();
-        loop {
-            let before = staged.len();
-            while let Some((item, written)) = staged.pop_front() {
-                if let Err(item) = self.append(&mut log, item) {
-                    staged.push_front((item, written));
-                    break;
-                }
-                if let Some(last) = log.uncommitted.last_mut() {
-                    last.written = Some(written);
-                }
-            }
-            let is_written = self.commit(&mut log);
-            // What waits for a commit is limited too, so there may be room now.
-            if !is_written || staged.is_empty() || staged.len() == before {
-                return;
-            }
-        }
-    }
-
-    /// # Errors
-    /// The event, when there is no room.
-    fn append(&self, log: &mut Log, item: Item) -> Result<(), Item> {
-        let Ok(number) = log.segments.append(&encode(&item.event)) else {
-            return Err(item);
-        };
-        if let Some(watch) = item.watch {
-            let mut watches = self.watches.lock();
-            // Whoever waited in vain is forgotten in time: without a server there may be as many as events.
-            if watches.len() == watches.capacity() {
-                watches.retain(|_, watch| !watch.is_closed());
-            }
-            watches.insert(number, watch);
-        }
-        log.uncommitted.push(Uncommitted {
-            number,
-            event: item.event,
-            written: None,
-        });
-        Ok(())
-    }
-
-    /// Who waits for the ack of this one.
-    pub(super) fn watch_of(&self, number: u64) -> Option<oneshot::Sender<Outcome>> {
-        self.watches.lock().remove(&number)
-    }
-
-    /// Tries again to write what could not be written. Is everything written?
-    pub(super) fn retry(&self) -> bool {
-        let mut log = self.log.lock();
-        log.uncommitted.is_empty() || self.commit(&mut log)
-    }
-
-    fn commit(&self, log: &mut Log) -> bool {
-        let committed = log.segments.commit();
-        self.note(log);
-        if let Err(error) = committed {
-            tracing::warn!(%error, "events cannot be written to the spool; it is tried again");
-            return false;
-        }
-        let mut queue = self.queue.lock();
-        for Uncommitted { number, event, written } in log.uncommitted.drain(..) {
-            queue.push(number, event);
-            if let Some(written) = written {
-                // Whoever waited may have gone.
-                let _ = written.send(());
-            }
-        }
-        true
-    }
-
-    /// What is to be delivered next.
-    pub(super) fn next(&self) -> Next {
-        let mut queue = self.queue.lock();
-        match (queue.events.pop_front(), queue.on_disk_from) {
-            (Some((number, event)), _) => {
-                queue.bytes -= event.size();
-                Next::Event(number, event)
-            }
-            (None, Some(from)) => Next::OnDisk(from),
-            (None, None) => Next::Nothing,
-        }
-    }
-
-    /// Reads on in the files.
-    ///
-    /// # Errors
-    /// When a file cannot be read; it may be tried again.
-    pub(super) fn load(&self, from: u64, reading: Option<Reading>) -> Result<Loaded, SinkError> {
-        let mut reading = reading.unwrap_or_else(|| {
-            let log = self.log.lock();
-            Reading {
-                reader: log.segments.read(from),
-                to: log.segments.committed(),
-            }
-        });
-        let (mut records, mut bytes, mut to) = (VecDeque::new(), 0, from);
-        while bytes < LOAD_BYTES {
-            let Some(record) = reading.reader.next() else {
-                // Also what is damaged at the end, or was removed by somebody.
-                let to = to.max(reading.to);
-                self.caught_up(to);
-                return Ok(Loaded {
-                    records,
-                    to,
-                    reader: None,
-                });
-            };
-            let (number, record) = record?;
-            bytes += record.len();
-            to = number + 1;
-            let event = decode(&record);
-            records.push_back((number, event.ok_or(record)));
-        }
-        self.queue.lock().on_disk_from = Some(to);
-        Ok(Loaded {
-            records,
-            to,
-            reader: Some(reading),
-        })
-    }
-
-    /// Everything before `next` was read. From here on events come through memory again, unless more was written meanwhile.
-    fn caught_up(&self, next: u64) {
-        let log = self.log.lock();
-        let mut queue = self.queue.lock();
-        queue.on_disk_from = (next < log.segments.committed()).then_some(next);
+        self.bytes.load(Ordering::Relaxed) + self.aside_bytes.load(Ordering::Relaxed)
     }
 
     /// Forgets everything before this number. `false` when the files have failed: it may be tried again.
@@ -377,25 +197,43 @@ impl Spool {
         deleted.is_ok()
     }
 
+    /// Keeps the events of these numbers, which ascend, elsewhere, so that the log may forget them: gives those that are written
+    /// there, maybe some of an earlier call.
+    ///
+    /// # Errors
+    /// When that fails: the log must not forget them.
+    pub(super) fn set_aside(&self, numbers: &[u64]) -> Result<Vec<u64>, SinkError> {
+        let reader = self.log.lock().segments.read(numbers.first().copied().unwrap_or(0));
+        let mut aside = self.aside.lock();
+        let kept = aside.keep(reader, numbers);
+        self.aside_bytes.store(aside.len(), Ordering::Relaxed);
+        self.has_untold.store(aside.has_untold(), Ordering::Relaxed);
+        kept
+    }
+
+    /// Was something set aside of which nobody is told yet?
+    pub(super) fn has_untold(&self) -> bool {
+        self.has_untold.load(Ordering::Relaxed)
+    }
+
+    /// Forgets events that were set aside, by their numbers in the ledger. `false` when the files have failed: it may be tried
+    /// again.
+    pub(super) fn forget_aside(&self, numbers: &[u64]) -> bool {
+        let mut aside = self.aside.lock();
+        let forgotten = aside.forget(numbers);
+        self.aside_bytes.store(aside.len(), Ordering::Relaxed);
+        if let Err(error) = &forgotten {
+            tracing::warn!(%error, "delivered events cannot be deleted from the spool, and may be sent again after a restart");
+        }
+        forgotten.is_ok()
+    }
+
     /// Keeps event `number`, that can never be delivered, and why.
     ///
     /// # Errors
     /// When it cannot be written: then it must not be forgotten, and this is to be called again.
     pub(super) fn reject(&self, number: u64, record: &[u8], reason: &str) -> Result<(), SinkError> {
-        let Rejected { log, uncommitted } = &mut *self.rejected.lock();
-        if !uncommitted.contains(&number) {
-            // What waits for the disk must not take all the room.
-            log.commit()?;
-            let mut kept = Vec::with_capacity(4 + reason.len() + record.len());
-            kept.extend_from_slice(&u32::try_from(reason.len()).unwrap_or(u32::MAX).to_le_bytes());
-            kept.extend_from_slice(reason.as_bytes());
-            kept.extend_from_slice(record);
-            log.append(&kept)?;
-            uncommitted.insert(number);
-        }
-        log.commit()?;
-        uncommitted.remove(&number);
-        Ok(())
+        self.rejected.lock().keep(number, record, reason)
     }
 
     /// The events that could never be delivered, and why.
@@ -403,14 +241,8 @@ impl Spool {
     /// # Errors
     /// When a file cannot be read.
     pub(super) fn rejected(&self) -> Result<Vec<(u64, Option<Event>, String)>, SinkError> {
-        let reader = self.rejected.lock().log.read(0);
-        reader
-            .map(|record| {
-                let (number, record) = record?;
-                let (reason, record) = unpack(record);
-                Ok((number, decode(&record), reason))
-            })
-            .collect()
+        let all = self.rejected.lock().all();
+        all.collect()
     }
 
     /// Forgets rejected events up to this number.
@@ -418,29 +250,33 @@ impl Spool {
     /// # Errors
     /// When they cannot be deleted.
     pub(super) fn forget_rejected(&self, through: u64) -> Result<(), SinkError> {
-        self.rejected.lock().log.delete_through(through)
+        self.rejected.lock().forget(through)
     }
 }
 
-impl Queue {
-    fn push(&mut self, number: u64, event: Event) {
-        let size = event.size();
-        let has_room = self.events.is_empty() || self.bytes + size <= QUEUE_BYTES;
-        if self.on_disk_from.is_none() && has_room {
-            self.bytes += size;
-            self.events.push_back((number, event));
-        } else {
-            self.on_disk_from.get_or_insert(number);
+impl Found {
+    /// Events that are to be delivered.
+    pub(super) fn events(&self) -> u64 {
+        self.records + self.aside
+    }
+}
+
+/// The records of the log that are aside too: a process ended before the log could forget them.
+fn copies(log: &SegmentLog, aside: &aside::Found) -> Result<Vec<u64>, SinkError> {
+    let mut copies = Vec::new();
+    let numbers = aside
+        .iter()
+        .map(|(number, _)| *number)
+        .filter(|number| *number >= log.first());
+    let mut own = aside.iter();
+    aside::each(log.read(log.first()), numbers.collect(), |number, record| {
+        // Numbers may have begun again, when files were lost: then it is another event.
+        if own.find(|(at, _)| *at == number).is_some_and(|(_, own)| *own == record) {
+            copies.push(number);
         }
-    }
-}
-
-fn unpack(mut record: Vec<u8>) -> (String, Vec<u8>) {
-    let len = record.first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
-    let end = (4 + len).min(record.len());
-    let rest = record.split_off(end);
-    let reason = String::from_utf8_lossy(record.get(4..).unwrap_or_default()).into_owned();
-    (reason, rest)
+        Ok(true)
+    })?;
+    Ok(copies)
 }
 
 /// The rest of a damaged segment is delivered, and the segment is deleted then: what is in it may still be worth something.

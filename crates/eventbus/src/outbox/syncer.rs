@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::deliveries::Deliveries;
 use super::spool::Item;
+use crate::event::Event;
 
 /// The pause before storage that has failed, or is full, is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -20,12 +21,18 @@ pub(super) struct Syncer {
     staged: Mutex<Staged>,
     wakes: Condvar,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Events that nobody waits for, and that could not be written before the end.
+    lost: Mutex<Vec<Event>>,
 }
+
+type Items = VecDeque<(Item, oneshot::Sender<()>)>;
 
 #[derive(Default)]
 struct Staged {
-    items: VecDeque<(Item, oneshot::Sender<()>)>,
+    items: Items,
     bytes: usize,
+    /// Taken out, and not in the spool yet.
+    in_hand: usize,
     is_writing: bool,
     is_over: bool,
 }
@@ -67,6 +74,12 @@ impl Syncer {
         self.wakes.notify_one();
     }
 
+    /// Events that wait to be written.
+    pub(super) fn staged(&self) -> u64 {
+        let staged = self.staged.lock();
+        (staged.items.len() + staged.in_hand) as u64
+    }
+
     /// Ends it, and waits for that.
     pub(super) fn join(&self) {
         self.end();
@@ -74,6 +87,11 @@ impl Syncer {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of an outbox has panicked");
         }
+    }
+
+    /// The events that nobody waits for, and that could not be written before the end; once.
+    pub(super) fn lost(&self) -> Vec<Event> {
+        std::mem::take(&mut self.lost.lock())
     }
 
     /// Waits until everything is written that was put so far.
@@ -92,40 +110,64 @@ impl Syncer {
     }
 
     fn run(&self, deliveries: &Deliveries) {
-        loop {
-            let mut items = {
-                let mut staged = self.staged.lock();
-                staged.is_writing = false;
-                deliveries.space.notify_waiters();
-                while staged.items.is_empty() && !staged.is_over {
-                    self.wakes.wait(&mut staged);
-                }
-                if staged.items.is_empty() {
-                    return;
-                }
-                staged.is_writing = true;
-                staged.bytes = 0;
-                std::mem::take(&mut staged.items)
-            };
-            deliveries.space.notify_waiters();
-            deliveries.spool.put_all(&mut items);
-            deliveries.work.notify_one();
+        while let Some(mut items) = self.take(deliveries) {
+            self.put_all(deliveries, &mut items);
             while !items.is_empty() || !deliveries.spool.retry() {
                 if self.staged.lock().is_over {
-                    // Those who wait hear that they wait in vain.
-                    let lost = items.iter().filter(|(_, written)| written.is_closed()).count();
-                    if lost > 0 {
-                        tracing::error!(
-                            lost,
-                            "events that nobody waited for could not be written before the end of an outbox"
-                        );
-                    }
-                    return;
+                    return self.give_up(deliveries, items);
                 }
                 thread::sleep(PAUSE);
-                deliveries.spool.put_all(&mut items);
-                deliveries.work.notify_one();
+                self.put_all(deliveries, &mut items);
             }
+        }
+    }
+
+    /// What waits, as soon as there is something; `None` in the end.
+    fn take(&self, deliveries: &Deliveries) -> Option<Items> {
+        let items = {
+            let mut staged = self.staged.lock();
+            staged.is_writing = false;
+            deliveries.space.notify_waiters();
+            while staged.items.is_empty() && !staged.is_over {
+                self.wakes.wait(&mut staged);
+            }
+            if staged.items.is_empty() {
+                return None;
+            }
+            staged.is_writing = true;
+            staged.bytes = 0;
+            staged.in_hand = staged.items.len();
+            std::mem::take(&mut staged.items)
+        };
+        deliveries.space.notify_waiters();
+        Some(items)
+    }
+
+    fn put_all(&self, deliveries: &Deliveries, items: &mut Items) {
+        deliveries.spool.put_all(items);
+        self.staged.lock().in_hand = items.len();
+        deliveries.work.notify_one();
+    }
+
+    /// Those who wait hear that they wait in vain; the other events are kept for whoever closes the outbox.
+    fn give_up(&self, deliveries: &Deliveries, mut items: Items) {
+        let mut lost = deliveries.spool.abandon();
+        let mut staged = self.staged.lock();
+        items.append(&mut staged.items);
+        (staged.in_hand, staged.is_writing) = (0, false);
+        drop(staged);
+        let alone = items.into_iter().filter(|(_, written)| written.is_closed());
+        lost.extend(alone.map(|(item, _)| item.event));
+        *self.lost.lock() = lost;
+        deliveries.space.notify_waiters();
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        let lost = self.lost.get_mut().len();
+        if lost > 0 {
+            tracing::error!(lost, "events of an outbox that was not closed could not be written");
         }
     }
 }

@@ -31,6 +31,14 @@ impl SegmentReader {
         }
     }
 
+    /// Goes on with the first record from this number on. Segments that end before it are not read. Never goes back.
+    pub fn skip_to(&mut self, number: u64) {
+        self.from = self.from.max(number);
+        while self.current.as_slice().first().is_some_and(|(at, _)| *at < number) {
+            self.current.next();
+        }
+    }
+
     fn load(&mut self, base: u64, path: &Path, len: u64) -> io::Result<()> {
         let file = match self.storage.read(path) {
             // Deleted meanwhile.

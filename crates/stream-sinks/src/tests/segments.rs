@@ -298,3 +298,27 @@ fn what_is_withdrawn_was_never_there() {
     drop(log);
     assert_eq!(read(&builder(&image).open().unwrap()), [0, 1]);
 }
+
+#[test]
+fn a_reader_skips_what_nobody_wants() {
+    let image = CrashImage::new();
+    let mut log = builder(&image).open().unwrap();
+    for _ in 0..10 {
+        append(&mut log, 10);
+        log.commit().unwrap();
+    }
+    // Its segment is never read.
+    let second = Path::new("/log/00000000000000000010.seg");
+    assert!(image.files().contains_key(second));
+    image.remove(second).unwrap();
+    image.create_dir_all(second).unwrap();
+    let mut reader = log.read(0);
+    let mut next = |number| {
+        reader.skip_to(number);
+        reader.next().map(|record| record.unwrap().0)
+    };
+    for (wanted, found) in [(3, 3), (3, 4), (7, 7), (25, 25), (24, 26), (99, 99)] {
+        assert_eq!(next(wanted), Some(found));
+    }
+    assert_eq!(next(0), None);
+}

@@ -1,8 +1,11 @@
 //! Files that are damaged, and disks that fail.
 
-use super::*;
 use std::path::PathBuf;
+
 use stream_sinks::{CrashImage, Fault};
+
+use super::super::record::encode;
+use super::*;
 
 fn spool(dir: &Path) -> Spool {
     Spool::open(dir, false, 1 << 20).expect("damage never keeps it from opening")
