@@ -5,8 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use integration::bus::{Message as Letter, messages};
@@ -15,7 +14,10 @@ use integration::{LIMIT, connection, variable};
 use natstream::Event;
 use natstream::eventbus::topology::{Changes, ConsumerSpec, Discard, Retention, StreamSpec, Topology};
 use natstream::eventbus::{BatchError, ConsumeErrorKind, Consumer, HandlerError, Message};
-use testkit::{settles_where, shared_url, unique_subject, within};
+use parking_lot::Mutex;
+use testkit::{settles, settles_where, shared_url, unique_subject, within};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// Processes are started and killed one after the other.
 const LONG: Duration = Duration::from_secs(300);
@@ -319,26 +321,40 @@ async fn one_that_comes_before_what_has_ended_the_process_is_not_put_aside() {
 }
 
 /// A process that handles messages of the stream, until a message kills it.
-struct Worker(Child);
+struct Worker {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
 
 impl Worker {
     fn start(desk: &Desk, dead: &str) -> Self {
-        let child = Command::new(env::current_exe().expect("this program"))
+        let mut child = Command::new(env::current_exe().expect("this program"))
             .args(["--exact", "worker_process", "--nocapture"])
             .env("NATSTREAM_WORKER_STREAM", &desk.stream)
             .env("NATSTREAM_WORKER_DEAD", dead)
             .env("NATSTREAM_WORKER_URL", shared_url())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.expect("a process"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a process");
+        let stdout = child.stdout.take().expect("its output");
+        Self {
+            child,
+            lines: BufReader::new(stdout).lines(),
+        }
     }
-}
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    /// Hears what is done, and kills it when it asks for that.
+    async fn run(mut self, done: &Mutex<BTreeSet<u64>>) {
+        while let Some(line) = self.lines.next_line().await.expect("text") {
+            if let Some(number) = line.strip_prefix("done ") {
+                done.lock().insert(number.parse().expect("a number"));
+            } else if line.starts_with("kill ") {
+                // SIGKILL, in the middle of the handler.
+                self.child.start_kill().expect("killed");
+            }
+        }
+        self.child.wait().await.expect("it ends");
     }
 }
 
@@ -387,53 +403,24 @@ async fn processes_that_are_killed_lose_nothing_and_what_kills_them_is_put_aside
         desk.publish("x", number).await;
     }
     desk.flush().await;
-    let (stream, dead) = (desk.stream.clone(), subject.clone());
-    let working = tokio::task::spawn_blocking({
-        let desk = Desk {
-            connection: desk.connection.clone(),
-            bus: desk.bus.clone(),
-            stream,
-            subject: desk.subject.clone(),
-        };
-        move || {
-            let mut done = BTreeSet::new();
-            for _ in 0..10 * kills {
-                let mut worker = Worker::start(&desk, &dead);
-                let out = BufReader::new(worker.0.stdout.take().expect("its output"));
-                for line in out.lines().map_while(Result::ok) {
-                    if let Some(number) = line.strip_prefix("done ") {
-                        done.insert(number.parse::<u64>().expect("a number"));
-                    } else if line.starts_with("kill ") {
-                        // SIGKILL, in the middle of the handler.
-                        worker.0.kill().expect("killed");
-                    }
-                    if done.len() as u64 == events - kills {
-                        return (done, worker);
-                    }
-                }
-            }
-            let missing: Vec<u64> = (0..events).filter(|n| !done.contains(n)).collect();
-            panic!("not handled: {missing:?}");
-        }
-    });
-    let (done, worker) = within(LONG, working).await.expect("no panic");
-    assert!(done.iter().all(|number| !is_deadly(*number)));
-    // The others are put aside by this one, or by those that follow.
-    let mut worker = Some(worker);
-    let topology = Topology::new(desk.connection.clone());
-    let all = async {
+    let done = Mutex::new(BTreeSet::new());
+    let working = async {
         loop {
-            let info = topology.consumer(&desk.stream, "c").await.expect("info");
-            if info.pending == 0 && info.ack_pending == 0 {
-                return;
-            }
-            worker.take();
-            worker = Some(Worker::start(&desk, &subject));
-            // sleep: long enough to be delivered something, and to die of it.
-            tokio::time::sleep(Duration::from_millis(1500)).await;
+            Worker::start(&desk, &subject).run(&done).await;
         }
     };
-    within(LONG, all).await;
+    let topology = Topology::new(desk.connection.clone());
+    let left = async || {
+        // Not there before the first worker is.
+        let info = topology.consumer(&desk.stream, "c").await.ok();
+        let acked = info.is_some_and(|info| info.pending == 0 && info.ack_pending == 0);
+        (acked, events - kills - done.lock().len() as u64)
+    };
+    tokio::select! {
+        () = settles(LONG, left, (true, 0)) => {}
+        () = working => {}
+    }
+    assert!(done.lock().iter().all(|number| !is_deadly(*number)));
     let letters = letters(&desk, &name).await;
     for number in (0..events).filter(|number| is_deadly(*number)) {
         let letter = letters.get(&number).expect("it is put aside");
