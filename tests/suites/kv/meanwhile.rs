@@ -113,3 +113,37 @@ async fn keys_that_are_replaced_more_than_once_hide_no_others() {
     are_all_there(&keys);
     assert_eq!(keys.len(), KEYS + 100);
 }
+
+/// What nats-server has sent to the only consumer of the bucket, when nobody asks it for more.
+async fn sent(kv: &Kv) -> u64 {
+    let context = async_nats::jetstream::new(kv.connection().nats().clone());
+    let stream = within(LIMIT, context.get_stream("KV_b")).await.expect("the stream");
+    let look = async || {
+        let info = within(LIMIT, stream.consumers().next()).await.expect("one");
+        let info = info.expect("its state");
+        (info.num_waiting == 0).then_some(info.delivered.consumer_sequence)
+    };
+    let sent = testkit::settles_where(LIMIT, || look(), Option::is_some).await;
+    sent.unwrap_or_default()
+}
+
+/// The first is taken, and then nothing.
+#[tokio::test]
+async fn a_watch_that_is_not_read_is_not_sent_much() {
+    let (_nats, kv) = bucket(KvSpec::new("b")).await;
+    put_keys(&kv).await;
+    let mut watch = within(LIMIT, kv.watch(">")).await.expect("a watch");
+    entry(&mut watch).await;
+    let small = sent(&kv).await;
+    assert!((512..=1024).contains(&small), "{small} of 3000");
+    drop(watch);
+
+    let (_nats, kv) = bucket(KvSpec::new("b")).await;
+    for n in 0..300 {
+        put(&kv, &format!("k{n}"), &"x".repeat(64 << 10)).await;
+    }
+    let mut watch = within(LIMIT, kv.watch(">")).await.expect("a watch");
+    entry(&mut watch).await;
+    let large = sent(&kv).await;
+    assert!((32..=128).contains(&large), "{large} of 300, of 64 KiB each");
+}

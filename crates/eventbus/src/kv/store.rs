@@ -76,7 +76,7 @@ impl Kv {
     }
 
     async fn of(connection: Lease, info: &KvInfo) -> Result<Self, KvError> {
-        let subjects = Subjects::new(connection.connection(), &info.bucket)?;
+        let subjects = Subjects::new(connection.connection(), info)?;
         // An id must be known for as long as its value is tried.
         let deadline = match info.stream.duplicate_window {
             Duration::ZERO => DEADLINE,
