@@ -123,7 +123,7 @@ async fn sent(kv: &Kv) -> u64 {
         let info = info.expect("its state");
         (info.num_waiting == 0).then_some(info.delivered.consumer_sequence)
     };
-    let sent = testkit::settles_where(LIMIT, || look(), Option::is_some).await;
+    let sent = testkit::settles_where(LIMIT, look, Option::is_some).await;
     sent.unwrap_or_default()
 }
 

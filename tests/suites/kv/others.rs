@@ -118,7 +118,7 @@ async fn mirrors_that_others_have_made_are_read() {
         .expect("open");
     let first = put(&origin, "a", "1").await;
     let read = async || within(LIMIT, mirror.get("a")).await.expect("read");
-    settles(LIMIT, || read(), Some(bytes("1"))).await;
+    settles(LIMIT, read, Some(bytes("1"))).await;
     assert_eq!(within(LIMIT, mirror.keys()).await.expect("read"), ["a"]);
     let mut watch = within(LIMIT, mirror.watch(">")).await.expect("a watch");
     let seen = entry(&mut watch).await;

@@ -26,7 +26,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// It is a handle: clones share a bus for what is put, and hold one share of their connection.
 ///
 /// Reads go to any server that has the bucket when there is one replica, and to the leader when there are several, so that
-/// whoever has put a value reads it. [`read_any_replica`](Self::read_any_replica) gives that up for speed.
+/// whoever has put a value reads it. [`read_any_replica`](Self::read_any_replica) gives that up for speed. A mirror that others
+/// have made of the bucket may answer too, and be behind; one that is opened is read itself, and what is put goes to the bucket
+/// that it mirrors.
 ///
 /// Memory: that of a [`Bus`] with its defaults.
 pub struct Kv<T = Bytes> {
@@ -132,8 +134,8 @@ impl<T> Kv<T> {
         self
     }
 
-    /// The same bucket, on which values are put without ids: faster by half where many are put at once, since nats-server
-    /// remembers none. What is not answered is not tried again then: a lost connection fails what is under way as
+    /// The same bucket, on which values are put without ids: faster by a quarter to a half where many are put at once, since
+    /// nats-server remembers none. What is not answered is not tried again then: a lost connection fails what is under way as
     /// [`Timeout`](super::KvErrorKind::Timeout), which [may be stored](KvError::may_be_stored).
     ///
     /// # Errors

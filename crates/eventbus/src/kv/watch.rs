@@ -17,7 +17,7 @@ use crate::consume::{Begin, Ordered};
 pub enum Change<T> {
     /// A value that there is, or a key that has changed.
     Entry(Entry<T>),
-    /// All that there was when it began has been given; from here on there are changes. Said once.
+    /// All that there was when it began has been given, or what was put in its place; from here on there are changes. Said once.
     Current,
 }
 
@@ -26,7 +26,7 @@ pub enum Change<T> {
 /// It survives lost connections, elections and restarts of nats-server: another consumer goes on behind the last revision that
 /// was given. So the last revision of each key always comes; older ones come as far as the bucket still has them.
 ///
-/// Memory: at most 1024 changes that were not taken yet, and about 8 MiB.
+/// Memory: at most 1024 changes that were not taken yet, and about 8 MiB: nats-server is asked for no more.
 pub struct Watch<T> {
     ordered: Ordered,
     subjects: Subjects,

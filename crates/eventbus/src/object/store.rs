@@ -255,7 +255,8 @@ impl Objects {
             .await
     }
 
-    /// Makes a link to an object of this bucket or another one: who reads the one reads the other.
+    /// Makes a link to an object of this bucket or another one, in place of what has this name: who reads the one reads the
+    /// other.
     ///
     /// # Errors
     /// [`IsLink`](ObjectErrorKind::IsLink) when `target` is one. Others as [`Put::read`].

@@ -249,11 +249,13 @@ async fn a_put_that_is_told_to_end_leaves_nothing() {
     let mut child = natstream(args).stdin(Stdio::piped()).spawn().expect("started");
     let mut stdin = child.stdin.take().expect("piped");
     // Some are under way whenever it is told; the pipe is never at its end, and breaks.
-    let writing = tokio::spawn(async move { while stdin.write_all(&[7; 64 << 10]).await.is_ok() {} });
-    while within(LIMIT, bytes(&name)).await == 0 {}
-    signal(&child, Signal::TERM);
-    end(child).await.exits_with(130);
-    within(LIMIT, writing).await.expect("no panic");
+    let write = async { while stdin.write_all(&[7; 64 << 10]).await.is_ok() {} };
+    let told = async {
+        while bytes(&name).await == 0 {}
+        signal(&child, Signal::TERM);
+        end(child).await.exits_with(130)
+    };
+    within(LIMIT, async { tokio::join!(write, told) }).await;
     assert_eq!(bytes(&name).await, 0);
 }
 
