@@ -66,7 +66,7 @@ async fn keys_that_get_another_value_meanwhile_are_listed() {
                 }
             }
         });
-        for _ in 0..10 {
+        for _ in 0..5 {
             are_all_there(&within(LIMIT, kv.keys()).await.expect("read").into_iter().collect());
             let history = within(LIMIT, kv.history("k2999")).await.expect("read");
             assert!(!history.is_empty(), "it has always had a value");

@@ -42,7 +42,7 @@ async fn objects_that_are_described_anew_are_listed_and_not_swept() {
         }
     });
     let own = create(&nats.url()).await;
-    for _ in 0..30 {
+    for _ in 0..10 {
         assert_eq!(within(LIMIT, own.list()).await.expect("read").len(), OBJECTS);
         // Nobody is putting anything.
         let swept = within(LIMIT, own.sweep(Duration::ZERO)).await.expect("swept");

@@ -43,7 +43,7 @@ impl<T> Kv<T> {
     }
 
     /// As [`create_value`](Self::create_value); the value goes after this time, in whole seconds, at least one. The bucket must
-    /// [allow it](KvSpec::limit_markers).
+    /// [allow it](super::KvSpec::limit_markers).
     ///
     /// # Errors
     /// As [`create_value`](Self::create_value); [`Rejected`](KvErrorKind::Rejected) when the bucket does not allow it.
