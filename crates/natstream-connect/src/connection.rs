@@ -294,6 +294,12 @@ impl Connection {
             .get_or_init(|| Driver::spawn(&self.inner.runtime, self.inner.client.clone()))
     }
 
+    /// The runtime that made the connection: its tasks run there.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        self.inner.runtime()
+    }
+
     /// A new router: one subscription below this connection's inbox prefix for any number of reply subjects.
     ///
     /// A connection may have several. Messages that belong to no route go to `unrouted`.

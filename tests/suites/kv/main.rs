@@ -1,6 +1,7 @@
 //! Values by key: what is done with them, who may change them, what watchers see, and what other clients make of it.
 
 mod faults;
+mod meanwhile;
 mod others;
 mod values;
 mod watching;

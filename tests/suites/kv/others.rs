@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use integration::LIMIT;
 use natstream::Kv;
 use natstream::eventbus::kv::{KvErrorKind, KvSpec, Operation};
-use testkit::{NatsServer, within};
+use testkit::{NatsServer, settles, within};
 
 use super::{bucket, bytes, current, entry, put};
 
@@ -95,4 +95,39 @@ async fn we_read_theirs() {
         .expect("their watch");
     let seen = within(LIMIT, watched.next()).await.expect("one").expect("readable");
     assert_eq!((seen.operation, seen.value), (kv::Operation::Put, bytes("2")));
+}
+
+/// A mirror has the keys of the bucket that it mirrors, and what is put goes there.
+#[tokio::test]
+async fn mirrors_that_others_have_made_are_read() {
+    let (_nats, origin) = bucket(KvSpec::new("b").history(3)).await;
+    let config = kv::Config {
+        bucket: "m".to_owned(),
+        history: 3,
+        mirror: Some(jetstream::stream::Source {
+            name: "b".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    within(LIMIT, theirs(&origin).create_key_value(config))
+        .await
+        .expect("a mirror");
+    let mirror = within(LIMIT, Kv::open(origin.connection().clone(), "m"))
+        .await
+        .expect("open");
+    let first = put(&origin, "a", "1").await;
+    let read = async || within(LIMIT, mirror.get("a")).await.expect("read");
+    settles(LIMIT, read, Some(bytes("1"))).await;
+    assert_eq!(within(LIMIT, mirror.keys()).await.expect("read"), ["a"]);
+    let mut watch = within(LIMIT, mirror.watch(">")).await.expect("a watch");
+    let seen = entry(&mut watch).await;
+    assert_eq!((seen.key.as_str(), seen.revision), ("a", first));
+    current(&mut watch).await;
+    let second = within(LIMIT, mirror.update("a", bytes("2"), first))
+        .await
+        .expect("updated");
+    assert_eq!(entry(&mut watch).await.revision, second);
+    let read = within(LIMIT, origin.get("a")).await.expect("read");
+    assert_eq!(read, Some(bytes("2")));
 }

@@ -161,6 +161,48 @@ async fn an_update_whose_answer_was_lost_is_known() {
     assert_eq!(within(LIMIT, direct.history("a")).await.expect("read").len(), 2, "once");
 }
 
+/// As above; the value that was created is deleted before its answer could be heard, and does not come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_created_and_deleted_is_not_created_again() {
+    let (nats, direct) = bucket(KvSpec::new("b").history(5)).await;
+    let proxy = Proxy::start(nats.url()).await;
+    let far = connection(&proxy.url()).await;
+    let far = within(LIMIT, Kv::open(far, "b")).await.expect("open");
+    proxy.blackhole(testkit::Flow::ToClient, true);
+    let create = tokio::spawn(async move { far.create_value("a", bytes("1")).await });
+    let stored = || async { direct.entry("a").await.expect("read").map(|entry| entry.revision) };
+    let first = settles_where(LIMIT, stored, Option::is_some).await;
+    within(LIMIT, direct.delete("a")).await.expect("deleted");
+    proxy.blackhole(testkit::Flow::ToClient, false);
+    proxy.cut();
+    let created = within(LIMIT, create).await.expect("no panic").expect("it was created");
+    assert_eq!(Some(created), first);
+    let history = within(LIMIT, direct.history("a")).await.expect("read");
+    let operations: Vec<Operation> = history.into_iter().map(|entry| entry.operation).collect();
+    assert_eq!(operations, [Operation::Put, Operation::Delete]);
+}
+
+#[tokio::test]
+async fn the_largest_value_is_put_and_read() {
+    let (nats, kv) = bucket(KvSpec::new("b").history(2)).await;
+    let most = kv.connection().max_payload();
+    let mut len = most;
+    while let Err(error) = within(LIMIT, kv.put("a", bytes("x".repeat(len)))).await {
+        assert_eq!(error.kind(), KvErrorKind::TooLarge);
+        len -= 1;
+    }
+    assert!(most - len < 128, "an id takes {} bytes", most - len);
+    let value = bytes("x".repeat(len));
+    assert!(within(LIMIT, kv.get("a")).await.expect("read") == Some(value.clone()));
+    let entries = within(LIMIT, kv.entries(">")).await.expect("read");
+    assert!(entries[0].value == Some(value.clone()));
+    let fast = create(&nats, &KvSpec::new("b").history(2)).await;
+    let fast = within(LIMIT, fast.without_ids()).await.expect("open");
+    let value = bytes("x".repeat(most));
+    within(LIMIT, fast.put("a", value.clone())).await.expect("put");
+    assert!(within(LIMIT, kv.get("a")).await.expect("read") == Some(value));
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_told() {
     let (nats, kv) = bucket(KvSpec::new("b").max_value_size(500).max_bytes(3000)).await;

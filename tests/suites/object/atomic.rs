@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use integration::LIMIT;
 use natstream::eventbus::object::ObjectErrorKind;
-use testkit::{settles, within};
-use tokio::sync::mpsc;
+use testkit::within;
 
 use super::{bucket, create, messages, pattern, put, read, read_io};
 
@@ -94,29 +92,6 @@ async fn of_rivals_one_stays_and_nothing_else() {
         4,
         "three chunks, and what is said of them"
     );
-}
-
-#[tokio::test]
-async fn a_put_that_is_dropped_leaves_nothing() {
-    let (nats, objects) = bucket().await;
-    let (parts, source) = mpsc::channel(1);
-    let source = futures_util::stream::unfold(source, |mut source| async {
-        let item: Option<bytes::Bytes> = source.recv().await;
-        item.map(|item| (Ok::<_, std::io::Error>(item), source))
-    });
-    let putting = tokio::spawn(objects.put("a").stream(source.boxed()));
-    for seed in 0..20 {
-        within(LIMIT, parts.send(pattern(128 << 10, seed)))
-            .await
-            .expect("taken");
-    }
-    let url = nats.url();
-    let count = || messages(&objects, &url);
-    testkit::settles_where(LIMIT, count, |count| *count > 0).await;
-    putting.abort();
-    settles(LIMIT, count, 0).await;
-    let error = within(LIMIT, read(&objects, "a")).await.expect_err("not there");
-    assert_eq!(error.kind(), ObjectErrorKind::NotFound);
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 mod atomic;
 mod damage;
+mod dropped;
 mod faults;
+mod meanwhile;
 mod others;
 mod whole;
 

@@ -91,6 +91,11 @@ pub(crate) struct Ordered {
     pending: u64,
     /// The last message that was there when it began.
     until: u64,
+    /// How many of those up to it were not given yet. Those that are removed meanwhile stay counted, and so do all behind a
+    /// lost connection: then only a consumer that has nothing left says that all were given.
+    left: u64,
+    /// All that there was when it began was given, or what has taken its place.
+    is_current: bool,
     state: watch::Receiver<ConnectionState>,
 }
 
@@ -101,6 +106,9 @@ struct Round {
     pulls: Pulls,
     seen: ConnectionState,
     next_delivery: u64,
+    /// nats-server counts what is left right. With the last message of each subject it does not: it also takes off older
+    /// ones that are removed, which it has never counted.
+    counts: bool,
     is_over: bool,
 }
 
@@ -117,6 +125,8 @@ impl Ordered {
             round: None,
             pending: 0,
             until: 0,
+            left: 0,
+            is_current: false,
         };
         let began = Driver::clock();
         loop {
@@ -125,11 +135,6 @@ impl Ordered {
                 begun => return begun.map(|()| ordered),
             }
         }
-    }
-
-    /// Messages that are there and were not given yet, as far as nats-server has said.
-    pub(crate) fn pending(&self) -> u64 {
-        self.pending
     }
 
     /// The next message. It waits for whatever heals by itself.
@@ -150,16 +155,23 @@ impl Ordered {
         }
     }
 
-    /// The next of the messages that were there when it began; `None` when all were given that are still there.
+    /// The next message until all were given that there were when it began; `None` then.
+    ///
+    /// A message that is replaced while it waits does not come, and the one in its place comes behind newer ones: so where
+    /// any were replaced, it goes on until there is nothing left for a moment.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub(crate) async fn next_there(&mut self) -> Result<Option<Delivered>, ConsumeError> {
-        if self.after.is_some_and(|after| after >= self.until) {
-            return Ok(None);
+        while !self.is_current {
+            if let Some(message) = self.next_or_none().await? {
+                return Ok(Some(message));
+            }
+            if !self.is_current {
+                self.again().await?;
+            }
         }
-        let next = self.next_or_none().await?;
-        Ok(next.filter(|message| message.sequence <= self.until))
+        Ok(None)
     }
 
     /// The next message; `None` when there is none at the moment.
@@ -183,7 +195,6 @@ impl Ordered {
     }
 
     /// Asks nats-server anew, behind the last message that was given: [`pending`](Self::pending) is fresh then.
-    #[cfg(feature = "object")]
     pub(crate) async fn again(&mut self) -> Result<(), ConsumeError> {
         self.end_round();
         self.begin().await
@@ -231,6 +242,7 @@ impl Ordered {
         let made = topology
             .passing_consumer(&self.spec.stream, &name, self.config())
             .await?;
+        let is_first = self.after.is_none();
         // From here on nothing is missed, also when the connection is lost before there is a message.
         if self.after.is_none() {
             self.after = match self.spec.begin {
@@ -241,6 +253,8 @@ impl Ordered {
             };
         }
         self.pending = made.pending;
+        self.left = if is_first { made.pending } else { u64::MAX };
+        self.is_current |= made.pending == 0 || self.spec.begin == Begin::New;
         let driver = connection.driver();
         let config = PullConfig {
             slots: self.spec.slots,
@@ -260,6 +274,7 @@ impl Ordered {
             pulls: Pulls::new(config, driver.nanos(driver.now())),
             seen,
             next_delivery: 1,
+            counts: !(is_first && self.spec.begin == Begin::LastOfEach),
             is_over: false,
         });
         Ok(())
@@ -361,6 +376,10 @@ impl Ordered {
         }
         self.after = Some(delivery.stream_sequence);
         self.pending = delivery.pending;
+        if delivery.stream_sequence <= self.until {
+            self.left = self.left.saturating_sub(1);
+        }
+        self.is_current |= self.left == 0 || (round.counts && self.pending == 0);
         Some(Delivered {
             sequence: delivery.stream_sequence,
             stored_at: Timestamp::from_nanosecond(i128::from(delivery.stored_at)).unwrap_or_default(),

@@ -60,7 +60,8 @@ pub enum KvErrorKind {
     Replaced,
     /// Nobody has answered in time.
     Timeout,
-    /// The value is larger than the bucket or nats-server takes.
+    /// The value is larger than the bucket or nats-server takes. Its id takes some 60 bytes of `max_payload`, and none
+    /// [without ids](super::Kv::without_ids).
     TooLarge,
     /// The key's revision is not what was expected; [`KvError::revision`] is what it is, 0 for none, if that is known.
     WrongRevision,

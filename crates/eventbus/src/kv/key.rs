@@ -2,7 +2,7 @@
 
 use natstream_connect::Connection;
 
-use super::error::{KvError, KvErrorKind};
+use super::{KvError, KvErrorKind, KvInfo};
 use crate::topology::prefix;
 
 /// The longest name of a bucket: nats-server takes 255 bytes for the name of its stream, `KV_` included.
@@ -18,21 +18,27 @@ pub(super) struct Subjects {
     pub(super) stream: String,
     /// What subjects of stored values begin with.
     stored: String,
-    /// What values are published to begins with: in another domain nats-server maps it.
+    /// What subjects that values are published to begin with: in another domain nats-server maps them.
     published: String,
 }
 
 impl Subjects {
-    pub(super) fn new(connection: &Connection, bucket: &str) -> Result<Self, KvError> {
-        check_bucket(bucket)?;
-        let stored = format!("$KV.{bucket}.");
+    pub(super) fn new(connection: &Connection, info: &KvInfo) -> Result<Self, KvError> {
+        check_bucket(&info.bucket)?;
+        let mirror = info.stream.config.get("mirror");
+        let text = |path: &str| mirror?.pointer(path)?.as_str();
+        // A mirror has the subjects of what it mirrors, and what is put goes there.
+        let origin = text("/name").and_then(|name| name.strip_prefix("KV_"));
+        let stored = format!("$KV.{}.", origin.unwrap_or(&info.bucket));
+        let api = text("/external/api").map(str::to_owned);
+        let api = api.or_else(|| connection.jetstream_domain().map(|_| prefix(connection)));
         Ok(Self {
-            published: match connection.jetstream_domain() {
-                Some(_) => format!("{}.{stored}", prefix(connection)),
+            published: match api {
+                Some(api) => format!("{api}.{stored}"),
                 None => stored.clone(),
             },
-            stream: stream(bucket),
-            bucket: bucket.to_owned(),
+            stream: stream(&info.bucket),
+            bucket: info.bucket.clone(),
             stored,
         })
     }

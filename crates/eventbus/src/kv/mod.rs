@@ -44,6 +44,7 @@ mod read;
 mod spec;
 mod store;
 mod watch;
+mod write;
 
 pub use self::bucket::Buckets;
 pub use self::entry::{Entry, Operation};

@@ -12,7 +12,7 @@ use crate::consume::{Begin, Delivered, Ordered, OrderedSpec};
 pub(super) const SLOTS: usize = 1024;
 
 impl<T> Kv<T> {
-    /// All keys that have a value, by name.
+    /// All keys that have a value, by name. One that has a value all the time is among them, also where that changes meanwhile.
     ///
     /// Memory: the names.
     ///

@@ -17,7 +17,7 @@ use crate::consume::{Begin, Ordered};
 pub enum Change<T> {
     /// A value that there is, or a key that has changed.
     Entry(Entry<T>),
-    /// All that there was when it began has been given; from here on there are changes. Said once.
+    /// All that there was when it began has been given, or what was put in its place; from here on there are changes. Said once.
     Current,
 }
 
@@ -26,13 +26,13 @@ pub enum Change<T> {
 /// It survives lost connections, elections and restarts of nats-server: another consumer goes on behind the last revision that
 /// was given. So the last revision of each key always comes; older ones come as far as the bucket still has them.
 ///
-/// Memory: at most 1024 changes that were not taken yet, and about 8 MiB.
+/// Memory: at most 1024 changes that were not taken yet, and about 8 MiB: nats-server is asked for no more.
 pub struct Watch<T> {
     ordered: Ordered,
     subjects: Subjects,
     decode: Decode<T>,
-    /// What there was at first and was not given yet; `None` when that was said.
-    there: Option<u64>,
+    /// It has said that it is current.
+    is_current: bool,
     is_over: bool,
 }
 
@@ -77,7 +77,7 @@ impl<T> Kv<T> {
     async fn begin_watch(&self, filter: &str, begin: Begin) -> Result<Watch<T>, KvError> {
         let ordered = self.ordered(filter, begin, false).await?;
         Ok(Watch {
-            there: Some(if begin == Begin::New { 0 } else { ordered.pending() }),
+            is_current: false,
             ordered,
             subjects: self.inner.subjects.clone(),
             decode: self.decode,
@@ -97,26 +97,15 @@ impl<T> Watch<T> {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn next(&mut self) -> Result<Change<T>, KvError> {
-        // Those that have gone meanwhile do not come: then the server says that nothing is left.
-        if self
-            .there
-            .is_some_and(|there| there == 0 || self.ordered.pending() == 0)
-        {
-            self.there = None;
-            return Ok(Change::Current);
-        }
-        let message = match self.there {
-            Some(_) => self.ordered.next_or_none().await,
-            None => self.ordered.next().await.map(Some),
+        let next = match self.is_current {
+            false => self.ordered.next_there().await,
+            true => self.ordered.next().await.map(Some),
         };
-        let message = message.map_err(|error| KvError::consume(&self.subjects.bucket, error))?;
-        let Some(message) = message else {
-            self.there = None;
+        let next = next.map_err(|error| KvError::consume(&self.subjects.bucket, error))?;
+        let Some(message) = next else {
+            self.is_current = true;
             return Ok(Change::Current);
         };
-        if let Some(there) = &mut self.there {
-            *there = there.saturating_sub(1);
-        }
         entry(&self.subjects, self.decode, message).map(Change::Entry)
     }
 
@@ -137,7 +126,7 @@ impl<T> fmt::Debug for Watch<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
             .field("bucket", &self.subjects.bucket)
-            .field("is_current", &self.there.is_none())
+            .field("is_current", &self.is_current)
             .field("ordered", &self.ordered)
             .finish_non_exhaustive()
     }

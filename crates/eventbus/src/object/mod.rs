@@ -34,10 +34,12 @@
 //! Memory: [`window_bytes`](Objects::window_bytes) for each object that is put, about 8 MiB for each that is read, and 16 MiB
 //! that the connection may hold.
 
+mod description;
 mod error;
 mod info;
 mod put;
 mod reader;
+mod removal;
 mod spec;
 mod store;
 mod sweep;

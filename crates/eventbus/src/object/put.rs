@@ -79,8 +79,9 @@ impl Put {
     /// perhaps where the error says that it [may be](ObjectError::may_be_stored).
     ///
     /// # Cancel safety
-    /// Dropped early, the object is not there, unless this was about to return, and its chunks are removed. Those that are
-    /// stored later than that, after a retry, stay until they are [swept](Objects::sweep).
+    /// Dropped early, the object is not there, unless this was about to return, and its chunks are removed in the background
+    /// when none of them is under way any more: [`Objects::removed`] waits for it. Dropped while it was about to return, it may
+    /// leave the chunks of this object, or of the one before, until they are [swept](Objects::sweep).
     pub async fn read(self, mut from: impl AsyncRead + Unpin) -> Result<ObjectInfo, ObjectError> {
         let (mut upload, chunk_size) = self.begin()?;
         let put = async {

@@ -13,7 +13,8 @@ use natstream_connect::Driver;
 use ring::digest::SHA256;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::store::{Found, Inner};
+use super::description::Found;
+use super::store::Inner;
 use super::{ObjectError, ObjectErrorKind, ObjectInfo};
 use crate::consume::{Begin, Ordered};
 use crate::topology::Reads;

@@ -9,22 +9,22 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::message::OutboundMessage;
 use async_nats::subject::Subject;
 use bytes::Bytes;
-use natstream_connect::token;
 use ring::digest::{Context, SHA256};
-use serde_json::json;
 
 use super::info::digest;
+use super::removal::Removal;
 use super::store::Inner;
 use super::{ObjectError, ObjectErrorKind, ObjectInfo};
+use crate::error::PublishError;
 use crate::event::Event;
-use crate::topology::{delete_message, prefix};
+use crate::reply::PublishAck;
+use crate::topology::delete_message;
 use crate::watcher::PendingAck;
 
-/// How long chunks of an object that failed are waited for, before they are removed.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long whoever puts an object that fails waits until its chunks are removed; they are removed later all the same.
+const REMOVED: Duration = Duration::from_secs(10);
 
 /// Memory: the window, and one chunk.
 pub(super) struct Upload {
@@ -83,10 +83,7 @@ impl Upload {
             self.confirm().await?;
         }
         self.in_window += payload.len();
-        let event = Event::new(self.subject.clone(), payload.clone());
-        let ack = self.store.send(event).await?;
-        self.window.push_back(Under { payload, ack });
-        Ok(())
+        self.send(payload).await
     }
 
     /// Waits for all chunks, looks whether they are there, and makes the object of them.
@@ -115,25 +112,27 @@ impl Upload {
 
     /// Removes what was stored, unless the object is there.
     pub(super) async fn end(mut self, done: Result<ObjectInfo, ObjectError>) -> Result<ObjectInfo, ObjectError> {
-        if done.is_err() && !self.is_over {
-            // What is still under way would be stored behind the removal.
-            let settled = async {
-                for under in &mut self.window {
-                    let _ = (&mut under.ack).await;
-                }
-            };
-            let settled = tokio::time::timeout(SETTLE, settled).await;
-            let purged = self.store.topology.purge(&self.store.stream, &self.subject).await;
-            match purged {
-                Ok(_) => self.is_over = settled.is_ok(),
-                Err(error) => {
-                    tracing::warn!(%error, bucket = self.store.bucket, "chunks of an object that was not put are left behind")
-                }
-            }
+        if done.is_err()
+            && let Some(removal) = self.give_up()
+        {
+            // The time is over, or the runtime: both say nothing of the put.
+            let _ = tokio::time::timeout(REMOVED, removal.spawn()).await;
         }
         done.map_err(|error| match error.name() {
             Some(_) => error,
             None => error.of(&self.info.name),
+        })
+    }
+
+    /// What has to be removed, if anything; said once.
+    fn give_up(&mut self) -> Option<Removal> {
+        if self.info.chunks == 0 || std::mem::replace(&mut self.is_over, true) {
+            return None;
+        }
+        Some(Removal {
+            store: self.store.clone(),
+            subject: self.subject.clone(),
+            under_way: self.window.drain(..).map(|under| under.ack).collect(),
         })
     }
 
@@ -143,22 +142,27 @@ impl Upload {
 
     /// Waits for the oldest chunk.
     async fn confirm(&mut self) -> Result<(), ObjectError> {
-        let Some(under) = self.window.front_mut() else {
+        let Some((payload, sequence)) = self.next_ack().await? else {
             return Ok(());
         };
-        let ack = (&mut under.ack).await;
-        let Some(under) = self.window.pop_front() else {
-            return Ok(());
-        };
-        let sequence = ack
-            .map_err(|error| ObjectError::publish(&self.store.bucket, error))?
-            .sequence;
         if sequence > self.last {
-            self.is_stored(sequence, under.payload.len());
-            self.limit = self.most.min(self.limit + under.payload.len() / 8);
+            self.is_stored(sequence, payload.len());
+            self.limit = self.most.min(self.limit + payload.len() / 8);
             return Ok(());
         }
-        self.mend(sequence, under.payload).await
+        self.mend(sequence, payload).await
+    }
+
+    /// The oldest chunk and its number; `None` when none is under way. It is one of the window until that is known: whoever
+    /// removes them has to wait for it.
+    async fn next_ack(&mut self) -> Result<Option<(Bytes, u64)>, ObjectError> {
+        let Some(under) = self.window.front_mut() else {
+            return Ok(None);
+        };
+        let ack: Result<PublishAck, PublishError> = (&mut under.ack).await;
+        let under = self.window.pop_front();
+        let ack = ack.map_err(|error| ObjectError::publish(&self.store.bucket, error))?;
+        Ok(under.map(|under| (under.payload, ack.sequence)))
     }
 
     /// The chunk at `sequence` stands before one that it should stand behind: it and all that came after it are stored anew.
@@ -170,24 +174,28 @@ impl Upload {
         );
         // Whoever refuses some of many takes fewer; with time there are more again.
         self.limit = self.in_window / 4;
-        let mut payloads = vec![payload];
-        let mut misplaced = vec![sequence];
-        while let Some(under) = self.window.pop_front() {
-            let ack = under.ack.await;
-            let ack = ack.map_err(|error| ObjectError::publish(&self.store.bucket, error))?;
-            misplaced.push(ack.sequence);
-            payloads.push(under.payload);
+        let mut misplaced = vec![(payload, sequence)];
+        while let Some(next) = self.next_ack().await? {
+            misplaced.push(next);
         }
-        for sequence in misplaced {
-            let removed = delete_message(self.store.topology.connection(), &self.store.stream, sequence).await;
+        for (_, sequence) in &misplaced {
+            let removed = delete_message(self.store.topology.connection(), &self.store.stream, *sequence).await;
             removed.map_err(|error| self.store.topology_error(error))?;
         }
-        for payload in payloads {
-            let event = Event::new(self.subject.clone(), payload.clone());
-            let ack = self.store.send(event).await?.await;
-            let ack = ack.map_err(|error| ObjectError::publish(&self.store.bucket, error))?;
-            self.is_stored(ack.sequence, payload.len());
+        for (payload, _) in misplaced {
+            self.send(payload).await?;
+            if let Some((payload, sequence)) = self.next_ack().await? {
+                self.is_stored(sequence, payload.len());
+            }
         }
+        Ok(())
+    }
+
+    async fn send(&mut self, payload: Bytes) -> Result<(), ObjectError> {
+        let event = Event::new(self.subject.clone(), payload.clone());
+        let ack = self.store.bus.enqueue_pending(event).await;
+        let ack = ack.map_err(|error| ObjectError::publish(&self.store.bucket, error))?;
+        self.window.push_back(Under { payload, ack });
         Ok(())
     }
 
@@ -202,11 +210,6 @@ impl Upload {
 }
 
 impl Inner {
-    async fn send(&self, event: Event) -> Result<PendingAck, ObjectError> {
-        let ack = self.bus.enqueue_pending(event).await;
-        ack.map_err(|error| ObjectError::publish(&self.bucket, error))
-    }
-
     /// Are as many chunks there as there should be? A retry behind the end of the duplicate window stores one twice.
     async fn check(&self, info: &ObjectInfo) -> Result<(), ObjectError> {
         let subject = self.chunks(&info.nuid);
@@ -221,19 +224,8 @@ impl Inner {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if self.is_over || self.info.chunks == 0 {
-            return;
-        }
-        let connection = self.store.connection.connection();
-        let told = connection.driver().try_send(OutboundMessage {
-            subject: format!("{}.STREAM.PURGE.{}", prefix(connection), self.store.stream).into(),
-            // Nobody listens: the answer is of no use.
-            reply: Some(format!("{}.{}", connection.inbox_prefix(), token()).into()),
-            payload: json!({ "filter": self.subject.as_str() }).to_string().into(),
-            headers: None,
-        });
-        if let Err(error) = told {
-            tracing::warn!(%error, bucket = self.store.bucket, "chunks of an object that was not put are left behind");
+        if let Some(removal) = self.give_up() {
+            drop(removal.spawn());
         }
     }
 }

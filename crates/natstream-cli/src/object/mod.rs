@@ -64,15 +64,17 @@ enum Command {
 pub(crate) async fn run(mut context: Context, args: ObjectArgs) -> Result<Exit, Failure> {
     let connection = session::connect(&context.connection, "natstream object", &mut context.interrupts).await?;
     let console = context.console;
-    let answered = tokio::select! {
-        answered = async {
-            match args.command {
-                Command::Put(args) => transfer::put(&connection, args, console).await,
-                Command::Get(args) => transfer::get(&connection, args, console).await,
-                command => answer(&connection, command, console.is_json()).await,
-            }
-        } => answered,
-        signal = context.interrupts.next() => Err(session::interrupted(signal)),
+    let answered = match args.command {
+        Command::Put(args) => transfer::put(&connection, args, console, &mut context.interrupts).await,
+        command => tokio::select! {
+            answered = async {
+                match command {
+                    Command::Get(args) => transfer::get(&connection, args, console).await,
+                    command => answer(&connection, command, console.is_json()).await,
+                }
+            } => answered,
+            signal = context.interrupts.next() => Err(session::interrupted(signal)),
+        },
     };
     session::leave(&connection, &mut context.interrupts).await;
     print(&mut context, &answered?).await?;

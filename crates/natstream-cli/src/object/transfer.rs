@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use natstream::Connection;
 use natstream::eventbus::object::{ObjectError, ObjectInfo, ObjectReader};
+use natstream::{Connection, Objects};
 use serde_json::json;
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt as _;
@@ -17,7 +18,11 @@ use super::open;
 use crate::console::{self, Console};
 use crate::content::unreadable;
 use crate::exit::{Exit, Failure};
-use crate::{clock, output, size};
+use crate::interrupt::Interrupts;
+use crate::{clock, output, session, size};
+
+/// How long a put that was told to end waits until its chunks are removed.
+const REMOVAL: Duration = Duration::from_secs(5);
 
 /// Put an object in place of what has its name.
 #[derive(Args, Debug)]
@@ -50,8 +55,29 @@ pub(super) struct GetArgs {
     file: PathBuf,
 }
 
-pub(super) async fn put(connection: &Connection, args: PutArgs, console: Console) -> Result<String, Failure> {
-    let objects = open(connection, &args.bucket).await?;
+pub(super) async fn put(
+    connection: &Connection,
+    args: PutArgs,
+    console: Console,
+    interrupts: &mut Interrupts,
+) -> Result<String, Failure> {
+    let objects = tokio::select! {
+        objects = open(connection, &args.bucket) => objects?,
+        signal = interrupts.next() => return Err(session::interrupted(signal)),
+    };
+    let told = tokio::select! {
+        put = upload(&objects, args, console) => return put,
+        signal = interrupts.next() => signal,
+    };
+    tokio::select! {
+        // In time or not: the connection is closed then.
+        _ = tokio::time::timeout(REMOVAL, objects.removed()) => {}
+        signal = interrupts.next() => tracing::debug!(signal, "chunks may be left behind"),
+    }
+    Err(session::interrupted(told))
+}
+
+async fn upload(objects: &Objects, args: PutArgs, console: Console) -> Result<String, Failure> {
     let began = clock::now();
     let chunk_size = usize::try_from(args.chunk_size).unwrap_or(usize::MAX);
     let bar = |len| Bar::new(console, len);

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::{shared_url, unique_name, within};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdout};
 
 use crate::support::{LIMIT, Listening, Run, end, natstream, run, signal};
 
@@ -76,18 +77,85 @@ async fn values_are_put_compared_and_read() {
     kv(&["put", &name, "a", "1"]).await.exits_with(1);
 }
 
-#[tokio::test]
-async fn a_watch_prints_changes_and_ends_when_told() {
-    let name = bucket("kv").await;
-    let args = ["-s", shared_url(), "kv", "watch", &name, "--json"];
-    let watch = Listening::start(&args, "watching").await;
-    on(&["kv", "put", &name, "a", "1"]).await.exits_with(0);
-    on(&["kv", "watch", &name, "--max-items", "1"]).await.exits_with(0);
-    let run = watch.stop().await.exits_with(0);
-    // Both end at about the same time: it may have been told before it saw the change.
-    for line in run.lines() {
-        assert_eq!(json(line)["operation"], "PUT");
+/// A watch that runs, and what it has printed.
+struct Watching {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Watching {
+    async fn start(name: &str, args: &[&str]) -> Self {
+        let args = ["-s", shared_url(), "kv", "watch", name]
+            .into_iter()
+            .chain(args.iter().copied());
+        let mut child = natstream(args).spawn().expect("started");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, stdout }
     }
+
+    /// The next line, as soon as it is there.
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        within(LIMIT, self.stdout.read_line(&mut line)).await.expect("read");
+        line.strip_suffix('\n').expect("a whole line").to_owned()
+    }
+
+    /// Ends by itself, or has been told to; returns the exit code and what it has printed besides.
+    async fn end(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        within(LIMIT, self.stdout.read_to_string(&mut rest))
+            .await
+            .expect("read");
+        (end(self.child).await.code, rest)
+    }
+}
+
+#[tokio::test]
+async fn a_watch_prints_what_there_is_then_each_change_and_ends_when_told() {
+    let name = unique_name("cli");
+    on(&["kv", "add", &name, "--history", "5"]).await.exits_with(0);
+    on(&["kv", "put", &name, "a", "1"]).await.exits_with(0);
+    on(&["kv", "put", &name, "a", "2"]).await.exits_with(0);
+    on(&["kv", "put", &name, "b.c", "x y"]).await.exits_with(0);
+    let mut all = Watching::start(&name, &[]).await;
+    assert_eq!(all.line().await, "2 PUT a 2", "the last revision of each key");
+    assert_eq!(all.line().await, "3 PUT b.c x y");
+    let mut json_lines = Watching::start(&name, &["b.*", "--json"]).await;
+    let entry = json(&json_lines.line().await);
+    assert_eq!((&entry["key"], &entry["value"]), (&"b.c".into(), &"x y".into()));
+    let mut from = Watching::start(&name, &["a", "--from", "1", "--max-items", "3"]).await;
+    assert_eq!(from.line().await, "1 PUT a 1", "all revisions");
+    assert_eq!(from.line().await, "2 PUT a 2");
+
+    on(&["kv", "put", &name, "a", "3"]).await.exits_with(0);
+    assert_eq!(all.line().await, "4 PUT a 3");
+    assert_eq!(from.end().await, (Some(0), "4 PUT a 3\n".to_owned()), "after three");
+    on(&["kv", "del", &name, "b.c"]).await.exits_with(0);
+    assert_eq!(all.line().await, "5 DEL b.c");
+    let entry = json(&json_lines.line().await);
+    assert_eq!(
+        (&entry["operation"], &entry["revision"], entry.get("value")),
+        (&"DEL".into(), &5.into(), None)
+    );
+    on(&["kv", "purge", &name, "a"]).await.exits_with(0);
+    assert_eq!(all.line().await, "6 PURGE a");
+    for watching in [all, json_lines] {
+        signal(&watching.child, Signal::TERM);
+        assert_eq!(watching.end().await, (Some(0), String::new()));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_changes_leaves_out_what_there_is_and_ends_with_its_bucket() {
+    let name = bucket("kv").await;
+    on(&["kv", "put", &name, "a", "1"]).await.exits_with(0);
+    let args = ["-s", shared_url(), "kv", "watch", &name, "--changes"];
+    let watch = Listening::start(&args, "watching").await;
+    on(&["kv", "put", &name, "a", "2"]).await.exits_with(0);
+    on(&["kv", "rm", &name]).await.exits_with(0);
+    // Lost, after a server that has just started would know its streams.
+    let run = watch.end().await.exits_with(1);
+    assert_eq!(run.lines(), ["2 PUT a 2"]);
 }
 
 #[tokio::test]
@@ -148,13 +216,7 @@ async fn a_put_that_is_killed_leaves_no_object() {
     let mut child = natstream(args).stdin(Stdio::piped()).spawn().expect("started");
     let mut stdin = child.stdin.take().expect("piped");
     within(LIMIT, stdin.write_all(&[7; 200 << 10])).await.expect("taken");
-    let bytes = async || {
-        let run = on(&["object", "ls", "--json"]).await.exits_with(0);
-        let all: Vec<Value> = run.lines().into_iter().map(json).collect();
-        let own = all.into_iter().find(|info| info["bucket"] == name.as_str());
-        own.and_then(|info| info["bytes"].as_u64()).unwrap_or_default()
-    };
-    while within(LIMIT, bytes()).await == 0 {}
+    while within(LIMIT, bytes(&name)).await == 0 {}
     signal(&child, Signal::KILL);
     end(child).await;
     drop(stdin);
@@ -167,5 +229,40 @@ async fn a_put_that_is_killed_leaves_no_object() {
         .await
         .exits_with(0);
     assert_eq!(json(swept.lines()[0])["uploads"], 1);
-    assert_eq!(bytes().await, 0);
+    assert_eq!(bytes(&name).await, 0);
+}
+
+#[tokio::test]
+async fn a_put_that_is_told_to_end_leaves_nothing() {
+    let name = bucket("object").await;
+    let args = [
+        "-s",
+        shared_url(),
+        "object",
+        "put",
+        &name,
+        "a",
+        "-",
+        "--chunk-size",
+        "1KiB",
+    ];
+    let mut child = natstream(args).stdin(Stdio::piped()).spawn().expect("started");
+    let mut stdin = child.stdin.take().expect("piped");
+    // Some are under way whenever it is told; the pipe is never at its end, and breaks.
+    let write = async { while stdin.write_all(&[7; 64 << 10]).await.is_ok() {} };
+    let told = async {
+        while bytes(&name).await == 0 {}
+        signal(&child, Signal::TERM);
+        end(child).await.exits_with(130)
+    };
+    within(LIMIT, async { tokio::join!(write, told) }).await;
+    assert_eq!(bytes(&name).await, 0);
+}
+
+/// What the bucket of objects has.
+async fn bytes(name: &str) -> u64 {
+    let run = on(&["object", "ls", "--json"]).await.exits_with(0);
+    let all: Vec<Value> = run.lines().into_iter().map(json).collect();
+    let own = all.into_iter().find(|info| info["bucket"] == name);
+    own.and_then(|info| info["bytes"].as_u64()).unwrap_or_default()
 }
