@@ -29,6 +29,7 @@ mod lint;
 mod metadata;
 mod mutate;
 mod nats;
+mod parallel;
 mod peers;
 mod pip;
 mod process;

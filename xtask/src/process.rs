@@ -21,7 +21,7 @@ use crate::workspace::Workspace;
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 /// How long a child may take for an orderly end.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// The last signal that asked us to end; 0 for none.
 static SIGNAL: AtomicUsize = AtomicUsize::new(0);

@@ -3,12 +3,14 @@
 use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::Result;
+use xshell::Cmd;
 
 use crate::{
     Task, docs,
     flags::Args,
     fmt, lint,
     metadata::{self, Package, SUITES},
+    parallel,
     peers::{self, Peers},
     process::{Interrupted, run as run_command},
     provide::{Accept, Provided, provide},
@@ -25,8 +27,8 @@ pub(crate) const TASK: Task = Task {
 Usage: cargo xtask test
 
 Runs every check and every test: format, tidy, vectors, lints, documentation, unit tests, integration
-tests with the examples, suites in their short form, doc tests. Stops at the first step that
-fails; ends with a table of times.
+tests with the examples, suites in their short form, doc tests. Test programs of the integration tests and
+of the suites run side by side, one for each processor. Stops at the first step that fails; ends with a table of times.
 
 One nats-server serves all tests that need nothing special. It and the clients of others are
 those of `cargo xtask setup`, which is done where needed.
@@ -49,6 +51,8 @@ enum Action {
     Cargo(Vec<String>),
     /// The same, with the shared server and the peers.
     Tests(Vec<String>),
+    /// The same, with programs side by side.
+    Programs(Vec<String>),
     Docs,
     Tidy,
     /// Are the files of test vectors up to date?
@@ -97,6 +101,7 @@ fn steps(packages: &[Package]) -> Vec<Step> {
         let command = [&["test"], &set[..], &["--no-fail-fast"], targets].concat();
         Action::Tests(owned(&command))
     };
+    let programs = |targets: &[&str]| Action::Programs(owned(&[&["test"], &set[..], targets].concat()));
     let step = |name, action| Step { name, action };
 
     let mut steps = vec![
@@ -117,7 +122,7 @@ fn steps(packages: &[Package]) -> Vec<Step> {
     for (name, targets) in [("integration tests", others), ("suites", suites)] {
         // Without a name cargo would run them all.
         if !targets.is_empty() {
-            steps.push(step(name, tests(&targets)));
+            steps.push(step(name, programs(&targets)));
         }
     }
     steps.push(step("doc tests", tests(&["--doc"])));
@@ -151,6 +156,18 @@ struct Shared {
     peers: Option<Peers>,
 }
 
+impl Shared {
+    fn serve<'a>(&self, mut command: Cmd<'a>) -> Cmd<'a> {
+        if let Some((program, server)) = &self.server {
+            command = server.serve(command, &program.path);
+        }
+        if let Some(peers) = &self.peers {
+            command = peers.serve(command);
+        }
+        command
+    }
+}
+
 impl Action {
     fn run(&self, workspace: &Workspace, shared: &mut Shared) -> Result<()> {
         match self {
@@ -166,14 +183,12 @@ impl Action {
             }
             Self::Cargo(args) => run_command(workspace, workspace.cargo(args.iter().map(String::as_str))),
             Self::Tests(args) => {
-                let mut command = workspace.cargo(args.iter().map(String::as_str));
-                if let Some((program, server)) = &shared.server {
-                    command = server.serve(command, &program.path);
-                }
-                if let Some(peers) = &shared.peers {
-                    command = peers.serve(command);
-                }
-                run_command(workspace, command)
+                let command = workspace.cargo(args.iter().map(String::as_str));
+                run_command(workspace, shared.serve(command))
+            }
+            Self::Programs(args) => {
+                let command = workspace.cargo(args.iter().map(String::as_str));
+                parallel::test(workspace, command, |program| shared.serve(program))
             }
             Self::Docs => docs::build(workspace, &[]),
             Self::Tidy => tidy::check(workspace),
@@ -204,16 +219,18 @@ mod tests {
         let targets = |name: &str, packages: &[Package]| {
             let step = steps(packages).into_iter().find(|step| step.name == name)?;
             match step.action {
-                Action::Tests(args) => Some(args.join(" ")),
+                Action::Tests(args) | Action::Programs(args) => Some(args.join(" ")),
                 _ => None,
             }
         };
         let all = "test --workspace --exclude bench --no-fail-fast";
+        let programs = "test --workspace --exclude bench";
         assert_eq!(
             targets("integration tests", &packages),
-            Some(format!("{all} --test server"))
+            Some(format!("{programs} --test server"))
         );
-        assert_eq!(targets("suites", &packages), Some(format!("{all} --test restart")));
+        assert_eq!(targets("suites", &packages), Some(format!("{programs} --test restart")));
+        assert_eq!(targets("unit tests", &packages), Some(format!("{all} --lib --bins")));
         assert_eq!(targets("suites", &[]), None);
         assert_eq!(
             targets("doc tests", &[]),
