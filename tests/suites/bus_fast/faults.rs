@@ -177,3 +177,31 @@ async fn a_close_without_a_server_hands_everything_back() {
         assert_eq!(error.event().payload(), &n.to_string());
     }
 }
+
+/// Its peer reads nothing: it is up, and full.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_fail_by_their_deadlines_on_a_connection_that_takes_nothing() {
+    let nats = NatsServer::builder().jetstream(true).start().await;
+    let admin = integration::connection(&nats.url()).await;
+    let proxy = Proxy::start(nats.url()).await;
+    // Nothing else is to notice it.
+    let config = ConnectConfig::new(proxy.url()).ping_interval(LONG);
+    let connection = within(LIMIT, Connection::connect(config)).await.expect("connected");
+    fast_stream(&admin, |spec| spec).await;
+    let (bus, _failed) = open(&connection, Doubt::Unknown, |builder| {
+        builder.deadline(Duration::from_secs(3)).window_bytes(64 << 20)
+    })
+    .await;
+    let publisher = bus.clone();
+    let publishing = tokio::spawn(async move {
+        // More than all buffers on the way take.
+        while publisher.enqueue(Event::new("s.x", vec![b'x'; 100_000])).await.is_ok() {}
+    });
+    settled(&bus, 2000).await;
+    proxy.blackhole(Flow::ToServer, true);
+    let before = bus.stats().failed;
+    let stats = || std::future::ready(bus.stats());
+    settles_where(LIMIT, stats, |stats: &FastStats| stats.failed >= before + 600).await;
+    assert!(connection.state().borrow().is_connected(), "it was not noticed");
+    publishing.abort();
+}

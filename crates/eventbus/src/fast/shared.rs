@@ -266,9 +266,11 @@ impl Shared {
     fn finish(self: &Arc<Self>, state: &mut State, now: u64) -> After {
         self.transmit(state, now);
         let is_over = state.access == Access::Closed && state.engine.is_over();
-        let waits = state.waits;
-        // What is due and cannot be handed over is not waited for: the driver comes when it can be.
-        let at = state.engine.poll_timeout().filter(|at| !waits || *at > now);
+        let at = match state.engine.poll_timeout() {
+            // What is due and cannot be handed over is not waited for: the driver comes when it can be.
+            Some(at) if state.waits && at <= now => state.engine.poll_expiry(),
+            at => at,
+        };
         match at {
             // One that is armed does no harm, and arming it again for each event would.
             None if !is_over => {}

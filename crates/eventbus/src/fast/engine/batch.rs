@@ -45,11 +45,24 @@ pub(super) enum Phase {
     /// The first message is sent, and not answered.
     Starting,
     Open,
-    /// No event follows. The end is sent when it is `due`, and was sent so many times.
+    /// No event follows. The end is sent when it is `due`, and was sent so many times without an answer.
     Closing {
         due: u64,
         tries: u32,
+        /// How often nobody took it.
+        refused: u32,
     },
+}
+
+impl Phase {
+    /// The end is to be sent at `due`, for the first time.
+    pub(super) fn closing(due: u64) -> Self {
+        Self::Closing {
+            due,
+            tries: 0,
+            refused: 0,
+        }
+    }
 }
 
 impl Batch {
@@ -93,12 +106,13 @@ impl Batch {
     /// No event follows; the end is sent then, unless that is planned for earlier.
     pub(super) fn close(&mut self, at: u64) {
         self.phase = match self.phase {
-            Phase::Closing { due, tries } if tries == 0 => Phase::Closing {
-                due: due.min(at),
-                tries,
-            },
+            Phase::Closing {
+                due,
+                tries: 0,
+                refused: 0,
+            } => Phase::closing(due.min(at)),
             Phase::Closing { .. } => return,
-            Phase::Starting | Phase::Open => Phase::Closing { due: at, tries: 0 },
+            Phase::Starting | Phase::Open => Phase::closing(at),
         };
     }
 }
@@ -151,7 +165,9 @@ impl Engine {
         if self.batch_due(batch).is_none_or(|due| due > now) {
             return;
         }
-        let gives_up = matches!(batch.phase, Phase::Closing { tries, .. } if tries >= TRIES);
+        // Where all of it is told, the end is a courtesy: nobody waits for the answer.
+        let most = if self.sent == 0 { 1 } else { TRIES };
+        let gives_up = matches!(batch.phase, Phase::Closing { tries, .. } if tries >= most);
         if gives_up {
             self.resolve(now, None);
         } else if let Some(batch) = &mut self.batch {

@@ -190,7 +190,7 @@ impl Engine {
             return None;
         }
         if let Some(Batch {
-            phase: Phase::Closing { due, tries },
+            phase: Phase::Closing { due, tries, .. },
             ..
         }) = &mut self.batch
         {
@@ -249,10 +249,15 @@ impl Engine {
         let batch = self.batch.as_ref().and_then(|batch| self.batch_due(batch));
         let rest = self.rests_until.filter(|_| self.is_up && self.batch.is_none());
         let rest = rest.filter(|_| !self.queue.is_empty());
+        [batch, rest, self.poll_expiry()].into_iter().flatten().min()
+    }
+
+    /// As [`poll_timeout`](Self::poll_timeout), for deadlines of events alone: they come whether or not anything can be sent.
+    pub(crate) fn poll_expiry(&self) -> Option<u64> {
         let own = self.own_deadlines.first().map(|(deadline, _)| *deadline);
         let oldest = self.queue.iter().find(|entry| entry.event.is_some());
         let deadline = oldest.map(|entry| entry.deadline);
-        [batch, rest, own, deadline].into_iter().flatten().min()
+        own.into_iter().chain(deadline).min()
     }
 
     /// An event that has failed; each is said once.
