@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::batch::Batch;
 use crate::error::PublishError;
 use crate::reply::PublishAck;
+use crate::shared::Tell;
 
 /// What has become of an event.
 pub(crate) type Outcome = Result<PublishAck, PublishError>;
@@ -25,8 +26,8 @@ pub(crate) enum Watcher {
     Outbox(Arc<crate::outbox::Deliveries>, u64),
 }
 
-impl Watcher {
-    pub(crate) fn tell(self, outcome: Outcome) {
+impl Tell for Watcher {
+    fn tell(self, outcome: Outcome) {
         match self {
             // Whoever waited may have gone.
             Self::One(waiting) => drop(waiting.send(outcome)),

@@ -1,8 +1,9 @@
 //! One batch, until it is known what became of it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use natstream_connect::token;
+use natstream_connect::{random_u32, token};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::attempt::{Attempt, Replies};
@@ -10,6 +11,8 @@ use super::batch::AtomicBatch;
 use super::error::AtomicErrorKind;
 use super::verdict::{At, Knowledge, Outcome, Verdict, overdue};
 use super::{Shared, deadline, now};
+use crate::nanos;
+use crate::pause::pause;
 use crate::reply::Refusal;
 
 /// A batch that is being committed.
@@ -23,6 +26,8 @@ pub(super) struct Commit<'a> {
     /// What the batch fails of unless the stream knows that id, and what asks for it.
     question: Option<(AtomicErrorKind, AtomicBatch)>,
     replies: Replies,
+    /// Of the pauses.
+    seed: u64,
     /// The last word of the stream on the batch.
     pub(super) refusal: Option<Refusal>,
     /// How often the batch was sent.
@@ -46,6 +51,7 @@ impl<'a> Commit<'a> {
             given,
             question: None,
             replies: Replies::Ends,
+            seed: u64::from(random_u32()),
             refusal: None,
             attempts: 0,
         }
@@ -76,7 +82,9 @@ impl<'a> Commit<'a> {
                 Verdict::Ask { kind } => self.question = self.ask(kind),
                 Verdict::Again => {}
             }
-            let pause = self.shared.pause(tries);
+            let first = nanos(self.shared.tries.first_pause);
+            let longest = nanos(self.shared.tries.longest_pause);
+            let pause = Duration::from_nanos(pause(first, longest, tries, &mut self.seed));
             if now() + pause >= self.due {
                 break;
             }
@@ -123,7 +131,7 @@ impl<'a> Commit<'a> {
             if let Err(unsent) = sent {
                 return unsent;
             }
-            let answered = timeout_at(deadline(shared.ack_timeout), &mut outcome).await;
+            let answered = timeout_at(deadline(shared.tries.answer), &mut outcome).await;
             answered.ok().and_then(Result::ok).unwrap_or(Outcome::Unanswered)
         };
         match timeout_at(self.due, work).await {

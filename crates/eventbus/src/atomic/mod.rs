@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use natstream_connect::{Driver, Lease, Router, random_u32};
+use natstream_connect::{Driver, Lease, Router};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -32,6 +32,7 @@ use crate::error::OpenError;
 use crate::event::Flaw;
 use crate::fast::Subjects;
 use crate::outgoing::id_len;
+use crate::tries::Tries;
 
 /// Commits batches to one stream, each all or nothing.
 ///
@@ -85,10 +86,7 @@ struct Shared {
     subjects: Subjects,
     stream: Arc<str>,
     places: Semaphore,
-    deadline: Duration,
-    ack_timeout: Duration,
-    retry_pause: Duration,
-    max_retry_pause: Duration,
+    tries: Tries,
     gives_ids: bool,
     has_stored: AtomicBool,
 }
@@ -122,7 +120,7 @@ impl AtomicBus {
     pub async fn commit(&self, batch: AtomicBatch) -> Result<AtomicAck, AtomicError> {
         let batch = self.check(batch)?;
         let shared = &self.shared;
-        let due = deadline(shared.deadline);
+        let due = deadline(shared.tries.deadline);
         let Ok(Ok(_place)) = timeout_at(due, shared.places.acquire()).await else {
             return Err(AtomicError::new(batch, AtomicErrorKind::TooManyBatches));
         };
@@ -179,15 +177,6 @@ impl AtomicBus {
             }
         }
         Ok(batch)
-    }
-}
-
-impl Shared {
-    /// Between a half and the whole of a pause that doubles.
-    fn pause(&self, refusals: u32) -> Duration {
-        let factor = 1_u32.checked_shl(refusals).unwrap_or(u32::MAX);
-        let whole = self.retry_pause.saturating_mul(factor).min(self.max_retry_pause);
-        whole / 2 + (whole / 2).mul_f64(f64::from(random_u32()) / f64::from(u32::MAX))
     }
 }
 

@@ -7,6 +7,7 @@ use async_nats::subject::Subject;
 use super::super::place::{Operation, Place};
 use super::{Config, Engine};
 use crate::error::PublishErrorKind;
+use crate::pause::pause;
 use crate::reply::{Meaning, Refusal};
 
 /// How often an end that nobody answers is sent: longer than a leader without a majority thinks that it is one, since it
@@ -282,14 +283,12 @@ impl Engine {
         }
     }
 
-    /// Between a half and the whole of a pause that doubles: many publishers that were refused together come back apart.
     pub(super) fn pause(&mut self, refusals: u32) -> u64 {
-        let factor = 1_u64.checked_shl(refusals).unwrap_or(u64::MAX);
-        let whole = self
-            .config
-            .first_pause
-            .saturating_mul(factor)
-            .min(self.config.longest_pause);
-        whole / 2 + self.random() % (whole / 2 + 1)
+        let Config {
+            first_pause,
+            longest_pause,
+            ..
+        } = self.config;
+        pause(first_pause, longest_pause, refusals, &mut self.jitter)
     }
 }
