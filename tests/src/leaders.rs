@@ -4,18 +4,25 @@ use std::time::Duration;
 
 use natstream::Connection;
 use natstream::eventbus::topology::Topology;
-use testkit::{Cluster, settles_where, within};
+use testkit::{Cluster, settles_where};
+use tokio::time::timeout;
 
 /// A cluster needs some time to elect on a busy machine.
 const LONG: Duration = Duration::from_secs(90);
 
+/// An election that is under way leaves nobody to answer: then it is asked again.
+const SOON: Duration = Duration::from_millis(500);
+
 /// Has the leader of each of these streams step down.
 ///
 /// # Panics
-/// When one does not answer.
+/// When one goes on leading.
 pub async fn step_down(connection: &Connection, streams: &[&str]) {
     for stream in streams {
-        ask(connection, stream, String::new()).await;
+        let before = leader(connection, stream).await;
+        while leader(connection, stream).await == before {
+            ask(connection, stream, String::new()).await;
+        }
     }
 }
 
@@ -49,13 +56,15 @@ pub async fn kill_leader(cluster: &mut Cluster, connection: &Connection, streams
 async fn leader(connection: &Connection, stream: &str) -> String {
     let topology = Topology::new(connection.clone());
     // There may be none at the moment.
-    let leader = || async { topology.info(stream).await.ok().and_then(|info| info.leader) };
+    let leader = || async {
+        let info = timeout(SOON, topology.info(stream)).await;
+        info.ok().and_then(Result::ok).and_then(|info| info.leader)
+    };
     settles_where(LONG, leader, Option::is_some).await.expect("it is some")
 }
 
 async fn ask(connection: &Connection, stream: &str, how: String) {
     let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
-    let step_down = connection.nats().request(subject, how.into());
-    // An election that is under way leaves nobody to answer.
-    let _ = within(LONG, step_down).await;
+    // What became of it is seen by who leads.
+    let _ = timeout(SOON, connection.nats().request(subject, how.into())).await;
 }

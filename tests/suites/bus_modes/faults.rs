@@ -118,10 +118,15 @@ impl Publishing {
         .await;
     }
 
+    /// Waits until all that was released is acked or has failed.
+    async fn ends(&mut self) {
+        self.reached(self.events).await;
+    }
+
     /// Each event is stored once, or was handed back with the truth.
     async fn check(mut self) {
         let mode = self.mode;
-        self.reached(self.events).await;
+        self.ends().await;
         self.released.close();
         within(LONG, self.task).await.expect("no panic");
         // It fails when events have failed.
@@ -223,6 +228,8 @@ async fn every_mode_outlives_its_leaders() {
     join_all(all.iter_mut().map(Publishing::goes_on)).await;
     let node = leaders::kill_leader(&mut cluster, &connection, &streams).await;
     within(LONG, cluster.node_mut(node).restart()).await;
+    // All streams have leaders then, and answer those who read them.
+    join_all(all.iter_mut().map(Publishing::ends)).await;
     join_all(all.into_iter().map(Publishing::check)).await;
 }
 
