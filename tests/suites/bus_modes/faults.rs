@@ -16,6 +16,12 @@ use tokio::task::JoinHandle;
 
 use super::LONG;
 
+/// An answer that was lost with a leader need not be waited for.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// More events than are ever published between two faults.
+const RELEASED: usize = 1 << 20;
+
 /// Without ids an answer that is lost with a leader is waited for until the deadline, and no longer.
 const WITHOUT_IDS: Duration = Duration::from_secs(5);
 
@@ -30,12 +36,12 @@ enum Mode {
 impl Mode {
     const ALL: [Self; 4] = [Self::OneByOne, Self::Batch, Self::WithoutIds, Self::Strict];
 
-    /// The events around one fault: so many that it hits the middle of them.
-    fn events(self) -> usize {
+    /// So many are settled before a fault; others are under way then.
+    fn events(self) -> u64 {
         match self {
-            Self::OneByOne => 600,
-            Self::Strict => 3000,
-            Self::Batch | Self::WithoutIds => 6000,
+            Self::OneByOne => 150,
+            Self::Strict => 700,
+            Self::Batch | Self::WithoutIds => 1500,
         }
     }
 
@@ -54,10 +60,10 @@ struct Publishing {
     mode: Mode,
     /// How many events may be published; closed when that were all.
     released: Arc<Semaphore>,
-    events: usize,
     bus: Bus,
     failed: mpsc::UnboundedReceiver<PublishError>,
-    task: JoinHandle<()>,
+    /// How many there were.
+    task: JoinHandle<u64>,
 }
 
 /// Publishes numbers in the background, to 20 subjects of the mode's stream, as many as are released.
@@ -65,6 +71,7 @@ async fn publish(connection: &Connection, mode: Mode) -> Publishing {
     let (failures, failed) = mpsc::unbounded_channel();
     let builder = Bus::builder(connection.clone())
         .deadline(if mode == Mode::WithoutIds { WITHOUT_IDS } else { LONG })
+        .ack_timeout(ANSWER)
         .on_failure(move |error| drop(failures.send(error)));
     let builder = match mode {
         Mode::WithoutIds => builder.dedup(Dedup::Off),
@@ -77,11 +84,11 @@ async fn publish(connection: &Connection, mode: Mode) -> Publishing {
     // What fails is told to `on_failure` in any mode.
     let task = tokio::spawn(async move {
         let at_a_time = if mode == Mode::Batch { 300 } else { 1 };
-        let event = |n: usize| Event::new(format!("{}.{}", mode.stream(), n % 20), n.to_string());
+        let event = |n: u64| Event::new(format!("{}.{}", mode.stream(), n % 20), n.to_string());
         let mut n = 0;
         while let Ok(permit) = permits.acquire_many(at_a_time).await {
             permit.forget();
-            let next = n..n + at_a_time as usize;
+            let next = n..n + u64::from(at_a_time);
             n = next.end;
             match mode {
                 Mode::OneByOne => drop(publisher.publish(event(next.start)).await),
@@ -89,11 +96,11 @@ async fn publish(connection: &Connection, mode: Mode) -> Publishing {
                 Mode::WithoutIds | Mode::Strict => publisher.enqueue(event(next.start)).await.expect("accepted"),
             }
         }
+        n
     });
     Publishing {
         mode,
         released,
-        events: 0,
         bus,
         failed,
         task,
@@ -101,38 +108,38 @@ async fn publish(connection: &Connection, mode: Mode) -> Publishing {
 }
 
 impl Publishing {
-    /// Goes on, and waits until some more events are acked or have failed: others are under way then.
-    async fn goes_on(&mut self) {
-        let more = self.mode.events();
-        self.released.add_permits(more);
-        self.reached(self.events + more / 4).await;
-        self.events += more;
-    }
-
-    async fn reached(&self, events: usize) {
+    /// Goes on until it is told to [pause](Self::pause); it is in the middle of that when this returns.
+    async fn goes_on(&self) {
+        let BusStats { acked, failed, .. } = self.bus.stats();
+        self.released.add_permits(RELEASED);
+        let more = acked + failed + self.mode.events();
         let stats = || std::future::ready(self.bus.stats());
         settles_where(LONG, stats, |stats: &BusStats| {
             assert_eq!(stats.accepted, stats.acked + stats.failed + stats.pending as u64);
-            stats.acked + stats.failed >= events as u64
+            stats.acked + stats.failed >= more
         })
         .await;
     }
 
-    /// Waits until all that was released is acked or has failed.
-    async fn ends(&mut self) {
-        self.reached(self.events).await;
+    /// No more is published, so that no more has to be looked at.
+    fn pause(&self) {
+        self.released.forget_permits(RELEASED);
     }
 
-    /// Each event is stored once, or was handed back with the truth.
-    async fn check(mut self) {
-        let mode = self.mode;
-        self.ends().await;
+    /// Waits until all that was published is acked or has failed.
+    async fn ends(&mut self) -> u64 {
         self.released.close();
-        within(LONG, self.task).await.expect("no panic");
+        let events = within(LONG, &mut self.task).await.expect("no panic");
         // It fails when events have failed.
         let _ = within(LONG, self.bus.flush(LONG)).await;
+        events
+    }
+
+    /// Each of so many events is stored once, or was handed back with the truth.
+    async fn check(mut self, events: u64) {
+        let mode = self.mode;
         let stats = self.bus.stats();
-        assert_eq!((stats.accepted, stats.pending), (self.events as u64, 0), "{mode:?}");
+        assert_eq!((stats.accepted, stats.pending), (events, 0), "{mode:?}");
         let mut failed = HashMap::new();
         while let Ok(error) = self.failed.try_recv() {
             let payload = String::from_utf8(error.event().payload().to_vec()).expect("text");
@@ -149,7 +156,7 @@ impl Publishing {
         for message in &stored {
             *copies.entry(&message.payload).or_default() += 1;
         }
-        for n in 0..self.events {
+        for n in 0..events {
             let payload = n.to_string();
             let copies = copies.get(&*payload).copied().unwrap_or(0);
             match failed.get(&payload) {
@@ -190,9 +197,11 @@ async fn killed(mode: Mode) {
     for _ in 0..3 {
         publishing.goes_on().await;
         nats.kill();
+        publishing.pause();
         within(LIMIT, nats.restart()).await;
     }
-    publishing.check().await;
+    let events = publishing.ends().await;
+    publishing.check(events).await;
 }
 
 async fn cut(mode: Mode) {
@@ -205,9 +214,11 @@ async fn cut(mode: Mode) {
         publishing.goes_on().await;
         let before = proxy.accepted();
         proxy.cut();
+        publishing.pause();
         within(LIMIT, proxy.connected(before + 1)).await;
     }
-    publishing.check().await;
+    let events = publishing.ends().await;
+    publishing.check(events).await;
 }
 
 /// All modes in one cluster: their leaders step down, and then the node dies that leads all of them.
@@ -222,15 +233,21 @@ async fn every_mode_outlives_its_leaders() {
         all.push(publish(&connection, mode).await);
     }
     let streams = Mode::ALL.map(Mode::stream);
-    join_all(all.iter_mut().map(Publishing::goes_on)).await;
+    join_all(all.iter().map(Publishing::goes_on)).await;
     leaders::step_down(&connection, &streams).await;
+    all.iter().for_each(Publishing::pause);
     leaders::gather(&connection, &streams).await;
-    join_all(all.iter_mut().map(Publishing::goes_on)).await;
+    join_all(all.iter().map(Publishing::goes_on)).await;
     let node = leaders::kill_leader(&mut cluster, &connection, &streams).await;
+    all.iter().for_each(Publishing::pause);
     within(LONG, cluster.node_mut(node).restart()).await;
-    // All streams have leaders then, and answer those who read them.
-    join_all(all.iter_mut().map(Publishing::ends)).await;
-    join_all(all.into_iter().map(Publishing::check)).await;
+    // All streams have leaders again then, and answer those who read them.
+    let events = join_all(all.iter_mut().map(Publishing::ends)).await;
+    let checks = all
+        .into_iter()
+        .zip(events)
+        .map(|(publishing, events)| publishing.check(events));
+    join_all(checks).await;
 }
 
 macro_rules! under_faults {
