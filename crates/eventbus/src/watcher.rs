@@ -1,5 +1,6 @@
 //! Who wants to know what becomes of an event.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,10 +11,28 @@ use tokio::sync::oneshot;
 use crate::batch::Batch;
 use crate::error::PublishError;
 use crate::reply::PublishAck;
-use crate::shared::Tell;
 
 /// What has become of an event.
 pub(crate) type Outcome = Result<PublishAck, PublishError>;
+
+/// What has become of an event that somebody asks about, or that has failed.
+#[derive(Debug)]
+pub(crate) struct Settled<W> {
+    pub(crate) watcher: Option<W>,
+    pub(crate) outcome: Outcome,
+}
+
+/// Can be told what has become of an event.
+pub(crate) trait Tell: Send + 'static {
+    fn tell(self, outcome: Outcome);
+}
+
+/// Nobody asks about single events.
+impl Tell for Infallible {
+    fn tell(self, _outcome: Outcome) {
+        match self {}
+    }
+}
 
 #[derive(Debug)]
 pub(crate) enum Watcher {

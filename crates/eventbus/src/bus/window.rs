@@ -13,8 +13,8 @@ use crate::error::{PublishError, PublishErrorKind};
 use crate::event::Event;
 use crate::outgoing::Outgoing;
 use crate::reply::{self, Refusal, Reply};
-use crate::shared::{Machine, Settled};
-use crate::watcher::Watcher;
+use crate::shared::Machine;
+use crate::watcher::{Settled, Watcher};
 
 pub(super) struct Window {
     engine: Engine<Watcher>,

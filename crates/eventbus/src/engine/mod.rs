@@ -35,7 +35,7 @@ use self::wheel::Wheel;
 use crate::error::{PublishError, PublishErrorKind};
 use crate::event::Event;
 use crate::reply::PublishAck;
-use crate::shared::Settled;
+use crate::watcher::Settled;
 
 pub(crate) use self::config::EngineConfig;
 pub use self::config::{Dedup, Ordering};

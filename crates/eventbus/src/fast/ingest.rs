@@ -14,7 +14,8 @@ use super::subjects::Subjects;
 use crate::error::{PublishError, PublishErrorKind};
 use crate::event::{Event, Flaw};
 use crate::reply::Refusal;
-use crate::shared::{Machine, Settled};
+use crate::shared::Machine;
+use crate::watcher::Settled;
 
 pub(super) struct Ingest {
     engine: Engine,

@@ -4,7 +4,8 @@ use std::task::Waker;
 
 use natstream_connect::RouteGuard;
 
-use super::{Machine, Settled, Shared, State, Tell};
+use super::{Machine, Shared, State};
+use crate::watcher::{Settled, Tell};
 
 /// What has to be done when the lock is released.
 pub(super) struct After {

@@ -6,7 +6,7 @@ use natstream_connect::{Arrival, Connection, Denials};
 
 use crate::error::{PublishError, PublishErrorKind};
 use crate::event::{Event, Flaw};
-use crate::watcher::Outcome;
+use crate::watcher::{Settled, Tell};
 
 /// An engine with what makes messages of its events, and reads the answers to them.
 ///
@@ -94,23 +94,4 @@ pub(crate) trait Machine: Send + 'static {
 
     /// What has become of an event that somebody asks about, or that has failed.
     fn poll_settled(&mut self) -> Option<Settled<Self::Watcher>>;
-}
-
-/// What has become of an event that somebody asks about, or that has failed.
-#[derive(Debug)]
-pub(crate) struct Settled<W> {
-    pub(crate) watcher: Option<W>,
-    pub(crate) outcome: Outcome,
-}
-
-/// Can be told what has become of an event.
-pub(crate) trait Tell: Send + 'static {
-    fn tell(self, outcome: Outcome);
-}
-
-/// Nobody asks about single events.
-impl Tell for std::convert::Infallible {
-    fn tell(self, _outcome: Outcome) {
-        match self {}
-    }
 }

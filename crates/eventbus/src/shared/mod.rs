@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use self::after::{After, gather};
 pub(crate) use self::handle::Handle;
-pub(crate) use self::machine::{Machine, Settled, Tell};
+pub(crate) use self::machine::Machine;
 pub(crate) use self::report::OnFailure;
 use self::report::Reporter;
 use self::waiting::Flushes;
