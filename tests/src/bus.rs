@@ -36,8 +36,17 @@ pub struct Message {
 /// When they cannot be read.
 pub async fn messages(connection: &Connection, stream: &str) -> Vec<Message> {
     let context = jetstream::new(connection.nats().clone());
-    let mut stream = within(LIMIT, context.get_stream(stream)).await.expect("the stream");
-    let count = within(LIMIT, stream.info()).await.expect("its state").state.messages;
+    let found = async {
+        loop {
+            match Box::pin(context.get_stream(stream)).await {
+                // A cluster that elects a leader answers nobody.
+                Err(error) if error.kind() == jetstream::context::GetStreamErrorKind::Request => {}
+                found => return found,
+            }
+        }
+    };
+    let stream = within(LIMIT, found).await.expect("the stream");
+    let count = stream.cached_info().state.messages;
     let mut messages = Vec::new();
     if count == 0 {
         return messages;

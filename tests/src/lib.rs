@@ -6,6 +6,7 @@ use natstream::{ConnectConfig, Connection, Pool, Server};
 
 pub mod bus;
 pub mod consume;
+pub mod leaders;
 pub mod load;
 #[cfg(test)]
 mod named;

@@ -68,10 +68,12 @@ pub mod object;
 #[cfg(feature = "spool")]
 mod outbox;
 mod outgoing;
+mod pause;
 mod producers;
 mod reply;
 mod shared;
 pub mod topology;
+mod tries;
 mod watcher;
 
 pub use self::atomic::{AtomicAck, AtomicBatch, AtomicBus, AtomicBusBuilder, AtomicError, AtomicErrorKind};

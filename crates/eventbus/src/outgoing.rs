@@ -32,12 +32,17 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     /// `ids`: nobody else gives ids that begin with this.
-    pub(crate) fn new(replies: &str, ids: Option<String>) -> Self {
+    pub(crate) fn new(ids: Option<String>) -> Self {
         Self {
-            replies: format!("{replies}."),
+            replies: String::new(),
             block: BytesMut::new(),
             ids,
         }
+    }
+
+    /// Where answers go, before the first message.
+    pub(crate) fn set_route(&mut self, route: &str) {
+        self.replies = format!("{route}.");
     }
 
     pub(crate) fn message(&mut self, attempt: Transmission<'_>) -> OutboundMessage {
@@ -72,7 +77,8 @@ mod tests {
 
     #[test]
     fn reply_subjects_end_with_their_tokens() {
-        let mut outgoing = Outgoing::new("_INBOX.x", Some("P".to_owned()));
+        let mut outgoing = Outgoing::new(Some("P".to_owned()));
+        outgoing.set_route("_INBOX.x");
         for number in 0..1000_u64 {
             let token = Token::read(&format!("{number:x}")).expect("a token");
             assert_eq!(outgoing.reply(token).as_str(), format!("_INBOX.x.{number:x}"));

@@ -1,5 +1,6 @@
 //! Who wants to know what becomes of an event.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +15,25 @@ use crate::reply::PublishAck;
 /// What has become of an event.
 pub(crate) type Outcome = Result<PublishAck, PublishError>;
 
+/// What has become of an event that somebody asks about, or that has failed.
+#[derive(Debug)]
+pub(crate) struct Settled<W> {
+    pub(crate) watcher: Option<W>,
+    pub(crate) outcome: Outcome,
+}
+
+/// Can be told what has become of an event.
+pub(crate) trait Tell: Send + 'static {
+    fn tell(self, outcome: Outcome);
+}
+
+/// Nobody asks about single events.
+impl Tell for Infallible {
+    fn tell(self, _outcome: Outcome) {
+        match self {}
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Watcher {
     /// Somebody who waits for this event alone.
@@ -25,8 +45,8 @@ pub(crate) enum Watcher {
     Outbox(Arc<crate::outbox::Deliveries>, u64),
 }
 
-impl Watcher {
-    pub(crate) fn tell(self, outcome: Outcome) {
+impl Tell for Watcher {
+    fn tell(self, outcome: Outcome) {
         match self {
             // Whoever waited may have gone.
             Self::One(waiting) => drop(waiting.send(outcome)),

@@ -1,7 +1,7 @@
 //! What is stored, and what is refused.
 
 use futures_util::future::join_all;
-use natstream::eventbus::topology::{Discard, TopologyErrorKind};
+use natstream::eventbus::topology::{Discard, Topology, TopologyErrorKind};
 use natstream::eventbus::{BatchMode, Flaw, OpenError};
 use natstream::{ConnectConfig, Credentials};
 use testkit::{shared_url, unique_name, unique_subject};
@@ -126,6 +126,39 @@ async fn an_event_that_no_batch_can_bring_refuses_all_before_anything_is_sent() 
     let large = Event::new("s.x", vec![0; 2 << 20]);
     let error = within(LIMIT, bus.commit(with(large))).await.expect_err("too large");
     assert_eq!((error.kind(), error.place()), (AtomicErrorKind::TooLarge, Some(1)));
+}
+
+/// nats-server says nothing of a message without a reply: the commit misses it, and the next attempt asks for each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_in_the_middle_that_the_stream_refuses_is_the_reason() {
+    let (_nats, connection) = server("").await;
+    atomic_stream(&connection, |spec| spec.max_message_size(1000)).await;
+    let bus = open(&connection, |builder| builder).await;
+    let sizes = [10, 2000, 10];
+    let batch = sizes
+        .map(|size| Event::new("s.x", vec![b'x'; size]))
+        .into_iter()
+        .collect();
+    let error = within(LIMIT, bus.commit(batch)).await.expect_err("refused");
+    assert_eq!(
+        (error.kind(), error.may_be_stored()),
+        (AtomicErrorKind::TooLarge, false)
+    );
+    assert!(payloads(&connection).await.is_empty());
+}
+
+/// A stream that has taken over the subjects meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_names_the_stream_that_has_the_batch() {
+    let (_nats, connection) = server("").await;
+    atomic_stream(&connection, |spec| spec).await;
+    let bus = open(&connection, |builder| builder).await;
+    within(LIMIT, Topology::new(connection.clone()).delete("S"))
+        .await
+        .expect("deleted");
+    stream(&connection, StreamSpec::new("T", ["s.>"]).allow_atomic(true)).await;
+    let ack = within(LIMIT, bus.commit(batch("b", 2))).await.expect("stored");
+    assert_eq!((&*ack.stream, ack.last_sequence), ("T", Some(2)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

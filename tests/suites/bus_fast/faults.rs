@@ -1,7 +1,7 @@
 //! Servers that die, connections that break, leaders that change, and silence.
 
+use integration::leaders;
 use natstream::ConnectConfig;
-use natstream::eventbus::topology::Topology;
 use testkit::{Cluster, Flow, NatsServer, Proxy};
 
 use super::*;
@@ -71,10 +71,15 @@ async fn without_ids_a_connection_that_is_cut_repeats_nothing_and_almost_nothing
     assert!(stats.acked >= EVENTS / 2, "{stats:?}");
 }
 
-/// Longer than nats-server remembers a batch: 10 s, which is set to 1 s here.
-async fn silence(doubt: Doubt) -> FastStats {
+/// It remembers a batch for 1 s, instead of 10 s.
+async fn forgetful_server() -> NatsServer {
     let config = r#"jetstream { limits { batch { timeout: "1s" } } }"#;
-    let nats = NatsServer::builder().jetstream(true).config(config).start().await;
+    NatsServer::builder().jetstream(true).config(config).start().await
+}
+
+/// Longer than nats-server remembers a batch.
+async fn silence(doubt: Doubt) -> FastStats {
+    let nats = forgetful_server().await;
     let proxy = Proxy::start(nats.url()).await;
     let connection = integration::connection(&proxy.url()).await;
     fast_stream(&connection, |spec| spec).await;
@@ -101,17 +106,17 @@ async fn without_ids_a_batch_that_is_forgotten_in_silence_repeats_nothing() {
     assert!(stats.batches > 1, "{stats:?}");
 }
 
-/// Ten seconds in which nothing is published: the batch is over long before, and nothing is in doubt.
+/// Nothing is published for longer than nats-server remembers a batch: it is over long before, and nothing is in doubt.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_producer_that_pauses_for_ten_seconds_loses_nothing() {
-    let nats = NatsServer::builder().jetstream(true).start().await;
+async fn a_producer_that_pauses_for_longer_than_a_batch_is_remembered_loses_nothing() {
+    let nats = forgetful_server().await;
     let connection = integration::connection(&nats.url()).await;
     fast_stream(&connection, |spec| spec).await;
     let (bus, mut failed) = open(&connection, Doubt::Unknown, |builder| builder).await;
     within(LIMIT, publish(&bus, 700)).await.expect("no panic");
     settled(&bus, 700).await;
-    // sleep: longer than nats-server remembers a batch
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    // sleep: as long as it takes the server to forget the batch, and to be sure of it
+    tokio::time::sleep(Duration::from_secs(2)).await;
     within(LIMIT, publish(&bus, 700)).await.expect("no panic");
     within(LIMIT, bus.flush(LIMIT)).await.expect("all acked");
     assert!(failed.try_recv().is_err());
@@ -120,39 +125,36 @@ async fn a_producer_that_pauses_for_ten_seconds_loses_nothing() {
     assert_eq!(numbers(&connection, "S").await.len(), 1400);
 }
 
-async fn leaders(doubt: Doubt) -> FastStats {
+/// Both kinds in one cluster: their leaders step down, and then the node dies that leads both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_that_change_repeat_nothing_and_with_ids_lose_nothing() {
     let mut cluster = within(LONG, Cluster::builder(3).jetstream(true).start()).await;
     let config = ConnectConfig::new(cluster.urls()).retain_servers_order();
     let connection = within(LIMIT, Connection::connect(config)).await.expect("connected");
-    let topology = Topology::new(connection.clone());
-    fast_stream(&connection, |spec| spec.replicas(3)).await;
     let events = EVENTS / 3;
-    let (bus, failed) = open(&connection, doubt, |builder| builder.deadline(LONG)).await;
-    let publishing = publish(&bus, events);
-    settled(&bus, events / 5).await;
-    let step_down = connection.nats().request("$JS.API.STREAM.LEADER.STEPDOWN.S", "".into());
-    within(LIMIT, step_down).await.expect("an answer");
-    settled(&bus, events * 2 / 5).await;
-    let info = within(LONG, topology.info("S")).await.expect("info");
-    let leader = info.leader.expect("a leader");
-    let index: usize = leader.trim_start_matches('n').parse().expect("a node");
-    cluster.node_mut(index).kill();
-    settled(&bus, events * 4 / 5).await;
-    within(LONG, cluster.node_mut(index).restart()).await;
-    complete(&bus, publishing, events, doubt, failed).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_ids_leaders_that_change_lose_and_repeat_nothing() {
-    let stats = leaders(Doubt::WithIds).await;
-    assert_eq!(stats.acked, EVENTS / 3);
-    assert!(stats.batches > 1, "{stats:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_ids_leaders_that_change_repeat_nothing() {
-    let stats = leaders(Doubt::Unknown).await;
-    assert!(stats.batches > 1, "{stats:?}");
+    let mut all = Vec::new();
+    for (name, doubt) in [("S", Doubt::Unknown), ("IDS", Doubt::WithIds)] {
+        stream_of(&connection, name, |spec| spec.replicas(3)).await;
+        let (bus, failed) = open_to(&connection, name, doubt, |builder| builder.deadline(LONG)).await;
+        let publishing = publish_to(&bus, name, events);
+        all.push((name, doubt, bus, failed, publishing));
+    }
+    let reached = async |fifths: u64| {
+        for (_, _, bus, ..) in &all {
+            settled(bus, events * fifths / 5).await;
+        }
+    };
+    reached(1).await;
+    leaders::step_down(&connection, &["S", "IDS"]).await;
+    reached(2).await;
+    let node = leaders::kill_leader(&mut cluster, &connection, &["S", "IDS"]).await;
+    reached(4).await;
+    within(LONG, cluster.node_mut(node).restart()).await;
+    for (name, doubt, bus, failed, publishing) in all {
+        let stats = complete_in(name, &bus, publishing, events, doubt, failed).await;
+        assert!(stats.batches > 1, "{stats:?}");
+        assert!(doubt == Doubt::Unknown || stats.acked == events, "{stats:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -176,4 +178,32 @@ async fn a_close_without_a_server_hands_everything_back() {
         assert_eq!((error.kind(), error.may_be_stored()), (PublishErrorKind::Closed, false));
         assert_eq!(error.event().payload(), &n.to_string());
     }
+}
+
+/// Its peer reads nothing: it is up, and full.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_fail_by_their_deadlines_on_a_connection_that_takes_nothing() {
+    let nats = NatsServer::builder().jetstream(true).start().await;
+    let admin = integration::connection(&nats.url()).await;
+    let proxy = Proxy::start(nats.url()).await;
+    // Nothing else is to notice it.
+    let config = ConnectConfig::new(proxy.url()).ping_interval(LONG);
+    let connection = within(LIMIT, Connection::connect(config)).await.expect("connected");
+    fast_stream(&admin, |spec| spec).await;
+    let (bus, _failed) = open(&connection, Doubt::Unknown, |builder| {
+        builder.deadline(Duration::from_secs(3)).window_bytes(64 << 20)
+    })
+    .await;
+    let publisher = bus.clone();
+    let publishing = tokio::spawn(async move {
+        // More than all buffers on the way take.
+        while publisher.enqueue(Event::new("s.x", vec![b'x'; 100_000])).await.is_ok() {}
+    });
+    settled(&bus, 2000).await;
+    proxy.blackhole(Flow::ToServer, true);
+    let before = bus.stats().failed;
+    let stats = || std::future::ready(bus.stats());
+    settles_where(LIMIT, stats, |stats: &FastStats| stats.failed >= before + 600).await;
+    assert!(connection.state().borrow().is_connected(), "it was not noticed");
+    publishing.abort();
 }

@@ -30,17 +30,32 @@ enum Doubt {
 
 /// The stream `S`, which takes fast batches on `s.>`.
 async fn fast_stream(connection: &Connection, spec: impl FnOnce(StreamSpec) -> StreamSpec) {
-    stream(connection, spec(StreamSpec::new("S", ["s.>"]).allow_batched(true))).await;
+    stream_of(connection, "S", spec).await;
 }
 
-/// A bus, and its failures.
+/// A stream that takes fast batches on its name in small letters, and below.
+async fn stream_of(connection: &Connection, name: &str, spec: impl FnOnce(StreamSpec) -> StreamSpec) {
+    let subjects = [format!("{}.>", name.to_lowercase())];
+    stream(connection, spec(StreamSpec::new(name, subjects).allow_batched(true))).await;
+}
+
+/// A bus to the stream `S`, and its failures.
 async fn open(
     connection: &Connection,
     doubt: Doubt,
     set: impl FnOnce(FastBusBuilder) -> FastBusBuilder,
 ) -> (FastBus, mpsc::UnboundedReceiver<PublishError>) {
+    open_to(connection, "S", doubt, set).await
+}
+
+async fn open_to(
+    connection: &Connection,
+    stream: &str,
+    doubt: Doubt,
+    set: impl FnOnce(FastBusBuilder) -> FastBusBuilder,
+) -> (FastBus, mpsc::UnboundedReceiver<PublishError>) {
     let (failures, failed) = mpsc::unbounded_channel();
-    let builder = FastBus::builder(connection.clone(), "S").on_failure(move |error| drop(failures.send(error)));
+    let builder = FastBus::builder(connection.clone(), stream).on_failure(move |error| drop(failures.send(error)));
     let builder = match doubt {
         Doubt::Unknown => builder,
         Doubt::WithIds => builder.with_ids(),
@@ -52,10 +67,14 @@ async fn open(
 
 /// Publishes numbers to 20 subjects in the background.
 fn publish(bus: &FastBus, events: u64) -> JoinHandle<()> {
-    let bus = bus.clone();
+    publish_to(bus, "S", events)
+}
+
+fn publish_to(bus: &FastBus, stream: &str, events: u64) -> JoinHandle<()> {
+    let (bus, subject) = (bus.clone(), stream.to_lowercase());
     tokio::spawn(async move {
         for n in 0..events {
-            let event = Event::new(format!("s.{}", n % 20), n.to_string());
+            let event = Event::new(format!("{subject}.{}", n % 20), n.to_string());
             bus.enqueue(event).await.expect("accepted");
         }
     })
@@ -77,6 +96,17 @@ async fn settled(bus: &FastBus, events: u64) {
 
 /// All were published: what the stream has, against what became of each.
 async fn complete(
+    bus: &FastBus,
+    publishing: JoinHandle<()>,
+    events: u64,
+    doubt: Doubt,
+    failed: mpsc::UnboundedReceiver<PublishError>,
+) -> FastStats {
+    complete_in("S", bus, publishing, events, doubt, failed).await
+}
+
+async fn complete_in(
+    stream: &str,
     bus: &FastBus,
     publishing: JoinHandle<()>,
     events: u64,
@@ -105,7 +135,7 @@ async fn complete(
         "{} are unknown",
         unknown.len()
     );
-    let stored = numbers(bus.connection(), "S").await;
+    let stored = numbers(bus.connection(), stream).await;
     let mut seen = HashSet::new();
     let first: Vec<u64> = stored.iter().copied().filter(|number| seen.insert(*number)).collect();
     if doubt != Doubt::AtLeastOnce {

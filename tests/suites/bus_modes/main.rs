@@ -3,7 +3,9 @@
 //! Fast ingest and atomic batches have suites of their own for faults of the server, and the outbox has.
 
 mod faults;
+mod outbox;
 mod producer;
+mod refused;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::batch::AtomicBatch;
 use super::error::AtomicErrorKind;
-use super::verdict::Outcome;
+use super::verdict::{At, Outcome};
 use crate::event::Event;
 use crate::reply::{self, Refusal, Reply};
 
@@ -25,14 +25,24 @@ const BATCH_COMMIT: HeaderName = HeaderName::from_static("Nats-Batch-Commit");
 /// What these headers add to a message at most, with an id of 22 letters.
 pub(super) const HEADERS_LEN: usize = 128;
 
-/// What the answers to the first message and to the last are sent to, behind the route.
-const BEGIN: &str = "begin";
+/// What the answers to the last message, and to those before it, are sent to behind the route.
 const COMMIT: &str = "commit";
+const BEFORE: &str = "before";
+
+/// Which messages of a batch nats-server answers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replies {
+    /// The first and the last. What it refuses of those between, it drops without a word, and the commit is incomplete.
+    Ends,
+    /// Each, so that it says why it refuses one.
+    All,
+}
 
 /// The attempt, as its answers see it.
 pub(super) struct Attempt {
     /// Nobody else's.
     id: String,
+    replies: Replies,
     subjects: Vec<Subject>,
     /// Something of this bus was stored before: a refusal by permission may be meant for another message.
     is_permitted: bool,
@@ -46,12 +56,18 @@ struct State {
 }
 
 impl Attempt {
-    pub(super) fn new(id: String, batch: &AtomicBatch, is_permitted: bool) -> (Arc<Self>, oneshot::Receiver<Outcome>) {
+    pub(super) fn new(
+        id: String,
+        batch: &AtomicBatch,
+        replies: Replies,
+        is_permitted: bool,
+    ) -> (Arc<Self>, oneshot::Receiver<Outcome>) {
         let (sender, outcome) = oneshot::channel();
         let mut subjects: Vec<Subject> = batch.events().iter().map(|event| event.subject.clone()).collect();
         subjects.dedup();
         let attempt = Self {
             id,
+            replies,
             subjects,
             is_permitted,
             state: Mutex::new(State {
@@ -78,8 +94,8 @@ impl Attempt {
             let id = given.filter(|(which, _)| *which == place).map(|(_, id)| id);
             let reply = match place {
                 _ if place == last => Some(COMMIT),
-                0 => Some(BEGIN),
-                _ => None,
+                0 => Some(BEFORE),
+                _ => (self.replies == Replies::All).then_some(BEFORE),
             };
             let message = OutboundMessage {
                 subject: event.subject.clone(),
@@ -138,8 +154,8 @@ impl Attempt {
 
     /// What an answer says, if it is one.
     fn read(&self, rest: &str, payload: &[u8]) -> Option<Outcome> {
-        // The first message of several is there.
-        if rest == BEGIN && payload.is_empty() {
+        // A message before the last is there.
+        if rest == BEFORE && payload.is_empty() {
             return None;
         }
         #[derive(Deserialize)]
@@ -153,9 +169,10 @@ impl Attempt {
                 let committed: Committed = serde_json::from_slice(payload).ok()?;
                 let is_ours = rest == COMMIT && committed.batch.as_deref() == Some(&*self.id);
                 Some(if is_ours && committed.count.is_some() {
-                    Outcome::Stored {
+                    Outcome::Stored(At {
+                        stream: stored.stream.into(),
                         sequence: stored.sequence,
-                    }
+                    })
                 } else {
                     Outcome::Foreign
                 })
@@ -169,7 +186,7 @@ impl Route for Attempt {
         let message = &arrival.message;
         let is_nobody = message.status == Some(async_nats::StatusCode::NO_RESPONDERS) && message.payload.is_empty();
         let outcome = if is_nobody {
-            // Of either message: without the first, the stream takes no commit.
+            // Of any message: without one, the stream takes no commit.
             Some(Outcome::Refused(Refusal::no_responders()))
         } else {
             self.read(arrival.rest, &message.payload)

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use async_nats::subject::Subject;
+
 use crate::event::Event;
 
 /// nats-server takes no more events in a batch, unless it is configured otherwise.
@@ -83,6 +85,14 @@ impl AtomicBatch {
     #[must_use]
     pub fn into_events(self) -> Vec<Event> {
         self.events
+    }
+
+    /// What a stream refuses as a duplicate when it knows this id, and never stores: no stream has a name with a dot, which the
+    /// second event expects. nats-server looks at the first one's id before.
+    pub(super) fn question(subject: &Subject, id: &str) -> Self {
+        let known = Event::new(subject.clone(), "").message_id(id);
+        let never = Event::new(subject.clone(), "").expect_stream("no.stream");
+        [known, never].into_iter().collect()
     }
 
     /// The place of an event whose id an event before it has too.

@@ -9,11 +9,12 @@ use natstream_connect::Lease;
 use tokio::sync::Semaphore;
 
 use super::{AtomicBus, Shared};
-use crate::bus::Strays;
 use crate::engine::Dedup;
 use crate::error::OpenError;
 use crate::fast::Subjects;
 use crate::grant::{BatchMode, granted};
+use crate::shared::Strays;
+use crate::tries::{Tries, wrong};
 
 /// nats-server takes so many for a stream, unless it is configured otherwise (`server/stream.go`).
 const MAX_IN_FLIGHT: usize = 50;
@@ -32,10 +33,7 @@ pub struct AtomicBusBuilder {
     connection: Lease,
     stream: String,
     max_in_flight: usize,
-    deadline: Duration,
-    ack_timeout: Duration,
-    retry_pause: Duration,
-    max_retry_pause: Duration,
+    tries: Tries,
     dedup: Dedup,
 }
 
@@ -45,10 +43,7 @@ impl AtomicBusBuilder {
             connection,
             stream,
             max_in_flight: 20,
-            deadline: Duration::from_secs(30),
-            ack_timeout: Duration::from_secs(5),
-            retry_pause: Duration::from_millis(50),
-            max_retry_pause: Duration::from_secs(2),
+            tries: Tries::default(),
             dedup: Dedup::default(),
         }
     }
@@ -64,21 +59,21 @@ impl AtomicBusBuilder {
     ///
     /// Keep the stream's duplicate window at least twice as long.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.tries.deadline = deadline;
         self
     }
 
     /// How long the answer to a commit may take, by default 5 s. After that the batch is sent again, if it has an id.
     pub fn ack_timeout(mut self, timeout: Duration) -> Self {
-        self.ack_timeout = timeout;
+        self.tries.answer = timeout;
         self
     }
 
     /// The pause after the first attempt, by default 50 ms, and the longest, by default 2 s. Each attempt doubles it; half of
     /// it is random.
     pub fn retry_pause(mut self, first: Duration, longest: Duration) -> Self {
-        self.retry_pause = first;
-        self.max_retry_pause = longest;
+        self.tries.first_pause = first;
+        self.tries.longest_pause = longest;
         self
     }
 
@@ -110,10 +105,7 @@ impl AtomicBusBuilder {
                 subjects: Subjects::new(&self.stream, info.subjects),
                 stream: self.stream.into(),
                 places: Semaphore::new(self.max_in_flight),
-                deadline: self.deadline,
-                ack_timeout: self.ack_timeout,
-                retry_pause: self.retry_pause,
-                max_retry_pause: self.max_retry_pause,
+                tries: self.tries,
                 gives_ids: self.dedup == Dedup::Id,
                 has_stored: AtomicBool::new(false),
             }),
@@ -121,19 +113,10 @@ impl AtomicBusBuilder {
     }
 
     fn check(&self) -> Result<(), OpenError> {
-        let wrong = |setting, problem| Err(OpenError::InvalidSetting { setting, problem });
         if !(1..=MAX_IN_FLIGHT).contains(&self.max_in_flight) {
             return wrong("max_in_flight", "must be between 1 and 50");
         }
-        if self.deadline.is_zero() || self.ack_timeout.is_zero() {
-            return wrong("deadline", "and `ack_timeout` must not be 0");
-        }
-        if self.retry_pause.is_zero() || self.max_retry_pause < self.retry_pause {
-            return wrong(
-                "retry_pause",
-                "must not be 0, and the longest not shorter than the first",
-            );
-        }
+        self.tries.check("and `ack_timeout` must not be 0")?;
         Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! Atomic batches: all or nothing.
 //!
 //! - `batch` are the events, `attempt` the messages that bring them to the stream and the answers to these;
-//! - `verdict` says what an answer proves, without I/O; `error` hands a batch back;
+//! - `commit` tries until it is known what became of a batch: `verdict` says what an answer proves, without I/O;
+//! - `error` hands a batch back;
 //! - `builder` opens a bus.
 
 mod attempt;
 mod batch;
 mod builder;
+mod commit;
 mod error;
 mod verdict;
 
@@ -15,20 +17,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use natstream_connect::{Driver, Lease, Router, random_u32, token};
+use natstream_connect::{Driver, Lease, Router};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use self::attempt::{Attempt, HEADERS_LEN};
+use self::attempt::HEADERS_LEN;
 use self::batch::MAX_EVENTS;
 pub use self::batch::{AtomicAck, AtomicBatch};
 pub use self::builder::AtomicBusBuilder;
+use self::commit::Commit;
 pub use self::error::{AtomicError, AtomicErrorKind};
-use self::verdict::{Knowledge, Outcome, Verdict, overdue};
+use self::verdict::At;
 use crate::error::OpenError;
 use crate::event::Flaw;
 use crate::fast::Subjects;
 use crate::outgoing::id_len;
+use crate::tries::Tries;
 
 /// Commits batches to one stream, each all or nothing.
 ///
@@ -42,10 +46,10 @@ use crate::outgoing::id_len;
 /// - A batch is sent again as a whole when it is certain that the stream does not have it: nobody listens, 429, too many
 ///   batches, a message or a leader was lost with a part of the batch. When the answer to its commit is lost, it is sent again
 ///   if an event has an id: the stream refuses a copy of what it has.
-/// - By default one event of each batch gets an id that nobody else has, unless all have their own. A copy that is refused
-///   because of it proves that the batch is stored, and is told as that. With ids of its own alone nothing is proven: another
-///   batch may have had them. Then it fails as [`DuplicateId`](AtomicErrorKind::DuplicateId), and
-///   [may be stored](AtomicError::may_be_stored).
+/// - By default one event of each batch gets an id that nobody else has, unless all have their own. A stream that knows this id
+///   has the batch, and that is told. When a copy is refused for anything else, as an expectation that the batch itself has
+///   made untrue, the stream is asked for the id alone. With ids of its own alone nothing is proven: another batch may have had
+///   them. Then it fails as [`DuplicateId`](AtomicErrorKind::DuplicateId), and [may be stored](AtomicError::may_be_stored).
 ///
 /// This holds as long as the stream's duplicate window is longer than the [deadline](AtomicBusBuilder::deadline).
 ///
@@ -82,10 +86,7 @@ struct Shared {
     subjects: Subjects,
     stream: Arc<str>,
     places: Semaphore,
-    deadline: Duration,
-    ack_timeout: Duration,
-    retry_pause: Duration,
-    max_retry_pause: Duration,
+    tries: Tries,
     gives_ids: bool,
     has_stored: AtomicBool,
 }
@@ -119,47 +120,27 @@ impl AtomicBus {
     pub async fn commit(&self, batch: AtomicBatch) -> Result<AtomicAck, AtomicError> {
         let batch = self.check(batch)?;
         let shared = &self.shared;
-        let due = deadline(shared.deadline);
+        let due = deadline(shared.tries.deadline);
         let Ok(Ok(_place)) = timeout_at(due, shared.places.acquire()).await else {
             return Err(AtomicError::new(batch, AtomicErrorKind::TooManyBatches));
         };
-        // One id is enough for the stream to know the batch.
-        let given = batch.last_without_id().filter(|_| shared.gives_ids);
-        let given = given.map(|place| (place, token()));
-        let mut knowledge = Knowledge {
-            in_doubt: false,
-            has_id: batch.has_id() || given.is_some(),
-            has_proof: given.is_some(),
-        };
-        let mut refusal = None;
-        let mut attempts = 0;
-        loop {
-            let outcome = self.attempt(&batch, &given, due).await;
-            attempts += 1;
-            let verdict = knowledge.judge(&outcome);
-            if let Outcome::Refused(last) = outcome {
-                refusal = Some(last);
+        let mut commit = Commit::new(shared, &batch, due);
+        let outcome = commit.run().await;
+        let (attempts, refusal) = (commit.attempts, commit.refusal);
+        match outcome {
+            Ok(at) => {
+                shared.has_stored.store(true, Ordering::Relaxed);
+                let (stream, last_sequence) = match at {
+                    Some(At { stream, sequence }) => (stream, Some(sequence)),
+                    None => (shared.stream.clone(), None),
+                };
+                Ok(AtomicAck {
+                    stream,
+                    last_sequence,
+                    count: batch.len() as u64,
+                })
             }
-            match verdict {
-                Verdict::Stored { sequence } => {
-                    shared.has_stored.store(true, Ordering::Relaxed);
-                    return Ok(AtomicAck {
-                        stream: shared.stream.clone(),
-                        last_sequence: sequence,
-                        count: batch.len() as u64,
-                    });
-                }
-                Verdict::Failed { kind, may_be_stored } => {
-                    return Err(AtomicError::new(batch, kind).after(attempts, may_be_stored, refusal));
-                }
-                Verdict::Again => {}
-            }
-            let pause = shared.pause(attempts - 1);
-            if now() + pause >= due {
-                let kind = overdue(refusal.as_ref());
-                return Err(AtomicError::new(batch, kind).after(attempts, knowledge.in_doubt, refusal));
-            }
-            sleep(pause).await;
+            Err((kind, may_be_stored)) => Err(AtomicError::new(batch, kind).after(attempts, may_be_stored, refusal)),
         }
     }
 
@@ -167,42 +148,6 @@ impl AtomicBus {
     #[must_use]
     pub fn connection(&self) -> &natstream_connect::Connection {
         &self.shared.connection
-    }
-
-    async fn attempt(&self, batch: &AtomicBatch, given: &Option<(usize, String)>, due: Instant) -> Outcome {
-        let shared = &self.shared;
-        let is_permitted = shared.has_stored.load(Ordering::Relaxed);
-        let (attempt, mut outcome) = Attempt::new(token(), batch, is_permitted);
-        let route = shared.router.add(attempt.clone());
-        if shared.router.is_denied() {
-            return Outcome::Denied { may_be_stored: false };
-        }
-        let mut state = shared.connection.state();
-        let subject = route.subject();
-        let given = given.as_ref().map(|(place, id)| (*place, &**id));
-        let send = async {
-            // What waits inside of the client while there is no connection would come late.
-            if state.wait_for(|state| state.is_connected()).await.is_err() {
-                return Err(Outcome::Closed { may_be_stored: false });
-            }
-            attempt.send(shared.connection.driver(), &subject, batch, given).await
-        };
-        let work = async {
-            let sent = tokio::select! {
-                biased;
-                early = &mut outcome => return early.unwrap_or(Outcome::Unanswered),
-                sent = send => sent,
-            };
-            if let Err(unsent) = sent {
-                return unsent;
-            }
-            let answered = timeout_at(deadline(shared.ack_timeout), &mut outcome).await;
-            answered.ok().and_then(Result::ok).unwrap_or(Outcome::Unanswered)
-        };
-        match timeout_at(due, work).await {
-            Ok(outcome) => outcome,
-            Err(_) => attempt.overdue(),
-        }
     }
 
     /// What makes it impossible to commit, whatever the stream says.
@@ -232,15 +177,6 @@ impl AtomicBus {
             }
         }
         Ok(batch)
-    }
-}
-
-impl Shared {
-    /// Between a half and the whole of a pause that doubles.
-    fn pause(&self, refusals: u32) -> Duration {
-        let factor = 1_u32.checked_shl(refusals).unwrap_or(u32::MAX);
-        let whole = self.retry_pause.saturating_mul(factor).min(self.max_retry_pause);
-        whole / 2 + (whole / 2).mul_f64(f64::from(random_u32()) / f64::from(u32::MAX))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::nanos;
+use crate::pause::random;
 
 /// Pauses that grow, half of each being random: messages that failed together come back apart.
 #[derive(Clone, Debug)]
@@ -27,15 +28,6 @@ impl Backoff {
         let whole = self.pauses[index];
         whole / 2 + random(&mut self.random) % (whole / 2 + 1)
     }
-}
-
-/// The next number of splitmix64: enough for jitter, and the same for the same seed.
-pub(super) fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::lists::{List, NONE};
 use super::slot::{State, Token};
 use super::{Engine, EngineConfig};
 use crate::error::{PublishError, PublishErrorKind};
+use crate::pause::pause;
 use crate::reply::{Meaning, Refusal, Stored};
 
 impl<W> Engine<W> {
@@ -67,18 +68,7 @@ impl<W> Engine<W> {
             longest_pause,
             ..
         } = self.config;
-        let factor = 1_u64.checked_shl(refusals).unwrap_or(u64::MAX);
-        let whole = first_pause.saturating_mul(factor).min(longest_pause);
-        whole / 2 + self.random() % (whole / 2 + 1)
-    }
-
-    /// The next number of splitmix64: enough for jitter, and the same for the same seed.
-    fn random(&mut self) -> u64 {
-        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.jitter;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        pause(first_pause, longest_pause, refusals, &mut self.jitter)
     }
 
     /// Does what is due: deadlines, answers that did not come, pauses that are over.

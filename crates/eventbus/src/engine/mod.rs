@@ -35,6 +35,7 @@ use self::wheel::Wheel;
 use crate::error::{PublishError, PublishErrorKind};
 use crate::event::Event;
 use crate::reply::PublishAck;
+use crate::watcher::Settled;
 
 pub(crate) use self::config::EngineConfig;
 pub use self::config::{Dedup, Ordering};
@@ -93,13 +94,6 @@ pub(crate) struct Transmission<'a> {
     pub(crate) headers: Option<&'a HeaderMap>,
     /// The event's number, if it gets its id from the bus.
     pub(crate) id: Option<u64>,
-}
-
-/// What has become of an event that somebody asks about, or that has failed.
-#[derive(Debug)]
-pub(crate) struct Settled<W> {
-    pub(crate) watcher: Option<W>,
-    pub(crate) outcome: Result<PublishAck, PublishError>,
 }
 
 impl<W> Engine<W> {

@@ -1,21 +1,21 @@
 //! Opening a fast bus.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use natstream_connect::{Lease, random_u32, token};
 
+use super::FastBus;
 use super::engine::{Config, Engine};
-use super::shared::Shared;
+use super::ingest::Ingest;
+use super::outgoing::Outgoing;
 use super::subjects::Subjects;
-use super::{FastBus, Handle};
-use crate::bus::Strays;
 use crate::error::{OpenError, PublishError};
 use crate::grant::{BatchMode, granted};
 use crate::nanos;
 use crate::outgoing::id_len;
-use crate::shared::OnFailure;
+use crate::shared::{Handle, OnFailure};
+use crate::tries::{Tries, wrong};
 
 /// nats-server tells how far it is after 500 messages of all fast publishers at most (`server/jetstream_batching.go`).
 const MAX_FLOW: usize = 500;
@@ -51,10 +51,7 @@ pub struct FastBusBuilder {
     stream: String,
     window: usize,
     window_bytes: usize,
-    deadline: Duration,
-    answer_timeout: Duration,
-    retry_pause: Duration,
-    max_retry_pause: Duration,
+    tries: Tries,
     gives_ids: bool,
     repeats: bool,
     on_failure: Option<OnFailure>,
@@ -67,10 +64,7 @@ impl FastBusBuilder {
             stream,
             window: 4000,
             window_bytes: 32 << 20,
-            deadline: Duration::from_secs(30),
-            answer_timeout: Duration::from_secs(5),
-            retry_pause: Duration::from_millis(50),
-            max_retry_pause: Duration::from_secs(2),
+            tries: Tries::default(),
             gives_ids: false,
             repeats: false,
             on_failure: None,
@@ -96,22 +90,22 @@ impl FastBusBuilder {
     /// How long the bus tries to deliver an event, from its acceptance on; by default 30 s. The election of a leader takes
     /// about 5 s. [`Event::deadline`](crate::Event::deadline) wins.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.tries.deadline = deadline;
         self
     }
 
     /// How long the stream may take to answer the first message of a batch, or its end, before it is asked again; by default
     /// 5 s.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
-        self.answer_timeout = timeout;
+        self.tries.answer = timeout;
         self
     }
 
     /// The pause after the first refusal, by default 50 ms, and the longest, by default 2 s. Each batch in a row that brings
     /// nothing into the stream doubles it; half of it is random.
     pub fn retry_pause(mut self, first: Duration, longest: Duration) -> Self {
-        self.retry_pause = first;
-        self.max_retry_pause = longest;
+        self.tries.first_pause = first;
+        self.tries.longest_pause = longest;
         self
     }
 
@@ -155,56 +149,39 @@ impl FastBusBuilder {
         let config = Config {
             window: self.window,
             window_bytes: self.window_bytes,
-            deadline: nanos(self.deadline),
+            deadline: nanos(self.tries.deadline),
             outstanding: OUTSTANDING as u64,
             linger: nanos(LINGER),
             patience: nanos(PATIENCE),
-            answer_timeout: nanos(self.answer_timeout),
-            first_pause: nanos(self.retry_pause),
-            longest_pause: nanos(self.max_retry_pause),
+            answer_timeout: nanos(self.tries.answer),
+            first_pause: nanos(self.tries.first_pause),
+            longest_pause: nanos(self.tries.longest_pause),
             gives_ids: self.gives_ids,
             repeats: self.repeats,
             seed: u64::from(random_u32()),
         };
         // The stream must have something to tell before the window is full.
         let flow = (self.window / (OUTSTANDING + 1)).clamp(1, MAX_FLOW) as u16;
-        let router = self.connection.router(Arc::new(Strays)).await;
-        let router = router.map_err(|_| OpenError::Closed)?;
         let mut batches = token();
         batches.truncate(BATCH_LETTERS);
         let ids = self.gives_ids.then(token);
-        let shared = Shared::new(
-            self.connection,
-            Engine::new(config),
-            Subjects::new(&self.stream, info.subjects),
-            batches,
-            ids.as_ref().map_or(0, |ids| id_len(ids.len())),
-            self.on_failure,
-        );
-        let route = router.add(shared.clone());
-        shared.set_route(route, flow, ids);
+        let id_len = ids.as_ref().map_or(0, |ids| id_len(ids.len()));
+        let subjects = Subjects::new(&self.stream, info.subjects);
+        let ingest = Ingest::new(Engine::new(config), Outgoing::new(batches, flow, ids), subjects);
         Ok(FastBus {
-            handle: Arc::new(Handle { shared }),
+            stream: self.stream.into(),
+            handle: Handle::open(self.connection, ingest, id_len, self.on_failure).await?,
         })
     }
 
     fn check(&self) -> Result<(), OpenError> {
-        let wrong = |setting, problem| Err(OpenError::InvalidSetting { setting, problem });
         if self.window == 0 {
             return wrong("window", "must not be 0");
         }
         if self.window_bytes == 0 {
             return wrong("window_bytes", "must not be 0");
         }
-        if self.deadline.is_zero() || self.answer_timeout.is_zero() {
-            return wrong("deadline", "and `answer_timeout` must not be 0");
-        }
-        if self.retry_pause.is_zero() || self.max_retry_pause < self.retry_pause {
-            return wrong(
-                "retry_pause",
-                "must not be 0, and the longest not shorter than the first",
-            );
-        }
+        self.tries.check("and `answer_timeout` must not be 0")?;
         Ok(())
     }
 }

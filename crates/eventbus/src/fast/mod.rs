@@ -2,15 +2,15 @@
 //!
 //! - `engine` is the queue of events and their batch, without I/O;
 //! - `place` and `answer` are what nats-server reads and says, `outgoing` makes messages;
-//! - `shared` joins them to a connection, `subjects` knows what the stream takes;
+//! - `ingest` joins them for the bus, `subjects` knows what the stream takes;
 //! - `builder` opens a bus.
 
 mod answer;
 mod builder;
 mod engine;
+mod ingest;
 mod outgoing;
 mod place;
-mod shared;
 mod subjects;
 
 use std::fmt;
@@ -20,13 +20,11 @@ use std::time::Duration;
 use natstream_connect::Lease;
 
 pub use self::builder::FastBusBuilder;
-use self::shared::{Accept, Shared};
+use self::ingest::Ingest;
 pub(crate) use self::subjects::Subjects;
 use crate::error::{OpenError, PublishError, TryEnqueueError, Undelivered};
 use crate::event::Event;
-
-/// How long closing waits at least for `on_failure` to be told.
-const TELLING: Duration = Duration::from_secs(1);
+use crate::shared::Handle;
 
 /// Publishes events to one stream by fast ingest: the stream acks them by hundreds, and says how fast it takes them.
 ///
@@ -74,18 +72,8 @@ const TELLING: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Clone)]
 pub struct FastBus {
-    handle: Arc<Handle>,
-}
-
-/// Dropping the last one lets the bus end with its last event.
-struct Handle {
-    shared: Arc<Shared>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.shared.refuse();
-    }
+    stream: Arc<str>,
+    handle: Arc<Handle<Ingest>>,
 }
 
 /// What has become of all events of a [`FastBus`].
@@ -145,9 +133,7 @@ impl FastBus {
     /// # Cancel safety
     /// Dropped while it waits for room, the event is gone with the future; [`try_enqueue`](Self::try_enqueue) hands it back.
     pub async fn enqueue(&self, event: impl Into<Event>) -> Result<(), PublishError> {
-        // A producer that never has to wait lets others run.
-        tokio::task::coop::consume_budget().await;
-        Accept::new(&self.handle.shared, event.into()).await
+        self.handle.accept(event.into(), None).await
     }
 
     /// Takes an event if there is room now.
@@ -155,7 +141,7 @@ impl FastBus {
     /// # Errors
     /// [`Full`](TryEnqueueError::Full) hands the event back; [`Failed`](TryEnqueueError::Failed) as [`enqueue`](Self::enqueue).
     pub fn try_enqueue(&self, event: impl Into<Event>) -> Result<(), TryEnqueueError> {
-        self.handle.shared.try_accept(event.into())
+        self.handle.try_accept(event.into())
     }
 
     /// Waits until all events that were accepted so far are acked or have failed, at most this long.
@@ -169,16 +155,7 @@ impl FastBus {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn flush(&self, limit: Duration) -> Result<(), Undelivered> {
-        let before = self.flushed(limit).await;
-        let (pending, failed) = self.handle.shared.end_flush(before);
-        if pending == 0 && failed == 0 {
-            return Ok(());
-        }
-        Err(Undelivered {
-            failed,
-            pending,
-            given_up: Vec::new(),
-        })
+        self.handle.flush(limit).await
     }
 
     /// Accepts nothing any more, waits at most this long for what is pending, and gives up the rest. The connection stays open.
@@ -189,27 +166,13 @@ impl FastBus {
     /// # Cancel safety
     /// Dropped early, the bus accepts nothing, and goes on with what is pending. It can be closed again.
     pub async fn close(&self, limit: Duration) -> Result<(), Undelivered> {
-        let shared = &self.handle.shared;
-        shared.refuse();
-        self.flushed(limit).await;
-        let given_up = shared.give_up();
-        // Until `on_failure` has been told, which somebody else may be doing.
-        self.flushed(limit.max(TELLING)).await;
-        let (_, failed) = shared.end_flush(0);
-        if failed == 0 {
-            return Ok(());
-        }
-        Err(Undelivered {
-            failed,
-            pending: 0,
-            given_up,
-        })
+        self.handle.close(limit).await
     }
 
     /// What has become of all events so far; all figures are of the same moment.
     #[must_use]
     pub fn stats(&self) -> FastStats {
-        let (counts, waiting, flow) = self.handle.shared.counts();
+        let ((counts, flow), waiting) = self.handle.look(Ingest::counts);
         FastStats {
             accepted: counts.accepted,
             acked: counts.acked,
@@ -226,24 +189,14 @@ impl FastBus {
     /// The connection that this bus is on.
     #[must_use]
     pub fn connection(&self) -> &natstream_connect::Connection {
-        self.handle.shared.connection()
-    }
-
-    /// Waits until everything so far is settled, or this long; what has a lower number than is returned was meant.
-    async fn flushed(&self, limit: Duration) -> u64 {
-        let (before, flushed) = self.handle.shared.begin_flush();
-        if let Some(flushed) = flushed {
-            // Both kinds of error say that it is over.
-            let _ = tokio::time::timeout(limit, flushed).await;
-        }
-        before
+        self.handle.connection()
     }
 }
 
 impl fmt::Debug for FastBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FastBus")
-            .field("stream", &self.handle.shared.stream())
+            .field("stream", &self.stream)
             .field("stats", &self.stats())
             .finish()
     }

@@ -9,6 +9,7 @@ use async_nats::{HeaderMap, HeaderValue};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::engine::Transmission;
+use super::place::Place;
 
 /// Reply subjects are cut from blocks of so many: an allocation for each block, none for a subject.
 const SUBJECTS_A_BLOCK: usize = 256;
@@ -19,6 +20,8 @@ const END_LEN: usize = "18446744073709551615.0.$FI".len();
 /// Makes messages.
 #[derive(Debug)]
 pub(super) struct Outgoing {
+    /// What the ids of batches begin with.
+    batches: String,
     /// What all reply subjects begin with: the route, and the first letters of a batch's id.
     replies: String,
     /// After how many messages the stream is asked to tell how far it is, at most.
@@ -33,15 +36,26 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(route: &str, batches: &str, flow: u16, ids: Option<String>) -> Self {
+    pub(super) fn new(batches: String, flow: u16, ids: Option<String>) -> Self {
         Self {
-            replies: format!("{route}.{batches}"),
+            batches,
+            replies: String::new(),
             flow,
             batch: 0,
             prefix: Vec::new(),
             block: BytesMut::new(),
             ids,
         }
+    }
+
+    /// Where answers go, before the first message.
+    pub(super) fn set_route(&mut self, route: &str) {
+        self.replies = format!("{route}.{}", self.batches);
+    }
+
+    /// The message that an answer belongs to: what is behind the route.
+    pub(super) fn read(&self, rest: &str) -> Option<Place> {
+        Place::read(rest, &self.batches)
     }
 
     pub(super) fn message(&mut self, transmission: &Transmission<'_>) -> OutboundMessage {
@@ -90,12 +104,13 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::place::{Operation, Place};
+    use super::super::place::Operation;
     use super::*;
 
     #[test]
     fn a_place_is_read_as_it_was_written() {
-        let mut outgoing = Outgoing::new("_INBOX.x", "ab", 500, None);
+        let mut outgoing = Outgoing::new("ab".to_owned(), 500, None);
+        outgoing.set_route("_INBOX.x");
         for (batch, sequence, operation) in [
             (1, 1, Operation::Start),
             (1, 77, Operation::Append),
@@ -112,7 +127,7 @@ mod tests {
                 event: None,
             });
             let rest = reply.strip_prefix("_INBOX.x.").expect("the route's");
-            assert_eq!(Place::read(rest, "ab"), Some(place), "{reply}");
+            assert_eq!(outgoing.read(rest), Some(place), "{reply}");
         }
     }
 }

@@ -10,7 +10,7 @@ use async_nats::client::Statistics;
 use async_nats::message::OutboundMessage;
 use async_nats::subject::Subject;
 use bytes::Bytes;
-use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Driver, Lease, Route, RouteGuard, Unrouted};
+use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Driver, Lease, Route, RouteGuard};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -19,6 +19,7 @@ use super::counts::Counts;
 use super::error::{ConsumeError, ConsumeErrorKind};
 use super::word::Word;
 use crate::nanos;
+use crate::shared::Strays;
 
 /// An answer is asked for with each so many words: it costs nats-server as much as the word.
 const GROUP: u64 = 64;
@@ -78,13 +79,6 @@ impl State {
 struct Flush {
     before: u64,
     done: oneshot::Sender<()>,
-}
-
-/// For a router that has one route.
-struct Strays;
-
-impl Unrouted for Strays {
-    fn unrouted(&self, _message: async_nats::Message) {}
 }
 
 impl AckSender {

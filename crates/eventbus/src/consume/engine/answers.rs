@@ -2,8 +2,8 @@
 
 use super::config::{GRACE, SHORTEST};
 use super::{Admission, End, Plan, PullEvent, Pulls};
-use crate::consume::backoff::random;
 use crate::consume::status::Status;
+use crate::pause::pause;
 
 impl Pulls {
     /// A message has come.
@@ -206,13 +206,8 @@ impl Pulls {
 
     /// Between a half and the whole of a pause that doubles: clients that lost the same leader come back apart.
     fn pause(&mut self, now: u64) {
-        let factor = 1_u64.checked_shl(self.refusals).unwrap_or(u64::MAX);
-        let whole = self
-            .config
-            .first_pause
-            .saturating_mul(factor)
-            .min(self.config.longest_pause);
-        let pause = whole / 2 + random(&mut self.random) % (whole / 2 + 1);
+        let (first, longest) = (self.config.first_pause, self.config.longest_pause);
+        let pause = pause(first, longest, self.refusals, &mut self.random);
         self.refusals = self.refusals.saturating_add(1);
         self.paused_until = Some(now.saturating_add(pause));
     }

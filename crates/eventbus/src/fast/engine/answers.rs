@@ -70,14 +70,17 @@ impl Engine {
                 let count = batch.is_stillborn().then_some(0);
                 self.resolve(now, count);
             }
-            (Operation::End, Phase::Closing { tries, .. }) => {
+            // All of it is told already, and the stream may never be back.
+            (Operation::End, Phase::Closing { .. }) if self.sent == 0 => self.resolve(now, Some(0)),
+            (Operation::End, Phase::Closing { tries, refused, .. }) => {
                 // No leader, or a full queue: again in a while.
-                let pause = self.pause(tries.saturating_sub(1));
+                let pause = self.pause(refused);
                 if let Some(batch) = &mut self.batch {
                     batch.phase = Phase::Closing {
                         due: now.saturating_add(pause),
                         // It was not heard, so that no answer is missing.
                         tries: tries.saturating_sub(1),
+                        refused: refused.saturating_add(1),
                     };
                 }
             }
@@ -121,7 +124,7 @@ impl Engine {
         self.is_up = false;
         if let Some(batch) = &mut self.batch {
             batch.was_cut = true;
-            batch.phase = Phase::Closing { due: now, tries: 0 };
+            batch.phase = Phase::closing(now);
         }
     }
 
@@ -130,7 +133,7 @@ impl Engine {
         self.is_up = true;
         if let Some(batch) = &mut self.batch {
             batch.was_cut = true;
-            batch.phase = Phase::Closing { due: now, tries: 0 };
+            batch.phase = Phase::closing(now);
         }
     }
 

@@ -7,6 +7,7 @@ use async_nats::subject::Subject;
 use super::super::place::{Operation, Place};
 use super::{Config, Engine};
 use crate::error::PublishErrorKind;
+use crate::pause::pause;
 use crate::reply::{Meaning, Refusal};
 
 /// How often an end that nobody answers is sent: longer than a leader without a majority thinks that it is one, since it
@@ -45,11 +46,24 @@ pub(super) enum Phase {
     /// The first message is sent, and not answered.
     Starting,
     Open,
-    /// No event follows. The end is sent when it is `due`, and was sent so many times.
+    /// No event follows. The end is sent when it is `due`, and was sent so many times without an answer.
     Closing {
         due: u64,
         tries: u32,
+        /// How often nobody took it.
+        refused: u32,
     },
+}
+
+impl Phase {
+    /// The end is to be sent at `due`, for the first time.
+    pub(super) fn closing(due: u64) -> Self {
+        Self::Closing {
+            due,
+            tries: 0,
+            refused: 0,
+        }
+    }
 }
 
 impl Batch {
@@ -93,12 +107,13 @@ impl Batch {
     /// No event follows; the end is sent then, unless that is planned for earlier.
     pub(super) fn close(&mut self, at: u64) {
         self.phase = match self.phase {
-            Phase::Closing { due, tries } if tries == 0 => Phase::Closing {
-                due: due.min(at),
-                tries,
-            },
+            Phase::Closing {
+                due,
+                tries: 0,
+                refused: 0,
+            } => Phase::closing(due.min(at)),
             Phase::Closing { .. } => return,
-            Phase::Starting | Phase::Open => Phase::Closing { due: at, tries: 0 },
+            Phase::Starting | Phase::Open => Phase::closing(at),
         };
     }
 }
@@ -151,7 +166,9 @@ impl Engine {
         if self.batch_due(batch).is_none_or(|due| due > now) {
             return;
         }
-        let gives_up = matches!(batch.phase, Phase::Closing { tries, .. } if tries >= TRIES);
+        // Where all of it is told, the end is a courtesy: nobody waits for the answer.
+        let most = if self.sent == 0 { 1 } else { TRIES };
+        let gives_up = matches!(batch.phase, Phase::Closing { tries, .. } if tries >= most);
         if gives_up {
             self.resolve(now, None);
         } else if let Some(batch) = &mut self.batch {
@@ -266,14 +283,12 @@ impl Engine {
         }
     }
 
-    /// Between a half and the whole of a pause that doubles: many publishers that were refused together come back apart.
     pub(super) fn pause(&mut self, refusals: u32) -> u64 {
-        let factor = 1_u64.checked_shl(refusals).unwrap_or(u64::MAX);
-        let whole = self
-            .config
-            .first_pause
-            .saturating_mul(factor)
-            .min(self.config.longest_pause);
-        whole / 2 + self.random() % (whole / 2 + 1)
+        let Config {
+            first_pause,
+            longest_pause,
+            ..
+        } = self.config;
+        pause(first_pause, longest_pause, refusals, &mut self.jitter)
     }
 }

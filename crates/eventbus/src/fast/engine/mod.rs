@@ -190,7 +190,7 @@ impl Engine {
             return None;
         }
         if let Some(Batch {
-            phase: Phase::Closing { due, tries },
+            phase: Phase::Closing { due, tries, .. },
             ..
         }) = &mut self.batch
         {
@@ -249,10 +249,15 @@ impl Engine {
         let batch = self.batch.as_ref().and_then(|batch| self.batch_due(batch));
         let rest = self.rests_until.filter(|_| self.is_up && self.batch.is_none());
         let rest = rest.filter(|_| !self.queue.is_empty());
+        [batch, rest, self.poll_expiry()].into_iter().flatten().min()
+    }
+
+    /// As [`poll_timeout`](Self::poll_timeout), for deadlines of events alone: they come whether or not anything can be sent.
+    pub(crate) fn poll_expiry(&self) -> Option<u64> {
         let own = self.own_deadlines.first().map(|(deadline, _)| *deadline);
         let oldest = self.queue.iter().find(|entry| entry.event.is_some());
         let deadline = oldest.map(|entry| entry.deadline);
-        [batch, rest, own, deadline].into_iter().flatten().min()
+        own.into_iter().chain(deadline).min()
     }
 
     /// An event that has failed; each is said once.
@@ -353,14 +358,5 @@ impl Engine {
         while self.sent == 0 && self.queue.front().is_some_and(|entry| entry.event.is_none()) {
             self.queue.pop_front();
         }
-    }
-
-    /// The next number of splitmix64: enough for jitter, and the same for the same seed.
-    fn random(&mut self) -> u64 {
-        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.jitter;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }

@@ -272,3 +272,37 @@ fn a_refusal_in_the_middle_is_not_undone_by_what_is_told_of_later_ones() {
         assert_eq!(again.is_some(), expected.2 == 1);
     }
 }
+
+/// All of it is told: nobody waits for what its end would tell, and the stream may be gone for ever.
+#[test]
+fn the_end_of_a_batch_that_nobody_waits_for_is_not_asked_for_again() {
+    for mood in [Mood::NoResponders, Mood::Busy, Mood::Deaf] {
+        let mut world = world(roomy());
+        run(&mut world, &[accept(2), Step::Wait { millis: 10 }]);
+        assert_eq!(counts(&world), (2, 0, 0, 0));
+        assert!(!world.engine.is_over(), "it is open");
+        let before = world.messages;
+        run(&mut world, &[Step::Mood(mood), Step::Wait { millis: 10_000 }]);
+        assert!(world.engine.is_over(), "{mood:?}");
+        assert_eq!(world.messages - before, 1, "{mood:?}");
+        world.finish();
+    }
+}
+
+#[test]
+fn the_pause_before_a_refused_end_goes_again_doubles() {
+    let mut world = world(roomy());
+    run(&mut world, &[accept(3), Step::Wait { millis: 10 }]);
+    assert_eq!(counts(&world), (2, 0, 1, 0));
+    let before = world.messages;
+    run(
+        &mut world,
+        &[Step::Mood(Mood::NoResponders), Step::Wait { millis: 10_000 }],
+    );
+    // 50 ms at first, 2 s at most, and up to a half of that less.
+    let ends = world.messages - before;
+    assert!((7..=18).contains(&ends), "{ends}");
+    run(&mut world, &[Step::Mood(Mood::Well), Step::Wait { millis: 2000 }]);
+    assert_eq!(counts(&world).2, 0);
+    world.finish();
+}

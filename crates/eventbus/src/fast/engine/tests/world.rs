@@ -64,6 +64,8 @@ pub(super) struct World {
     pub(super) answered: Vec<(u64, u64, Place, Answer)>,
     failed: HashMap<u64, Fate>,
     accepted: u64,
+    /// So many went to the stream.
+    pub(super) messages: u64,
     random: u64,
 }
 
@@ -82,6 +84,7 @@ impl World {
             answered: Vec::new(),
             failed: HashMap::new(),
             accepted: 0,
+            messages: 0,
             random: seed,
         }
     }
@@ -256,6 +259,7 @@ impl World {
             let before = before.map(|(at, ..)| *at).max().unwrap_or(0);
             let at = (self.now + self.delay).max(before);
             self.sent.push((at, self.epoch, Message { place, event }));
+            self.messages += 1;
         }
         while let Some(error) = self.engine.poll_failed() {
             let payload = error.event().payload();
