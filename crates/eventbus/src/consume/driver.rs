@@ -1,6 +1,8 @@
-//! What joins the machines of a consumer to its connection: one loop, and a task for each handler that runs.
+//! What joins the machines of a consumer to its connection: one loop, and handlers that it begins itself.
 
 mod arrivals;
+mod attempts;
+mod course;
 mod doubt;
 
 use std::collections::HashMap;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use async_nats::subject::Subject;
 use foldhash::fast::RandomState;
-use natstream_connect::{ConnectionState, Driver, Losses, Operation, ServerErrorEvent, Subscriber, random_u32};
+use natstream_connect::{ConnectionState, Driver, Losses, ServerErrorEvent, Subscriber, random_u32};
 use tokio::sync::{broadcast, watch};
 
 use self::doubt::Looks;
@@ -30,19 +32,16 @@ use super::lanes::{Lanes, Ticket};
 use super::link::Link;
 use super::message::Message;
 use super::progress::{Due, Progress};
-use super::restore::{Restored, restore};
+use super::restore::Restored;
 use super::status::Status;
 use super::suspects::Suspects;
 use super::word::Word;
-use super::work::{Handler, Verdict};
+use super::work::Handler;
 use crate::nanos;
-use crate::topology::{Topology, TopologyError, TopologyErrorKind};
+use crate::topology::{Topology, TopologyError};
 
 /// Messages that are taken before anything else is looked at.
 const MESSAGES_PER_TURN: usize = 64;
-
-/// The pause before a consumer that cannot be made is tried again.
-const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause that a message which is given back has: somebody else may have it at once.
 const GIVE_BACK: u64 = 1_000_000;
@@ -357,98 +356,6 @@ impl Session {
         }
     }
 
-    /// Has all handled that may be.
-    fn start(&mut self, now: u64) {
-        let mut began = Driver::clock();
-        while let Some((ticket, message)) = self.next(now) {
-            if !self.crew.is_free() {
-                self.crew.add(ticket, message);
-            } else if let Some(attempted) = self.crew.begin(ticket, message, &mut began) {
-                self.finish_attempt(attempted);
-            }
-        }
-    }
-
-    /// A message that may be handled now.
-    fn next(&mut self, now: u64) -> Option<(Ticket, Message)> {
-        while let Some((ticket, message)) = self.lanes.next() {
-            if !self.crew.is_suspect(&message) {
-                return Some((ticket, message));
-            }
-            // All of them must find room: the one that has ended the process may come last.
-            if let Some(held) = self.held.get_mut(&message.sequence())
-                && std::mem::take(&mut held.has_slot)
-            {
-                self.pulls.release();
-            }
-            self.suspects.add(now, message.sequence(), (ticket, message));
-        }
-        self.suspects.poll(now)
-    }
-
-    fn finish_attempts(&mut self) {
-        let mut attempted = std::mem::take(&mut self.attempted);
-        self.crew.take_done(&mut attempted);
-        attempted.drain(..).for_each(|attempted| self.finish_attempt(attempted));
-        self.attempted = attempted;
-    }
-
-    fn finish_attempt(&mut self, attempted: Attempted) {
-        let Attempted {
-            ticket,
-            message,
-            verdict,
-        } = attempted;
-        self.suspects.finish(message.sequence());
-        match verdict {
-            Verdict::Done => {
-                self.done.finish(message.sequence());
-                self.given_up.remove(&message.sequence());
-                self.forget(ticket, &message);
-                self.pulls.spend();
-            }
-            // In its place, so that those behind it stay behind.
-            Verdict::Again if self.key_is_set() || self.inner.settings.limit.is_some() => {
-                let at = self.now().saturating_add(self.backoff.pause(message.attempt()));
-                self.lanes.retry(ticket, message.repeated(), at);
-            }
-            Verdict::Again => {
-                if let Some(given_up) = self.given_up.remove(&message.sequence()) {
-                    self.forget(ticket, &message);
-                    return self.give_up(given_up);
-                }
-                let pause = self.backoff.pause(message.attempt());
-                self.link.say(message.reply(), &Word::Nak { pause });
-                self.forget(ticket, &message);
-            }
-        }
-    }
-
-    /// Puts a message aside that is delivered no more. One that is here may do well all the same.
-    fn give_up(&mut self, given_up: GivenUp) {
-        if self.held.contains_key(&given_up.sequence) {
-            self.given_up.insert(given_up.sequence, given_up);
-        } else if let Some(exceeded) = &mut self.exceeded {
-            exceeded.add(given_up);
-        }
-    }
-
-    /// The message is not here any more.
-    fn forget(&mut self, ticket: Ticket, message: &Message) {
-        self.lanes.finish(ticket);
-        self.let_go(message);
-    }
-
-    fn let_go(&mut self, message: &Message) {
-        let number = message.sequence();
-        if let Some(held) = self.held.remove(&number) {
-            self.progress.end(number, held.due);
-            if held.has_slot {
-                self.pulls.release();
-            }
-        }
-    }
-
     /// Tells nats-server of those that take long.
     fn signal(&mut self, now: u64) {
         while let Some((number, due)) = self.progress.poll(now) {
@@ -458,65 +365,6 @@ impl Session {
                 self.link.say(&reply, &Word::InProgress);
             }
         }
-    }
-
-    fn look_at_connection(&mut self) {
-        let now = self.now();
-        let state = *self.state.borrow_and_update();
-        if state.is_connected() {
-            if !self.seen.is_connected() || state.epoch != self.seen.epoch {
-                self.pulls.handle_connect(now);
-                self.begin_doubt(now);
-            }
-        } else {
-            self.pulls.handle_disconnect();
-        }
-        self.seen = state;
-    }
-
-    fn heed(&self, event: Result<ServerErrorEvent, broadcast::error::RecvError>) -> Result<(), ConsumeError> {
-        match event {
-            Ok(ServerErrorEvent::PermissionViolation {
-                operation: Operation::Publish,
-                subject,
-                ..
-            }) if subject == self.link.next() => Err(ConsumeError::new(ConsumeErrorKind::NotPermitted)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Looks whether the consumer is there, and makes it if it is to be.
-    fn begin_repair(&mut self, pause: Duration) {
-        if self.repair.is_some() {
-            return;
-        }
-        let (inner, done) = (self.inner.clone(), self.done.get());
-        self.repair = Some(Box::pin(async move {
-            tokio::time::sleep(pause).await;
-            restore(&inner, done).await
-        }));
-    }
-
-    fn repaired(&mut self, repaired: Result<Restored, TopologyError>) -> Result<(), ConsumeError> {
-        self.repair = None;
-        match repaired {
-            Ok(restored) => {
-                self.handle_restored(restored);
-                self.pulls.handle_restored(self.now());
-            }
-            Err(error) if error.kind() == TopologyErrorKind::NotFound && !self.inner.settings.creates => {
-                return Err(error.into());
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a consumer is looked for");
-                if error.kind() == TopologyErrorKind::NotFound {
-                    // The stream is not there.
-                    self.pulls.handle_gone();
-                }
-                self.begin_repair(REPAIR_PAUSE);
-            }
-        }
-        Ok(())
     }
 
     /// Takes what is on its way, finishes what is here as far as the limit lets it, and gives back the rest.
