@@ -126,7 +126,7 @@ impl RequestBuilder {
     /// Largest window in bytes: how much the responder may send ahead of the reader. At least 8 KiB; default 8 MiB.
     ///
     /// A window finds its size by itself: it grows to 2 MiB while the responder waits for credit, and beyond that when the
-    /// round trip is the reason. 8 MiB carry 20 MB/s over 300 ms. All windows of a connection share 16 MiB, of which those
+    /// round trip is the reason. 8 MiB carry 20 MB/s over 350 ms. All windows of a connection share 16 MiB, of which those
     /// above 2 MiB have 12 MiB in equal parts.
     pub fn window(mut self, bytes: usize) -> Self {
         self.request.config.max_window = bytes as u64;
