@@ -89,8 +89,8 @@ impl Credit {
         next - self.consumed
     }
 
-    /// Doubles the window up to [`NEAR_WINDOW`] when the last unit, at `position`, was the last that a limit allowed: the responder stood still
-    /// while the user had nothing left to read.
+    /// Doubles the window, up to [`NEAR_WINDOW`], when the last unit, at `position`, was the last that a limit allowed: the
+    /// responder stood still while the user had nothing left to read.
     ///
     /// The sender overruns a limit by at most one unit (rule 30), so the unit that crosses it shows that it was held up. A
     /// producer that stops there by chance costs memory only, up to the maximum.
@@ -106,18 +106,14 @@ impl Credit {
     /// Makes the window what the pace asks for: larger where the round trip is the reason that it is used up, smaller
     /// where it lasts long, and never above its share of the connection.
     fn adapt(&mut self, now: Instant) {
+        // What the responder does not keep cannot be on its way.
+        let most = self.max_window.min(self.retention);
         match self.pace.look(now, self.consumed) {
-            Use::Fast if self.window >= NEAR_WINDOW => {
+            Use::Fast if self.window >= NEAR_WINDOW && self.window < most => {
                 if self.share.is_none() {
                     self.share = self.loan.budget().map(Share::of);
                 }
-                // What the responder does not keep cannot be on its way.
-                self.widen(
-                    (self.window * 2)
-                        .min(self.max_window)
-                        .min(self.retention)
-                        .min(self.share()),
-                );
+                self.widen((self.window * 2).min(most).min(self.share()));
             }
             Use::Slow => {
                 self.share = None;
@@ -240,6 +236,18 @@ mod tests {
         assert_eq!(budget.used(), 10_000 - MIN_WINDOW);
         drop(credit);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_large_window_is_no_reason_to_say_less() {
+        let mut credit = Credit::new(8 << 20, None, at(0));
+        credit.window = 8 << 20;
+        assert_eq!(credit.grant(at(0), 0), 8 << 20);
+        let half = NEAR_WINDOW / 2;
+        assert!(!credit.is_due(half - 1));
+        assert!(credit.is_due(half), "the responder may keep no more than twice that");
+        assert!(!credit.holds_up(NEAR_WINDOW - 1));
+        assert!(credit.holds_up(NEAR_WINDOW), "or wait for this");
     }
 
     #[test]
