@@ -12,8 +12,11 @@ use natstream::{Pool, Request, ResponseSender, Responses, Server};
 use testkit::{Flow, NatsServer, Proxy, unique_subject, within};
 use tokio::sync::watch;
 
-/// One way of a long round trip.
-const FAR: Duration = Duration::from_millis(100);
+/// One way of a long round trip: long enough that a busy machine gets through 2 MiB in much less.
+const FAR: Duration = Duration::from_millis(150);
+
+/// Items within which a window grows: 400 MB.
+const ENOUGH: u64 = 100_000;
 
 /// Of an item; its number stands in front.
 const SIZE: usize = 4000;
@@ -120,6 +123,7 @@ async fn item(responses: &mut Responses, number: u64) {
 async fn grow(responses: &mut Responses, seen: &watch::Receiver<Seen>) -> u64 {
     let mut read = 0;
     while !seen.borrow().is_far() {
+        assert!(read < ENOUGH, "{:?}", *seen.borrow());
         item(responses, read).await;
         read += 1;
     }
