@@ -36,6 +36,9 @@ struct Far {
     pause: Option<Duration>,
     next_item: Instant,
     stopped: bool,
+    /// Of so many messages to the caller the last one is lost.
+    loses: Option<u64>,
+    sent: u64,
     /// Bytes that the user has taken.
     read: u64,
     /// The largest limit above what had arrived, and the most that the responder kept.
@@ -64,6 +67,8 @@ impl Far {
             pause: None,
             next_item: now,
             stopped: false,
+            loses: None,
+            sent: 0,
             read: 0,
             widest: 0,
             most_kept: 0,
@@ -101,7 +106,7 @@ impl Far {
     fn finish(&mut self) {
         self.outbound.finish(Status::ok());
         self.stopped = true;
-        self.run(Duration::from_secs(10));
+        self.run(Duration::from_secs(20));
         assert!(self.inbound.termination().is_some_and(crate::Termination::is_ok));
         assert_eq!(self.read, self.outbound.stats().bytes);
     }
@@ -159,6 +164,10 @@ impl Far {
             let transmit = self.outbound.poll_transmit(self.now).expect("it was wanted");
             let took = Duration::from_nanos(transmit.payload.len() as u64 * 1_000_000_000 / self.rate);
             self.is_free = self.is_free.max(self.now) + took;
+            self.sent += 1;
+            if self.loses.is_some_and(|loses| self.sent % loses == 0) {
+                continue;
+            }
             self.to_caller.push_back((
                 self.is_free + self.round_trip / 2,
                 transmit.payload,
@@ -325,6 +334,31 @@ fn a_handler_that_is_slow_at_first_is_not_far_away() {
     far.pause = None;
     far.run(millis(200));
     assert!(far.widest <= NEAR_WINDOW, "{}", far.widest);
+}
+
+#[test]
+fn what_is_lost_over_a_long_way_is_sent_again() {
+    // With enough for what the responder keeps, with too little, and with nothing.
+    for budget in [6 * MIB, 2 * MIB, 0] {
+        let budget = Budget::new(budget);
+        let keeps = OutboundConfig {
+            retention_budget: Some(budget.clone()),
+            ..OutboundConfig::default()
+        };
+        let mut far = Far::new(millis(200), RATE, InboundConfig::default(), &keeps);
+        far.loses = Some(1500);
+        let rate = far.run(Duration::from_secs(15));
+        let rewinds = far.outbound.stats().rewinds;
+        assert!(
+            rewinds > 3 && far.widest > NEAR_WINDOW,
+            "{rewinds} rewinds, {} wide, {rate:.0}",
+            far.widest
+        );
+        // Each loss costs a round trip and what was on its way.
+        assert!(rate > 4_000_000.0, "{rate:.0} bytes a second");
+        far.finish();
+        assert_eq!(budget.used(), 0);
+    }
 }
 
 /// Runs all of them side by side, a step at a time.
