@@ -115,6 +115,10 @@ impl Credit {
                 }
                 self.widen((self.window * 2).min(most).min(self.share()));
             }
+            // Surer than a unit that happens to be the last, which is what `grow` goes by.
+            Use::Fast if self.window < NEAR_WINDOW => {
+                self.widen((self.window * 2).min(self.max_window).min(NEAR_WINDOW))
+            }
             Use::Slow => {
                 self.share = None;
                 self.window = (self.window / 2).max(INITIAL_WINDOW.min(self.window));

@@ -198,7 +198,7 @@ fn one_stream_fills_a_link_whatever_its_round_trip() {
         let then = far.run(Duration::from_secs(4));
         assert!(then > 0.84 * RATE as f64, "{round_trip} ms: {then:.0} bytes a second");
         assert!(
-            first > 0.5 * RATE as f64,
+            first > 0.7 * RATE as f64,
             "{round_trip} ms: {first:.0} bytes a second at first"
         );
         assert!(far.most_kept >= RATE * round_trip / 1000, "what is on the way");
@@ -223,7 +223,7 @@ fn a_window_is_no_larger_than_its_round_trip_needs() {
         (20, RATE, 2),
         (100, RATE, 4),
         (100, 2_000_000, 2),
-        (1, 1_000_000_000, 2),
+        (1, 1_000_000_000, 4),
     ] {
         let mut far = Far::with_defaults(millis(round_trip), rate);
         // As many bytes for each.
