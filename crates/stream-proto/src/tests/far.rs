@@ -165,7 +165,7 @@ impl Far {
             let took = Duration::from_nanos(transmit.payload.len() as u64 * 1_000_000_000 / self.rate);
             self.is_free = self.is_free.max(self.now) + took;
             self.sent += 1;
-            if self.loses.is_some_and(|loses| self.sent % loses == 0) {
+            if self.loses.is_some_and(|loses| self.sent.is_multiple_of(loses)) {
                 continue;
             }
             self.to_caller.push_back((
