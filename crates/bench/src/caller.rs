@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
 use crate::allocator;
 use crate::responder::{ECHO, IDLE, PLAIN_ECHO, PLAIN_STREAM, STREAM};
-use crate::task::{Done, Latency, Task, Variant, parse, say};
+use crate::task::{Latency, Streamed, Task, Variant, parse, say};
 
 /// Longer than any call takes; a plain stream that lost its end would wait for ever.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -53,29 +53,37 @@ pub(crate) async fn run(url: &str) -> Result<()> {
     Ok(())
 }
 
-async fn stream(pool: Pool, plain: Client, variant: Variant, items: u64, size: usize) -> Result<Done> {
+async fn stream(pool: Pool, plain: Client, variant: Variant, items: u64, size: usize) -> Result<Streamed> {
     let request = format!("{items} {size}");
     let started = Instant::now();
+    let mut half = started;
     let received = match variant {
-        Variant::Native => native_stream(&pool, request, size).await?,
-        Variant::Plain => plain_stream(&plain, request, size).await?,
+        Variant::Native => native_stream(&pool, request, items, size, &mut half).await?,
+        Variant::Plain => plain_stream(&plain, request, items, size, &mut half).await?,
     };
     let seconds = started.elapsed().as_secs_f64();
     ensure!(received == items, "{received} of {items} items arrived");
-    Ok(Done { items, seconds })
+    Ok(Streamed {
+        items,
+        seconds,
+        later_half_seconds: half.elapsed().as_secs_f64(),
+    })
 }
 
-async fn native_stream(pool: &Pool, request: String, size: usize) -> Result<u64> {
+async fn native_stream(pool: &Pool, request: String, expected: u64, size: usize, half: &mut Instant) -> Result<u64> {
     let mut responses = pool.request_stream(STREAM, request).await?;
     let mut items = 0;
     while let Some(item) = responses.try_next().await? {
         ensure!(item.len() == size, "an item of {} bytes", item.len());
         items += 1;
+        if items == expected / 2 {
+            *half = Instant::now();
+        }
     }
     Ok(items)
 }
 
-async fn plain_stream(client: &Client, request: String, size: usize) -> Result<u64> {
+async fn plain_stream(client: &Client, request: String, expected: u64, size: usize, half: &mut Instant) -> Result<u64> {
     let inbox = client.new_inbox();
     let mut responses = client.subscribe(inbox.clone()).await?;
     client.publish_with_reply(PLAIN_STREAM, inbox, request.into()).await?;
@@ -90,6 +98,9 @@ async fn plain_stream(client: &Client, request: String, size: usize) -> Result<u
             message.payload.len()
         );
         items += 1;
+        if items == expected / 2 {
+            *half = Instant::now();
+        }
     }
     bail!("the subscription ended")
 }

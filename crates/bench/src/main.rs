@@ -1,4 +1,4 @@
-//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`, or `-- bus`, `-- consume`, or with
+//! Speed and memory of natstream beside its peers, in one run: `cargo run --release -p bench -- stream`, or `-- far`, `-- bus`, `-- consume`, or with
 //! peers that are not always built `cargo run --release -p bench --features peers -- sink`.
 //!
 //! Variants take turns (A B A B …), each round in the same processes and on the same connections; the tables show the
@@ -10,6 +10,7 @@ mod buckets;
 mod bus;
 mod caller;
 mod consume;
+mod far;
 mod process;
 mod report;
 mod responder;
@@ -21,6 +22,7 @@ use anyhow::{Context as _, Result, bail};
 
 const HELP: &str = "\
 usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle N] [--json]
+       bench far [--round-trips MS,MS,..] [--mbytes-per-second N] [--mbytes N] [--size BYTES] [--rounds N] [--json]
        bench bus [--events N] [--size BYTES] [--rounds N] [--windows N,N,..] [--one-by-one N] [--storage memory|file]
                  [--quick] [--json]
        bench consume [--messages N] [--size BYTES] [--rounds N] [--batches N,N,..] [--concurrency N]
@@ -31,6 +33,7 @@ usage: bench stream [--items N] [--size BYTES] [--rounds N] [--calls N] [--idle 
 
   stream   a native stream beside plain async-nats: throughput (one message an item), allocations,
            first item of a call beside request(), memory of idle streams
+  far      a native stream over a link with a rate, for each round trip
   bus      publishing to JetStream beside async-nats: with and without ids, in memory and on file, pipelined
            and one by one; windows up to 1,000,000 against an acknowledger in the same process
   consume  consuming from JetStream beside async-nats: for_each beside messages(), fetch beside fetch(), with the same
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match words.next() {
         Some("stream") => runtime.block_on(stream::run(stream::Options::parse(words)?)),
+        Some("far") => runtime.block_on(far::run(far::Options::parse(words)?)),
         Some("sink") => sink::run(&sink::Options::parse(words)?),
         Some("kv") => runtime.block_on(buckets::kv(buckets::Options::parse(words)?)),
         Some("object") => runtime.block_on(buckets::object(buckets::Options::parse(words)?)),

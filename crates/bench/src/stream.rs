@@ -6,7 +6,7 @@ use testkit::NatsServer;
 
 use crate::process::{Role, cpu_seconds, peak_memory, resident_memory};
 use crate::report::Spread;
-use crate::task::{Done, Latency, Task, Variant};
+use crate::task::{Latency, Streamed, Task, Variant};
 
 /// What a run measures.
 #[derive(Debug)]
@@ -164,7 +164,7 @@ impl Run {
             items: options.items,
             size: options.size,
         };
-        let done: Done = self.caller.ask(&task).await?;
+        let done: Streamed = self.caller.ask(&task).await?;
         let after = (self.cpu()?, self.allocations().await?);
         let calls = options.calls;
         let latency = self.caller.ask(&Task::Latency { variant, calls }).await?;

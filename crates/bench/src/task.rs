@@ -18,7 +18,7 @@ pub(crate) enum Variant {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Task {
-    /// One call of many items. Answer: [`Done`].
+    /// One call of many items. Answer: [`Streamed`].
     Stream { variant: Variant, items: u64, size: usize },
     /// Calls of one item, one after the other. Answer: [`Latency`].
     Latency { variant: Variant, calls: usize },
@@ -34,6 +34,15 @@ pub(crate) enum Task {
 pub(crate) struct Done {
     pub(crate) items: u64,
     pub(crate) seconds: f64,
+}
+
+/// What came of a stream.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Streamed {
+    pub(crate) items: u64,
+    pub(crate) seconds: f64,
+    /// What the second half of the items took.
+    pub(crate) later_half_seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -27,7 +27,7 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`window`](Self::window) | 2 MiB at most, beginning with 64 KiB |
+/// | [`window`](Self::window) | 8 MiB at most, beginning with 64 KiB |
 /// | [`max_item`](Self::max_item) | 16 MiB |
 /// | [`heartbeat`](Self::heartbeat) | 5 s |
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s |
@@ -123,7 +123,11 @@ impl RequestBuilder {
         self
     }
 
-    /// Largest window in bytes: how much the responder may send ahead of the reader. At least 8 KiB.
+    /// Largest window in bytes: how much the responder may send ahead of the reader. At least 8 KiB; default 8 MiB.
+    ///
+    /// A window finds its size by itself: it grows to 2 MiB while the responder waits for credit, and beyond that when the
+    /// round trip is the reason. 8 MiB carry 20 MB/s over 350 ms. All windows of a connection share 16 MiB, of which those
+    /// above 2 MiB have 12 MiB in equal parts.
     pub fn window(mut self, bytes: usize) -> Self {
         self.request.config.max_window = bytes as u64;
         self

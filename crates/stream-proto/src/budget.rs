@@ -16,6 +16,8 @@ pub struct Budget {
 struct Inner {
     limit: u64,
     used: AtomicU64,
+    /// How many [`Share`]s there are.
+    sharers: AtomicU64,
     parent: Option<Budget>,
 }
 
@@ -68,10 +70,38 @@ impl Budget {
     }
 
     fn build(limit: u64, parent: Option<Self>) -> Self {
-        let used = AtomicU64::new(0);
-        Self {
-            inner: Arc::new(Inner { limit, used, parent }),
-        }
+        let inner = Inner {
+            limit,
+            used: AtomicU64::new(0),
+            sharers: AtomicU64::new(0),
+            parent,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+}
+
+/// Says that its owner wants much of a budget, as long as it lives. Nothing is taken by it.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Budget,
+}
+
+impl Share {
+    pub(crate) fn of(budget: Budget) -> Self {
+        budget.inner.sharers.fetch_add(1, Ordering::AcqRel);
+        Self { budget }
+    }
+
+    /// An equal part of three quarters. The last quarter is for those that want little.
+    pub(crate) fn bytes(&self) -> u64 {
+        let Inner { limit, sharers, .. } = &*self.budget.inner;
+        limit / 4 * 3 / sharers.load(Ordering::Acquire).max(1)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.inner.sharers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -91,6 +121,16 @@ impl Loan {
     /// What is taken from.
     pub(crate) fn budget(&self) -> Option<Budget> {
         self.budget.clone()
+    }
+
+    /// Is there always enough?
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.budget.is_none()
+    }
+
+    /// Bytes taken at this moment; without a budget, those that were asked for.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Takes or gives back what is missing to `bytes`. False, and nothing changed, when there is not enough.
@@ -140,5 +180,17 @@ mod tests {
         one.give(8);
         two.give(2);
         assert_eq!(process.used(), 0);
+    }
+
+    #[test]
+    fn those_that_want_much_share_three_quarters() {
+        let budget = Budget::new(1600);
+        let first = Share::of(budget.clone());
+        assert_eq!(first.bytes(), 1200);
+        let second = Share::of(budget.clone());
+        assert_eq!((first.bytes(), second.bytes()), (600, 600));
+        drop(first);
+        assert_eq!(second.bytes(), 1200);
+        assert_eq!(budget.used(), 0);
     }
 }

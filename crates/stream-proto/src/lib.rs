@@ -74,7 +74,9 @@ pub use frame::{CloseCode, Frame, MARKER, MAX_UNIT, UNIT_COST, Unit};
 pub use header::{
     Answer, DEFAULT_HEARTBEAT, HEADER, HEARTBEAT_RANGE, HeaderError, MAX_HEADER, Offer, Open, VERSION, clamp_heartbeat,
 };
-pub use inbound::{ControlUse, INITIAL_WINDOW, Inbound, InboundConfig, InboundEvent, InboundStats, MIN_WINDOW};
+pub use inbound::{
+    ControlUse, INITIAL_WINDOW, Inbound, InboundConfig, InboundEvent, InboundStats, MIN_WINDOW, NEAR_WINDOW,
+};
 pub use items::Items;
 pub use message::{Class, Message, ServiceError, Transmit};
 pub use outbound::{CloseReason, MIN_UNIT, Outbound, OutboundConfig, OutboundEvent, OutboundStats, PushError};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use natstream_connect::{Router, Subscriber};
-use stream_proto::{OutboundConfig, PlainDialect};
+use stream_proto::{Budget, OutboundConfig, PlainDialect};
 use tokio::time::timeout;
 
 use crate::admission::ErasedHandler;
@@ -45,6 +45,11 @@ pub(crate) fn max_unit(max_payload: usize) -> usize {
     }
 }
 
+/// What all streams of this process keep above the 2 MiB that each may always (rule 29).
+const FAR: u64 = 64 << 20;
+
+static RETAINED: LazyLock<Budget> = LazyLock::new(|| Budget::new(FAR));
+
 /// A subject that is about to be served; awaiting it subscribes.
 ///
 /// | setting | default |
@@ -55,7 +60,7 @@ pub(crate) fn max_unit(max_payload: usize) -> usize {
 /// | [`max_queued`](Self::max_queued) | 0: what is above the limit is refused |
 /// | [`retry_after`](Self::retry_after) | 100 ms |
 /// | [`max_item`](Self::max_item) | 16 MiB |
-/// | [`retention`](Self::retention) | 2 MiB a stream |
+/// | [`retention`](Self::retention) | 8 MiB a stream at most |
 /// | [`heartbeat`](Self::heartbeat) | 5 s, when the caller asks for none |
 /// | [`stall_limit`](Self::stall_limit) | 5 min |
 /// | [`outage_limit`](Self::outage_limit) | 30 s |
@@ -111,6 +116,8 @@ impl ForeignDialect {
 impl EndpointBuilder {
     pub(crate) fn new(server: Arc<Inner>, subject: String, handler: impl Handler) -> Self {
         let handler = Arc::new(handler);
+        let mut config = OutboundConfig::default();
+        config.retention_budget = Some(RETAINED.clone());
         Self {
             server,
             subject,
@@ -122,7 +129,7 @@ impl EndpointBuilder {
             max_concurrent: None,
             max_queued: 0,
             retry_after: Duration::from_millis(100),
-            config: OutboundConfig::default(),
+            config,
             dialects: Dialects {
                 foreign: ForeignDialect::Text,
                 client_offline: true,
@@ -202,7 +209,11 @@ impl EndpointBuilder {
         self
     }
 
-    /// Bytes that each stream keeps for sending again; also the most that it sends ahead of the caller.
+    /// Most bytes that each stream keeps for sending again; also the most that it sends ahead of the caller.
+    ///
+    /// A stream keeps no more than the caller grants, which is 2 MiB at most unless a round trip asks for more (callers of
+    /// natstream). What is above 2 MiB comes out of 64 MiB that all streams of the process share; a stream that finds none
+    /// is slower.
     pub fn retention(mut self, bytes: usize) -> Self {
         self.config.retention = bytes as u64;
         self

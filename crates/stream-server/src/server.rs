@@ -47,7 +47,7 @@ const RESETS_PER_SECOND: u32 = 100;
 /// endpoints and subscriptions, while running handlers go on.
 ///
 /// Memory: for each running call its request, and at most `min(retention, granted) + one unit` and the rest of an item
-/// that exceeds the credit; streams that were sent and wait for their confirmation keep 16 MiB and 10,000 entries together
+/// that exceeds the credit, where retention above 2 MiB is 64 MiB for all calls of the process together; streams that were sent and wait for their confirmation keep 16 MiB and 10,000 entries together
 /// at most; refusals that wait for the connection, 4 MiB.
 #[derive(Clone)]
 pub struct Server {

@@ -17,6 +17,7 @@ from peer import (Incoming, Outgoing, classify, is_mapped, is_usable, natstream_
 from verdict import Verdict
 
 MIN_WINDOW = 8192
+NEAR_WINDOW = 2 << 20
 MAX_MAPPED = 256
 STATE_DELAY, UNANSWERED, OUTAGE = 25, 5000, 30000
 PROBE, QUIET, SUSPICION = 250, 1000, 5000
@@ -226,7 +227,7 @@ class Inbound:
     def _on_beat(self, now: int, beat: wire.Beat, has_control: bool) -> None:
         if beat.position > self.next:
             self._gap(now)
-        blocked = beat.position >= min(self._granted, self._reported + self._retention)
+        blocked = beat.position >= min(self._granted, self._reported + min(self._retention, NEAR_WINDOW))
         if has_control or blocked:
             self._want_state(now + STATE_DELAY)
 
@@ -264,7 +265,7 @@ class Inbound:
 
     def _credit_is_due(self) -> bool:
         """Rule 32."""
-        half = max(1, min(self.window, self._retention) // 2)
+        half = max(1, min(self.window, self._retention, NEAR_WINDOW) // 2)
         return (self._consumed + self.window - self._granted >= half
                 or self.next - self._reported >= half)
 

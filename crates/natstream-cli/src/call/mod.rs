@@ -53,7 +53,7 @@ pub(crate) struct CallArgs {
     /// Interval of heartbeats, 1s to 60s; who is silent for three of them is lost [default: 5s].
     #[arg(long, value_name = "DUR", value_parser = duration::parse_heartbeat)]
     heartbeat: Option<Duration>,
-    /// How much the other side may send ahead of what was printed, at least 8KiB [default: 2MiB].
+    /// How much the other side may send ahead of what was printed, at least 8KiB [default: 8MiB].
     #[arg(long, value_name = "SIZE", value_parser = size::parse_window)]
     window: Option<u64>,
     /// Largest item that is taken [default: 16MiB].

@@ -23,7 +23,7 @@ const LEAST_PAYLOAD: usize = 2 * MIN_UNIT + HEADERS;
 /// Older servers are not tested with natstream.
 const OLDEST: (u64, u64) = (2, 12);
 
-/// Above, an answer of many items is slow: its window is 2 MiB for each round trip.
+/// Above, an answer of many items is slow: its window is 8 MiB for each round trip.
 const FAR: Duration = Duration::from_millis(500);
 
 /// What there is to know about the server, and about the way there.
@@ -194,9 +194,9 @@ pub(super) fn round_trip(mut trips: Vec<Duration>) -> Finding {
         true => Finding::ok(check, text),
         false => Finding::warning(
             check,
-            format!("{text}: a stream of many items has 2 MiB for each round trip"),
+            format!("{text}: a stream of many items has 8 MiB for each round trip"),
         )
-        .with_fix("call --window 16MiB"),
+        .with_fix("call --window 12MiB"),
     }
 }
 

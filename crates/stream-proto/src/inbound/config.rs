@@ -11,6 +11,9 @@ pub const MIN_WINDOW: u64 = 8 * 1024;
 /// Window at the beginning while the budget lasts (rule 34).
 pub const INITIAL_WINDOW: u64 = 64 * 1024;
 
+/// What a window may grow to, and a responder keeps, without a round trip that asks for more (rules 29, 32 and 34).
+pub const NEAR_WINDOW: u64 = 2 << 20;
+
 /// Largest window: more only makes a stall longer.
 pub(super) const MAX_WINDOW: u64 = 1 << 30;
 
@@ -18,9 +21,12 @@ pub(super) const MAX_WINDOW: u64 = 1 << 30;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InboundConfig {
-    /// Largest window in bytes. Default 2 MiB, at least [`MIN_WINDOW`], at most 1 GiB.
+    /// Largest window in bytes. Default 8 MiB, at least [`MIN_WINDOW`], at most 1 GiB.
     ///
-    /// A stream begins with 64 KiB and doubles while the responder is held up by credit and the user keeps up.
+    /// A stream begins with 64 KiB. The window doubles up to [`NEAR_WINDOW`] while the responder is held up by credit and
+    /// the user keeps up, and beyond that while it is used up in less than two round trips. Those above share three
+    /// quarters of the [`budget`](Self::budget) equally. One that lasts for more than a second, and eight round trips, is
+    /// halved.
     pub max_window: u64,
     /// Largest item that is taken. Default 16 MiB.
     pub max_item: u64,
@@ -58,7 +64,7 @@ pub struct InboundConfig {
 impl Default for InboundConfig {
     fn default() -> Self {
         Self {
-            max_window: 2 << 20,
+            max_window: 8 << 20,
             max_item: 16 << 20,
             heartbeat: crate::header::DEFAULT_HEARTBEAT,
             first_item_timeout: None,

@@ -3,6 +3,7 @@
 mod config;
 mod credit;
 mod event;
+mod pace;
 mod patience;
 mod receive;
 mod timers;
@@ -24,7 +25,7 @@ use crate::time::Instant;
 use credit::Credit;
 use timers::Timers;
 
-pub use config::{INITIAL_WINDOW, InboundConfig, MIN_WINDOW};
+pub use config::{INITIAL_WINDOW, InboundConfig, MIN_WINDOW, NEAR_WINDOW};
 pub use event::{ControlUse, InboundEvent, InboundStats};
 pub(crate) use patience::Patience;
 
@@ -127,7 +128,7 @@ impl Inbound {
             scanner: Scanner::new(config.max_item),
             assembly: Assembly::new(config.assembly_budget.clone()),
             current: None,
-            credit: Credit::new(config.max_window, config.budget.clone()),
+            credit: Credit::new(config.max_window, config.budget.clone(), now),
             announce: 0,
             mapped: false,
             termination: None,
@@ -365,7 +366,7 @@ impl Inbound {
             sid,
             rewind: self.timers.take_rewind(),
             next: self.next,
-            limit: self.credit.grant(self.next),
+            limit: self.credit.grant(now, self.next),
         };
         self.timers.sent_state(now);
         // Across accounts a reply would make one more mapping each time (rule 47).

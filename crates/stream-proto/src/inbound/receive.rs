@@ -207,6 +207,7 @@ impl Inbound {
             self.timers.stop_waiting();
         }
         self.scanner = scanner;
+        self.credit.arrived(now, position);
         self.queue.push_back(Queued { chunk, end });
         self.next = end;
         self.last_position = position;

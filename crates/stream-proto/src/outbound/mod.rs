@@ -8,8 +8,10 @@ mod units;
 
 use bytes::Bytes;
 
+use crate::budget::Loan;
 use crate::frame::{Frame, MAX_UNIT};
 use crate::header::{Answer, Open};
+use crate::inbound::NEAR_WINDOW;
 use crate::message::Transmit;
 use crate::status::{Code, Status};
 use crate::time::Instant;
@@ -37,7 +39,7 @@ const UNCONFIRMED_LIMIT: u64 = 64 * 1024;
 ///      └── CLOSE, silence ──┴───────────────────────────────────────────▲
 /// ```
 ///
-/// Memory: `min(retention, granted) + one unit`, the item that did not fit into the credit as a whole, and the end. It is
+/// Memory: `min(retention, granted) + one unit`, of which what is above 2 MiB comes out of a budget; the item that did not fit into the credit as a whole, and the end. It is
 /// counted as positions count: the 256 bytes for each unit stand for its bookkeeping. A buffer is never larger than twice
 /// what it holds and 256 bytes.
 #[derive(Debug)]
@@ -45,7 +47,10 @@ pub struct Outbound {
     sid: u32,
     units: Units,
     max_item: u64,
-    retention: u64,
+    /// At most this, which was announced.
+    max_retention: u64,
+    /// What is kept above [`NEAR_WINDOW`].
+    far: Loan,
     limit: u64,
     confirmed: bool,
     mapped: bool,
@@ -92,7 +97,8 @@ impl Outbound {
             sid,
             units: Units::new(sid, config.max_unit.clamp(MIN_UNIT, MAX_UNIT)),
             max_item: open.max_item.map_or(config.max_item, |max| max.min(config.max_item)),
-            retention: config.retention.max(1),
+            max_retention: config.retention.max(1),
+            far: Loan::from(config.retention_budget.clone()),
             // Rule 16 says at least 1, and `Open` can be built by hand.
             limit: open.limit.max(1),
             confirmed: false,
@@ -420,13 +426,30 @@ impl Outbound {
         }
     }
 
+    /// How much may be sent ahead of what the caller has acknowledged.
+    fn retention(&self) -> u64 {
+        if self.far.is_unlimited() {
+            return self.max_retention;
+        }
+        NEAR_WINDOW.min(self.max_retention) + self.far.taken()
+    }
+
+    /// Takes what the caller grants above [`NEAR_WINDOW`] if this stream is `ahead` far enough to need it, and gives it back
+    /// if not.
+    fn keep_ahead(&mut self, ahead: u64) {
+        let granted = self.limit.saturating_sub(self.units.acked());
+        let more = granted.min(self.max_retention).saturating_sub(NEAR_WINDOW);
+        // When there is not enough, it stays with what it has: the caller reports as often as a small one needs (rule 32).
+        self.far.set(if ahead < NEAR_WINDOW / 2 { 0 } else { more });
+    }
+
     /// Units are begun and sent below this position.
     fn effective_limit(&self) -> u64 {
         if !self.control {
             // There is no credit: what holds a sender up is its own connection.
-            return self.units.sent().saturating_add(self.retention);
+            return self.units.sent().saturating_add(self.retention());
         }
-        let limit = self.limit.min(self.units.acked().saturating_add(self.retention));
+        let limit = self.limit.min(self.units.acked().saturating_add(self.retention()));
         if self.confirmed {
             limit
         } else {
@@ -467,6 +490,7 @@ impl Outbound {
         self.beat_first = false;
         self.rest = Bytes::new();
         self.units.clear();
+        self.far.set(0);
     }
 
     /// The unit to send next, if credit allows it now.

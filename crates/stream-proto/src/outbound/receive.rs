@@ -73,8 +73,10 @@ impl Outbound {
         }
         self.limit = self.limit.max(limit);
         let acked = self.units.acked();
+        let ahead = self.units.sent().saturating_sub(acked);
         let is_stale = !self.units.ack(next);
         let is_progress = self.units.acked() > acked;
+        self.keep_ahead(ahead);
         if is_progress && next < self.units.open_position() {
             self.timers.is_on_its_way(now);
         }

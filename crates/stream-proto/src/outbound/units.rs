@@ -15,6 +15,9 @@ const TARGET: usize = 8 * 1024;
 /// An item of this size or more leaves in a message of its own.
 const ALONE: usize = 4 * 1024;
 
+/// Places for units that a stream keeps when all of them are acknowledged.
+const KEPT_PLACES: usize = 512;
+
 /// First allocation for a unit when the one before was not filled: interactive streams send a few small items each time.
 const SMALL: usize = 256;
 
@@ -167,6 +170,10 @@ impl Units {
             self.acked_items = unit.items;
             self.sealed.pop_front();
             self.cursor = self.cursor.saturating_sub(1);
+        }
+        // A stream that was fast once keeps no room for as many units as a window of small ones has.
+        if self.sealed.is_empty() && self.sealed.capacity() > KEPT_PLACES {
+            self.sealed.shrink_to(KEPT_PLACES);
         }
         true
     }

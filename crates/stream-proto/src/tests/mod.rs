@@ -4,6 +4,7 @@ mod blocked;
 mod clocks;
 mod credit;
 mod ending;
+mod far;
 mod foreign;
 mod hostile;
 mod items;

@@ -351,6 +351,8 @@ fn a_responder_plays_its_part_of_the_exchanges() {
             panic!("{name}: the Open cannot be read")
         };
         let mut config = OutboundConfig::default();
+        // What the exchanges announce.
+        config.retention = 2 << 20;
         config.mapped = flag(&exchange["mapped"]);
         if let Some(limit) = exchange["settings"]["stall_ms"].as_u64() {
             config.stall_limit = Duration::from_millis(limit);
