@@ -230,11 +230,17 @@ async fn many_calls_that_are_dropped_at_once_leave_no_mapping() {
     let stage = Accounts::start(STREAM).await;
     serve(&stage.server).await;
     // Far more than the hundred in a second that are told so where they are not mapped.
-    for _ in 0..1000 {
-        let request = stage.pool.request_stream("svc.do", "silent");
-        drop(within(LIMIT, request).await.expect("sent"));
+    // On a busy machine some are dropped before they are sent, or answered before they are dropped.
+    for _ in 0..20 {
+        for _ in 0..1000 {
+            let request = stage.pool.request_stream("svc.do", "silent");
+            drop(within(LIMIT, request).await.expect("sent"));
+        }
+        stage.settled().await;
+        if stage.pool.stats().strays > 100 {
+            break;
+        }
     }
-    stage.settled().await;
     assert!(stage.pool.stats().strays > 100);
 }
 
