@@ -28,7 +28,10 @@ pub(crate) struct Origin {
 impl Origin {
     /// As it is now, before something is measured; with the nats-server at `url`, if one takes part.
     pub(crate) async fn now(url: Option<&str>) -> Result<Self> {
-        let mut versions = vec![("rustc".to_owned(), output("rustc", &["--version"]))];
+        let rustc = output("rustc", &["--version"]);
+        // `rustc 1.95.0 (59807616e 2026-04-14)`
+        let rustc = rustc.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        let mut versions = vec![("rustc".to_owned(), rustc)];
         if let Some(url) = url {
             let client = async_nats::connect(url).await?;
             versions.push(("nats-server".to_owned(), client.server_info().version));
@@ -55,15 +58,15 @@ impl Origin {
         })
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// Commit, versions and machine.
+    pub(crate) fn about(&self) -> String {
         let versions: Vec<String> = self
             .versions
             .iter()
             .map(|(name, version)| format!("{name} {version}"))
             .collect();
         format!(
-            "`{}`, commit {}\n{}; {} cores ({}), {:.0} GiB, Linux {}, load before {:.1}",
-            self.command,
+            "commit {}; {}\n{} cores ({}), {:.0} GiB, Linux {}; load before {:.1}",
             self.commit,
             versions.join(", "),
             self.cores,
@@ -72,6 +75,10 @@ impl Origin {
             self.kernel,
             self.load_before,
         )
+    }
+
+    pub(crate) fn text(&self) -> String {
+        format!("`{}`\n{}", self.command, self.about())
     }
 }
 

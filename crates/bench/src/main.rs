@@ -8,16 +8,19 @@
     reason = "a program that prints tables, and how far it is"
 )]
 
+mod all;
 mod allocator;
 mod buckets;
 mod bus;
 mod consume;
+mod html;
 mod idle;
 mod latency;
 mod machine;
 mod options;
 mod pair;
 mod peers;
+mod plot;
 mod process;
 mod report;
 mod role;
@@ -44,6 +47,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    All(all::Options),
     Stream(stream::Options),
     Latency(latency::Options),
     Streams(streams::Options),
@@ -78,6 +82,7 @@ fn main() -> Result<()> {
 
 async fn run(cli: Cli) -> Result<()> {
     let report = match cli.command {
+        Command::All(options) => return all::run(&options).await,
         Command::Stream(options) => stream::run(&options).await?,
         Command::Latency(options) => latency::run(&options).await?,
         Command::Streams(options) => streams::run(&options).await?,

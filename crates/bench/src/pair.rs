@@ -68,9 +68,12 @@ impl Pair {
         let name = serde_json::to_value(peer)?;
         let name = name.as_str().unwrap_or_default();
         let window = set.window.unwrap_or(0).to_string();
-        let responder = Role::start(&["responder", &nats.url(), name, &set.members.to_string(), &window]).await?;
+        // No pair hears of another one.
+        let subject = testkit::unique_subject(name);
+        let members = set.members.to_string();
+        let responder = Role::start(&["responder", &nats.url(), name, &subject, &members, &window]).await?;
         let connections = set.connections.to_string();
-        let mut words = vec!["caller", responder.url(), name, &connections, &window];
+        let mut words = vec!["caller", responder.url(), name, &subject, &connections, &window];
         if set.has_default_capacity {
             words.push("--default-capacity");
         }

@@ -245,18 +245,22 @@ impl Report {
         }
     }
 
-    /// For people.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn settings_text(&self) -> String {
         let settings: Vec<String> = self
             .settings
             .iter()
             .map(|(name, value)| format!("{name} {value}"))
             .collect();
+        settings.join(", ")
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
         let mut text = format!(
             "# {}\n\n{}\nThe first round warms up and does not count; median (minimum–maximum).\n{}\n{}\n",
             self.module,
             self.about,
-            settings.join(", "),
+            self.settings_text(),
             self.origin.text()
         );
         for peer in &self.peers {

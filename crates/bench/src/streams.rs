@@ -60,14 +60,40 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     for streams in &options.streams {
         // New processes, so that each has only the memory of its own.
         let mut pairs = Pair::all(&nats, Peer::STREAMS).await?;
+        let mut failed = vec![false; pairs.len()];
         let measured = rounds(options.rounds, pairs.len(), async |peer| {
+            if failed[peer] {
+                return Ok(None);
+            }
             let pair = &mut pairs[peer];
             let share = if pair.peer == Peer::AsyncNats { 4 } else { 1 };
             let items = (options.items / share).div_ceil(*streams as u64);
-            pair.streams(*streams, items, options.size).await
+            match pair.streams(*streams, items, options.size).await {
+                Ok(cost) => Ok(Some(cost)),
+                // Ours must do it.
+                Err(error) if pair.peer == Peer::Natstream => Err(error),
+                Err(_) => {
+                    failed[peer] = true;
+                    Ok(None)
+                }
+            }
         })
         .await?;
+        let measured: Vec<Vec<Cost>> = measured
+            .into_iter()
+            .map(|rounds| rounds.into_iter().flatten().collect())
+            .collect();
+        for (peer, failed) in Peer::STREAMS.iter().zip(&failed) {
+            if *failed {
+                table.notes.push(format!(
+                    "{peer} broke off with {streams} streams; what it said is on standard error."
+                ));
+            }
+        }
         for ((peer, rounds), lines) in Peer::STREAMS.iter().zip(&measured).zip(&mut lines) {
+            if rounds.is_empty() {
+                continue;
+            }
             let [caller, responder, _] = each(rounds, 1.0 / f64::from(1 << 20), |cost| cost.peak);
             let [caller_grown, responder_grown, _] = each(rounds, 1.0 / 1024.0 / *streams as f64, |cost| cost.grown);
             let rate = Spread::by(rounds, 1e-6, |cost| cost.rate);

@@ -1,27 +1,30 @@
 //! Plain async-nats: a message for each item, or all items in one reply.
 
 use anyhow::{Context as _, Result, bail};
-use async_nats::{Client, ConnectOptions, Subscriber};
+use async_nats::{Client, ConnectOptions, Subject, Subscriber};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
 use super::{Caller, Items, Order};
 
-const STREAM: &str = "bench.async-nats.stream";
-const REQUEST: &str = "bench.async-nats.request";
-
 /// A message for each item, and an empty one at the end.
 #[derive(Clone)]
-pub(crate) struct Naive(Client);
+pub(crate) struct Naive {
+    client: Client,
+    subject: Subject,
+}
 
 impl Naive {
     /// Most users have the default capacity of 65,536 messages, which loses some of a fast stream; the other one loses none.
-    pub(crate) async fn connect(url: &str, has_default_capacity: bool) -> Result<Self> {
+    pub(crate) async fn connect(url: &str, subject: &str, has_default_capacity: bool) -> Result<Self> {
         let mut options = ConnectOptions::new();
         if !has_default_capacity {
             options = options.subscription_capacity(16 << 20);
         }
-        Ok(Self(options.connect(url).await?))
+        Ok(Self {
+            client: options.connect(url).await?,
+            subject: subject.into(),
+        })
     }
 }
 
@@ -29,9 +32,10 @@ impl Caller for Naive {
     type Items = Messages;
 
     async fn call(&self, order: Order) -> Result<Messages> {
-        let inbox = self.0.new_inbox();
-        let messages = Messages(self.0.subscribe(inbox.clone()).await?);
-        self.0.publish_with_reply(STREAM, inbox, order.encode()).await?;
+        let inbox = self.client.new_inbox();
+        let messages = Messages(self.client.subscribe(inbox.clone()).await?);
+        let subject = self.subject.clone();
+        self.client.publish_with_reply(subject, inbox, order.encode()).await?;
         Ok(messages)
     }
 }
@@ -50,11 +54,17 @@ impl Items for Messages {
 
 /// `request()`, whose reply has all items.
 #[derive(Clone)]
-pub(crate) struct OneReply(Client);
+pub(crate) struct OneReply {
+    client: Client,
+    subject: Subject,
+}
 
 impl OneReply {
-    pub(crate) async fn connect(url: &str) -> Result<Self> {
-        Ok(Self(async_nats::connect(url).await?))
+    pub(crate) async fn connect(url: &str, subject: &str) -> Result<Self> {
+        Ok(Self {
+            client: async_nats::connect(url).await?,
+            subject: subject.into(),
+        })
     }
 }
 
@@ -62,7 +72,7 @@ impl Caller for OneReply {
     type Items = Parts;
 
     async fn call(&self, order: Order) -> Result<Parts> {
-        let reply = self.0.request(REQUEST, order.encode()).await?;
+        let reply = self.client.request(self.subject.clone(), order.encode()).await?;
         Ok(Parts {
             left: reply.payload,
             size: order.size,
@@ -85,21 +95,17 @@ impl Items for Parts {
     }
 }
 
-/// Answers both kinds of calls, each in a task, until the client is gone.
-pub(crate) async fn respond(url: &str) -> Result<()> {
+/// Answers calls, each in a task, until the program ends: with a message for each item, or with one reply.
+pub(crate) async fn respond(url: &str, subject: &str, has_one_reply: bool) -> Result<()> {
     let client = async_nats::connect(url).await?;
-    let mut streams = client.subscribe(STREAM).await?;
-    let mut requests = client.subscribe(REQUEST).await?;
+    let mut requests = client.subscribe(subject.to_owned()).await?;
     client.flush().await?;
-    let naive = client.clone();
-    tokio::spawn(async move {
-        while let Some(request) = streams.next().await {
-            tokio::spawn(stream(naive.clone(), request));
-        }
-    });
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
-            tokio::spawn(reply(client.clone(), request));
+            match has_one_reply {
+                true => tokio::spawn(reply(client.clone(), request)),
+                false => tokio::spawn(stream(client.clone(), request)),
+            };
         }
     });
     Ok(())

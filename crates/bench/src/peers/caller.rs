@@ -24,6 +24,8 @@ use crate::role::{Done, serve};
 pub(crate) struct Options {
     url: String,
     peer: Peer,
+    /// On which NATS carries it.
+    subject: String,
     connections: usize,
     /// 0: that of the library.
     window: usize,
@@ -81,19 +83,23 @@ const LOST: Duration = Duration::from_secs(5);
 
 /// Does what its standard input says, one thing after the other.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let url = &options.url;
+    let (url, subject) = (&options.url, &options.subject);
     match options.peer {
         Peer::Natstream => {
             let window = (options.window > 0).then_some(options.window);
-            work(url, Natstream::connect(url, options.connections, window).await?).await
+            work(
+                url,
+                Natstream::connect(url, subject, options.connections, window).await?,
+            )
+            .await
         }
-        Peer::AsyncNats => work(url, Naive::connect(url, options.default_capacity).await?).await,
-        Peer::Request => work(url, OneReply::connect(url).await?).await,
+        Peer::AsyncNats => work(url, Naive::connect(url, subject, options.default_capacity).await?).await,
+        Peer::Request => work(url, OneReply::connect(url, subject).await?).await,
         #[cfg(feature = "peers")]
         Peer::Tonic => work(url, super::tonic::Tonic::connect(url, false).await?).await,
         #[cfg(feature = "peers")]
         Peer::TonicChannel => work(url, super::tonic::Tonic::connect(url, true).await?).await,
-        Peer::Raw => work(url, Raw::new(url)?).await,
+        Peer::Raw => work(url, Raw::new(url, subject)?).await,
     }
 }
 

@@ -8,17 +8,16 @@ use natstream::{
 
 use super::{Caller, Items, Order};
 
-const SUBJECT: &str = "bench.natstream";
-
 #[derive(Clone)]
 pub(crate) struct Natstream {
     pool: Pool,
+    subject: String,
     window: Option<usize>,
 }
 
 impl Natstream {
     /// With so many connections; the window is that of the library unless it is set.
-    pub(crate) async fn connect(url: &str, connections: usize, window: Option<usize>) -> Result<Self> {
+    pub(crate) async fn connect(url: &str, subject: &str, connections: usize, window: Option<usize>) -> Result<Self> {
         let config = ConnectConfig::new(url);
         let pool = match connections {
             1 => Pool::new(Connection::connect(config).await?),
@@ -27,7 +26,11 @@ impl Natstream {
                 Pool::new(builder.warm_up().connect().await?)
             }
         };
-        Ok(Self { pool, window })
+        Ok(Self {
+            pool,
+            subject: subject.to_owned(),
+            window,
+        })
     }
 }
 
@@ -35,7 +38,7 @@ impl Caller for Natstream {
     type Items = Responses;
 
     async fn call(&self, order: Order) -> Result<Responses> {
-        let mut request = self.pool.request_stream(SUBJECT, order.encode());
+        let mut request = self.pool.request_stream(self.subject.as_str(), order.encode());
         if let Some(window) = self.window {
             request = request.window(window);
         }
@@ -50,11 +53,11 @@ impl Items for Responses {
 }
 
 /// So many members of one queue group, each on a connection of its own. They end when they are dropped.
-pub(crate) async fn respond(url: &str, members: usize, window: Option<usize>) -> Result<Vec<Server>> {
+pub(crate) async fn respond(url: &str, subject: &str, members: usize, window: Option<usize>) -> Result<Vec<Server>> {
     let mut servers = Vec::with_capacity(members);
     for _ in 0..members {
         let server = Server::new(Connection::connect(ConnectConfig::new(url)).await?);
-        let mut endpoint = server.on(SUBJECT, answer);
+        let mut endpoint = server.on(subject, answer);
         if let Some(window) = window {
             endpoint = endpoint.retention(window);
         }

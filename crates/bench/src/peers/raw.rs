@@ -27,20 +27,19 @@ const BUFFER: usize = 256 << 10;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-const SUBJECT: &str = "bench.raw";
-const ITEMS: &str = "bench.raw.items";
-const MORE_SUBJECT: &str = "bench.raw.more";
-
 #[derive(Clone)]
 pub(crate) struct Raw {
     address: String,
+    /// Of requests, and with a word more of items and of what is said about more of them.
+    subject: String,
 }
 
 impl Raw {
-    pub(crate) fn new(url: &str) -> Result<Self> {
+    pub(crate) fn new(url: &str, subject: &str) -> Result<Self> {
         let address = url.strip_prefix("nats://").context("a URL")?;
         Ok(Self {
             address: address.to_owned(),
+            subject: subject.to_owned(),
         })
     }
 }
@@ -53,8 +52,8 @@ impl Caller for Raw {
     }
 
     async fn drain(&self, order: Order) -> Result<u64> {
-        let address = self.address.clone();
-        spawn_blocking(move || read(&address, order)).await?
+        let raw = self.clone();
+        spawn_blocking(move || raw.read(order)).await?
     }
 }
 
@@ -67,9 +66,10 @@ impl Items for Nothing {
 }
 
 /// Answers one call at a time, in a thread, until the connection ends.
-pub(crate) fn respond(url: &str) -> Result<()> {
-    let mut connection = Line::connect(&Raw::new(url)?.address, &[SUBJECT, MORE_SUBJECT])?;
-    thread::spawn(move || connection.answer());
+pub(crate) fn respond(url: &str, subject: &str) -> Result<()> {
+    let raw = Raw::new(url, subject)?;
+    let mut line = Line::connect(&raw.address, &[subject, &raw.more()])?;
+    thread::spawn(move || line.answer(&raw.items()));
     Ok(())
 }
 
@@ -77,22 +77,33 @@ fn items_of(size: usize) -> usize {
     (MESSAGE / (size + MORE)).max(1)
 }
 
-fn read(address: &str, order: Order) -> Result<u64> {
-    let mut line = Line::connect(address, &[ITEMS])?;
-    line.stream.set_read_timeout(Some(LIMIT))?;
-    line.publish(SUBJECT, &order.encode())?;
-    let (mut count, mut since) = (0, 0);
-    while count < order.items {
-        let size = line.message()?;
-        count += (size / order.size) as u64;
-        line.skip(size)?;
-        since += size;
-        if since >= STEP {
-            since -= STEP;
-            line.publish(MORE_SUBJECT, b"")?;
-        }
+impl Raw {
+    fn items(&self) -> String {
+        format!("{}.items", self.subject)
     }
-    Ok(count)
+
+    fn more(&self) -> String {
+        format!("{}.more", self.subject)
+    }
+
+    fn read(&self, order: Order) -> Result<u64> {
+        let mut line = Line::connect(&self.address, &[&self.items()])?;
+        line.stream.set_read_timeout(Some(LIMIT))?;
+        line.publish(&self.subject, &order.encode())?;
+        let more = self.more();
+        let (mut count, mut since) = (0, 0);
+        while count < order.items {
+            let size = line.message()?;
+            count += (size / order.size) as u64;
+            line.skip(size)?;
+            since += size;
+            if since >= STEP {
+                since -= STEP;
+                line.publish(&more, b"")?;
+            }
+        }
+        Ok(count)
+    }
 }
 
 /// A connection with its subscriptions, and its read buffer.
@@ -194,7 +205,7 @@ impl Line {
         Ok(payload)
     }
 
-    fn answer(&mut self) -> Result<()> {
+    fn answer(&mut self, items: &str) -> Result<()> {
         loop {
             let size = self.message()?;
             let payload = self.take(size)?;
@@ -202,14 +213,14 @@ impl Line {
             if payload.is_empty() {
                 continue;
             }
-            self.send(Order::decode(&payload)?)?;
+            self.send(items, Order::decode(&payload)?)?;
         }
     }
 
-    fn send(&mut self, order: Order) -> Result<()> {
+    fn send(&mut self, subject: &str, order: Order) -> Result<()> {
         let each = items_of(order.size);
         let message = |items: usize| {
-            let mut message = format!("PUB {ITEMS} {}\r\n", items * order.size).into_bytes();
+            let mut message = format!("PUB {subject} {}\r\n", items * order.size).into_bytes();
             message.resize(message.len() + items * order.size, b'.');
             message.extend_from_slice(b"\r\n");
             message

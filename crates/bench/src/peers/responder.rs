@@ -13,6 +13,8 @@ use crate::role::serve;
 pub(crate) struct Options {
     url: String,
     peer: Peer,
+    /// On which NATS carries it.
+    subject: String,
     /// Of the queue group.
     members: usize,
     /// 0: that of the library.
@@ -24,17 +26,21 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let Options {
         url,
         peer,
+        subject,
         members,
         window,
     } = options;
     let mut reach = url.clone();
     let mut servers = Vec::new();
     match peer {
-        Peer::Natstream => servers = natstream::respond(&url, members, (window > 0).then_some(window)).await?,
-        Peer::AsyncNats | Peer::Request => async_nats::respond(&url).await?,
+        Peer::Natstream => {
+            servers = natstream::respond(&url, &subject, members, (window > 0).then_some(window)).await?
+        }
+        Peer::AsyncNats => async_nats::respond(&url, &subject, false).await?,
+        Peer::Request => async_nats::respond(&url, &subject, true).await?,
         #[cfg(feature = "peers")]
         Peer::Tonic | Peer::TonicChannel => reach = super::tonic::respond().await?,
-        Peer::Raw => raw::respond(&url)?,
+        Peer::Raw => raw::respond(&url, &subject)?,
     }
     serve(&reach, |task: Value| async { Ok(task) }).await?;
     drop(servers);
