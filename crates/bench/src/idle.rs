@@ -43,28 +43,49 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut plot = Plot::new("Memory of idle streams", "streams", "MiB, all processes").log();
     for (peer, rounds) in Peer::STREAMS.iter().zip(&measured) {
         let mut row: Vec<Cell> = vec![peer.to_string().into()];
-        row.extend([0, 1, 2].map(|process| Cell::from(Spread::by(rounds, 1.0, |bytes| bytes[process]))));
-        let all = Spread::by(rounds, 1.0, |bytes| bytes.iter().sum());
-        row.push(all.into());
+        row.extend([0, 1, 2].map(|process| Cell::from(Spread::by(rounds, 1.0, |idle| idle.bytes[process]))));
+        row.push(Spread::by(rounds, 1.0, |idle| idle.bytes.iter().sum()).into());
         table.row(row);
-        let mib = |streams: f64| (streams, all.median.max(1.0) * streams / f64::from(1 << 20));
-        plot.line(peer.to_string(), [100.0, 1e3, 1e4, 1e5].map(mib));
+        let steps = steps(options.streams).into_iter().enumerate();
+        let median = |step: usize| Spread::by(rounds, 1.0 / f64::from(1 << 20), |idle| idle.resident[step]).median;
+        plot.line(
+            peer.to_string(),
+            steps.map(|(step, streams)| (streams as f64, median(step))),
+        );
     }
     report.tables = vec![table];
     report.plots = vec![plot];
     Ok(report)
 }
 
-/// Bytes a stream of caller, responder and nats-server, all new.
-async fn idle(peer: Peer, streams: usize) -> Result<[f64; 3]> {
+/// What one round saw.
+struct Idle {
+    /// A stream: caller, responder, nats-server.
+    bytes: [f64; 3],
+    /// Of all processes, with so many streams as [`steps`] says.
+    resident: Vec<f64>,
+}
+
+/// How many streams are open when memory is read; the last two are what a stream is measured by.
+fn steps(streams: usize) -> Vec<usize> {
+    let mut steps: Vec<usize> = [1, 10, 100, 1000].into_iter().filter(|step| *step < streams).collect();
+    steps.extend([streams, 2 * streams]);
+    steps
+}
+
+/// All processes are new.
+async fn idle(peer: Peer, streams: usize) -> Result<Idle> {
     let nats = NatsServer::start().await;
     let mut pair = Pair::start(&nats, peer, Set::default()).await?;
-    let opened: usize = pair.ask(&Task::Open { streams }).await?;
-    let before = pair.resident()?;
-    let all: usize = pair.ask(&Task::Open { streams }).await?;
-    let after = pair.resident()?;
-    let count = (all - opened) as f64;
-    Ok(std::array::from_fn(|process| {
-        (after[process] - before[process]) / count
-    }))
+    let (mut resident, mut open) = (Vec::new(), 0);
+    let (mut before, mut now) = ([0.0; 3], [0.0; 3]);
+    for step in steps(streams) {
+        open = pair.ask(&Task::Open { streams: step - open }).await?;
+        (before, now) = (now, pair.resident()?);
+        resident.push(now.iter().sum());
+    }
+    Ok(Idle {
+        bytes: std::array::from_fn(|process| (now[process] - before[process]) / streams as f64),
+        resident,
+    })
 }

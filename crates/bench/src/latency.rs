@@ -119,7 +119,7 @@ fn table(title: &str, more: &[(&str, usize)]) -> Table {
     columns.extend(SHARES.map(|(_, name)| (name, 0)));
     columns.push(("natstream's p50 to it", 2));
     columns.push(("natstream's calls/s to it", 2));
-    Table::new(title, columns)
+    Table::new(title, columns).note("tonic has no broker: one hop each way instead of two.")
 }
 
 /// A row and a line for each peer.

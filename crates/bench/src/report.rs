@@ -70,8 +70,13 @@ impl Cell {
 }
 
 impl From<f64> for Cell {
+    /// A ratio to nothing has no meaning, and JSON has no word for it.
     fn from(number: f64) -> Self {
-        Self::Number(number)
+        if number.is_finite() {
+            Self::Number(number)
+        } else {
+            Self::None(())
+        }
     }
 }
 
@@ -89,7 +94,12 @@ impl From<usize> for Cell {
 
 impl From<Spread> for Cell {
     fn from(spread: Spread) -> Self {
-        Self::Spread(spread)
+        let Spread { median, min, max } = spread;
+        if [median, min, max].into_iter().all(f64::is_finite) {
+            Self::Spread(spread)
+        } else {
+            Self::None(())
+        }
     }
 }
 
@@ -208,7 +218,10 @@ impl Plot {
     pub(crate) fn line(&mut self, name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) {
         self.series.push(Series {
             name: name.into(),
-            points: points.into_iter().collect(),
+            points: points
+                .into_iter()
+                .filter(|(x, y)| x.is_finite() && y.is_finite())
+                .collect(),
         });
     }
 }
@@ -291,5 +304,7 @@ mod tests {
             let json = serde_json::to_string(&cell).unwrap();
             assert_eq!(serde_json::from_str::<Cell>(&json).unwrap(), cell, "{json}");
         }
+        assert_eq!(Cell::from(Spread::of([1.0, f64::INFINITY])), Cell::None(()));
+        assert_eq!(Cell::from(f64::NAN), Cell::None(()));
     }
 }

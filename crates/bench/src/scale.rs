@@ -202,7 +202,6 @@ mod tests {
 
     fn cost(rate: f64) -> Vec<Cost> {
         vec![Cost {
-            items: 1.0,
             rate,
             cpu_ns: [1e9 / rate, 0.0, 0.0],
             allocations: [0.0; 2],

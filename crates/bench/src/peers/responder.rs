@@ -30,18 +30,23 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         members,
         window,
     } = options;
-    let mut reach = url.clone();
     let mut servers = Vec::new();
-    match peer {
+    let reach = match peer {
         Peer::Natstream => {
-            servers = natstream::respond(&url, &subject, members, (window > 0).then_some(window)).await?
+            servers = natstream::respond(&url, &subject, members, (window > 0).then_some(window)).await?;
+            url
         }
-        Peer::AsyncNats => async_nats::respond(&url, &subject, false).await?,
-        Peer::Request => async_nats::respond(&url, &subject, true).await?,
+        Peer::AsyncNats | Peer::Request => {
+            async_nats::respond(&url, &subject, peer == Peer::Request).await?;
+            url
+        }
         #[cfg(feature = "peers")]
-        Peer::Tonic | Peer::TonicChannel => reach = super::tonic::respond().await?,
-        Peer::Raw => raw::respond(&url, &subject)?,
-    }
+        Peer::Tonic | Peer::TonicChannel => super::tonic::respond().await?,
+        Peer::Raw => {
+            raw::respond(&url, &subject)?;
+            url
+        }
+    };
     serve(&reach, |task: Value| async { Ok(task) }).await?;
     drop(servers);
     Ok(())
