@@ -50,7 +50,10 @@ pub(crate) fn svg(plot: &Plot) -> Result<Option<String>> {
         // A single value is in the middle; the highest has room for the legend.
         let x = x.start / 1.2..x.end * 1.2;
         if plot.is_log {
-            draw(&area, plot, &series, x, (y.start / 1.5..y.end * 4.0).log_scale())?;
+            // Whole decades, so that the axis has numbers.
+            let decade = |value: f64| 10_f64.powf(value);
+            let y = decade(y.start.log10().floor())..decade((y.end * 2.0).log10().ceil());
+            draw(&area, plot, &series, x, y.log_scale())?;
         } else {
             draw(&area, plot, &series, x, 0.0..(y.end * 1.3).max(f64::MIN_POSITIVE))?;
         }

@@ -95,12 +95,13 @@ impl Axis {
         point
     }
 
-    /// What an item may cost more than in the row before, and be no worse than linear: as many times as it is larger. More
-    /// streams, connections or members carry the same items, which must not cost more for it.
-    fn allowed(self, before: usize, now: usize) -> f64 {
+    /// What an item may cost, times the row before, and be no worse than linear: as many times as it is larger. More streams,
+    /// connections or members carry the same items, which must not cost more for it. A window is a setting, not a load.
+    fn allowed(self, before: usize, now: usize) -> Option<f64> {
         match self {
-            Self::Size => now as f64 / before.max(1) as f64,
-            _ => 1.0,
+            Self::Size => Some(now as f64 / before.max(1) as f64),
+            Self::Streams | Self::Connections | Self::Members => Some(1.0),
+            Self::Window => None,
         }
     }
 }
@@ -152,7 +153,10 @@ fn grown(axis: Axis, points: &[Point], measured: &[Vec<Cost>]) -> (Table, Plot) 
             ("growth", 0),
         ],
     )
-    .note("CPU is that of caller, responder and nats-server, read in steps of 10 ms.");
+    .note(
+        "CPU is that of caller, responder and nats-server, read in steps of 10 ms. Worse than linear: time or CPU an item is \
+         more than 1.25 times that of the row before, or for larger items more than 1.25 times as many times as they are larger.",
+    );
     let (x, y) = (axis.name(), if axis == Axis::Size { "MB/s" } else { "M items/s" });
     let mut plot = Plot::new(format!("Throughput against {}", axis.name()), x, y);
     let mut line = Vec::new();
@@ -163,13 +167,15 @@ fn grown(axis: Axis, points: &[Point], measured: &[Vec<Cost>]) -> (Table, Plot) 
         let rate = Spread::by(rounds, 1e-3, |cost| cost.rate);
         let bytes = rate.median * 1e3 * point.size as f64 / 1e6;
         let times = before.map(|(_, time_before, cpu_before)| (time.median / time_before, cpu.median / cpu_before));
-        let growth = before.zip(times).map(|((at, ..), (time, cpu))| {
-            let allowed = axis.allowed(at, point.at) * TOLERANCE;
-            if time > allowed || cpu > allowed {
+        let growth = before.zip(times).and_then(|((at, ..), (time, cpu))| {
+            let allowed = axis.allowed(at, point.at)? * TOLERANCE;
+            // Where the row before took less than a step of the clock, there is nothing to compare with.
+            let is_worse = time > allowed || (cpu.is_finite() && cpu > allowed);
+            Some(if is_worse {
                 "worse than linear"
             } else {
                 "linear or better"
-            }
+            })
         });
         let mib = 1.0 / f64::from(1 << 20);
         table.row([

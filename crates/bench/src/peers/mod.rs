@@ -170,7 +170,61 @@ pub(crate) trait Items: Send + 'static {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use testkit::{NatsServer, unique_subject, within};
+
     use super::*;
+
+    /// More than the limit sends ahead, and no whole number of its messages.
+    const MANY: u64 = 200_001;
+
+    async fn check<C: Caller>(caller: C, many: u64) {
+        let order = |items, size| Order {
+            items,
+            size,
+            stays: false,
+        };
+        assert_eq!(caller.drain(order(many, 128)).await.unwrap(), many);
+        // The one before has left nothing behind.
+        assert_eq!(caller.drain(order(7, 16)).await.unwrap(), 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_peer_brings_what_was_ordered() {
+        let nats = NatsServer::start().await;
+        let url = nats.url();
+        within(Duration::from_secs(120), async {
+            let subject = unique_subject("natstream");
+            let servers = natstream::respond(&url, &subject, 2, None).await.unwrap();
+            check(
+                natstream::Natstream::connect(&url, &subject, 2, None).await.unwrap(),
+                MANY,
+            )
+            .await;
+            drop(servers);
+            let subject = unique_subject("naive");
+            async_nats::respond(&url, &subject, false).await.unwrap();
+            check(async_nats::Naive::connect(&url, &subject, false).await.unwrap(), MANY).await;
+            let subject = unique_subject("request");
+            async_nats::respond(&url, &subject, true).await.unwrap();
+            check(async_nats::OneReply::connect(&url, &subject).await.unwrap(), 1000).await;
+            let subject = unique_subject("raw");
+            raw::respond(&url, &subject).unwrap();
+            check(raw::Raw::new(&url, &subject).unwrap(), MANY).await;
+        })
+        .await;
+    }
+
+    #[cfg(feature = "peers")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tonic_brings_what_was_ordered() {
+        let url = tonic::respond().await.unwrap();
+        for has_channel in [false, true] {
+            let caller = tonic::Tonic::connect(&url, has_channel).await.unwrap();
+            within(Duration::from_secs(60), check(caller, MANY)).await;
+        }
+    }
 
     #[test]
     fn an_order_reads_back() {
