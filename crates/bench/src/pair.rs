@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use testkit::NatsServer;
 
 use crate::peers::Peer;
-use crate::peers::caller::Task;
+use crate::peers::caller::{Calls, Task};
 use crate::process::{Role, cpu_seconds, peak_memory, reset_peak, resident_memory};
 use crate::report::Spread;
 use crate::role::Done;
@@ -58,6 +58,14 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// Of calls, each of which had so many items.
+    fn of_items(mut self, items: f64) -> Self {
+        self.rate *= items;
+        self.cpu_ns = self.cpu_ns.map(|ns| ns / items);
+        self.allocations = self.allocations.map(|count| count / items);
+        self
+    }
+
     pub(crate) fn cpu_of_all(&self) -> f64 {
         self.cpu_ns.iter().sum()
     }
@@ -104,6 +112,18 @@ impl Pair {
         let task = Task::Streams { streams, items, size };
         let (_, cost): (Done, Cost) = self.cost(&task, |done: &Done| *done).await?;
         Ok(cost)
+    }
+
+    /// What an item of calls costs, which callers make one after the other.
+    pub(crate) async fn calls(&mut self, callers: usize, calls: u64, items: u64, size: usize) -> Result<Cost> {
+        let task = Task::Calls {
+            callers,
+            calls,
+            items,
+            size,
+        };
+        let (_, cost): (Calls, Cost) = self.cost(&task, |calls: &Calls| calls.done).await?;
+        Ok(cost.of_items(items as f64))
     }
 
     /// Does a task, and says what it took.

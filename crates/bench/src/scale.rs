@@ -48,6 +48,10 @@ const SIZE: usize = 128;
 /// Streams, where there are several connections or members.
 const STREAMS: usize = 64;
 
+/// Calls of a round where the streams grow: as many as there are streams at most, so that each has as many items in every
+/// row.
+const CALLS: u64 = 10_000;
+
 /// One row of a table.
 #[derive(Clone, Copy, Debug)]
 struct Point {
@@ -61,7 +65,7 @@ struct Point {
 impl Axis {
     fn name(self) -> &'static str {
         match self {
-            Self::Streams => "streams at once",
+            Self::Streams => "streams at once, 10,000 calls in all",
             Self::Connections => "connections of the caller, 64 streams",
             Self::Size => "bytes of an item",
             Self::Members => "members of the queue group, 64 streams",
@@ -114,7 +118,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     for axis in Axis::value_variants() {
         if options.of.is_empty() || options.of.contains(axis) {
             let points: Vec<Point> = axis.steps().into_iter().map(|at| axis.point(at)).collect();
-            let measured = measure(&nats, options, &points).await?;
+            let measured = measure(&nats, options, *axis, &points).await?;
             let (table, plot) = grown(*axis, &points, &measured);
             report.tables.push(table);
             report.plots.push(plot);
@@ -123,13 +127,17 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-async fn measure(nats: &NatsServer, options: &Options, points: &[Point]) -> Result<Vec<Vec<Cost>>> {
+async fn measure(nats: &NatsServer, options: &Options, axis: Axis, points: &[Point]) -> Result<Vec<Vec<Cost>>> {
     let mut pairs = Vec::with_capacity(points.len());
     for point in points {
         pairs.push(Pair::start(nats, Peer::Natstream, point.set).await?);
     }
     rounds(options.rounds, points.len(), async |index| {
         let Point { streams, size, .. } = points[index];
+        if axis == Axis::Streams {
+            let items = options.items.div_ceil(CALLS);
+            return pairs[index].calls(streams, CALLS, items, size).await;
+        }
         let most = (options.mib << 20) / size.max(1) as u64;
         let items = options.items.min(most).div_ceil(streams as u64);
         pairs[index].streams(streams, items, size).await

@@ -48,7 +48,10 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
             ("responder KiB/stream", 1),
         ],
     )
-    .note("KiB a stream: by how much the most memory while they ran is above what the process had before them.");
+    .note(
+        "The more streams, the fewer items each has, and the more the cost of a call shows. KiB a stream: by how much the most \
+         memory while they ran is above what the process had before them.",
+    );
     let mut speed = Plot::new("Throughput against streams", "streams at once", "M items/s");
     let mut memory = Plot::new(
         "Memory against streams",
