@@ -73,6 +73,42 @@ impl Role {
     }
 }
 
+/// What a role and nats-server have used so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    client_cpu: f64,
+    server_cpu: f64,
+    allocations: u64,
+}
+
+/// What one item took: nanoseconds of both, and allocations of the role.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Each {
+    pub(crate) client_cpu_ns: f64,
+    pub(crate) server_cpu_ns: f64,
+    pub(crate) allocations: f64,
+}
+
+impl Usage {
+    pub(crate) async fn of(role: &mut Role, server: u32) -> Result<Self> {
+        Ok(Self {
+            client_cpu: cpu_seconds(role.pid()?)?,
+            server_cpu: cpu_seconds(server)?,
+            allocations: role.allocations().await?,
+        })
+    }
+
+    /// Since what was used before.
+    pub(crate) fn each(self, before: Self, items: u64) -> Each {
+        let items = items as f64;
+        Each {
+            client_cpu_ns: (self.client_cpu - before.client_cpu) * 1e9 / items,
+            server_cpu_ns: (self.server_cpu - before.server_cpu) * 1e9 / items,
+            allocations: (self.allocations - before.allocations) as f64 / items,
+        }
+    }
+}
+
 /// Processor seconds that a process has used so far.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;

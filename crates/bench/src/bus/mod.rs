@@ -14,7 +14,7 @@ use testkit::NatsServer;
 use self::publisher::{Publisher, Task};
 use crate::machine::Origin;
 use crate::options::{Storage, positive};
-use crate::process::{Role, cpu_seconds, peak_memory};
+use crate::process::{Each, Role, Usage, peak_memory};
 use crate::report::{Cell, Report, Table};
 use crate::role::Done;
 use crate::rounds::rounds;
@@ -62,9 +62,7 @@ struct Way {
 #[derive(Clone, Copy, Debug)]
 struct Round {
     rate: f64,
-    publisher_cpu_ns: f64,
-    server_cpu_ns: f64,
-    allocations: f64,
+    each: Each,
     /// Median µs, one by one.
     latency: Option<f64>,
 }
@@ -160,7 +158,7 @@ impl Run {
         } = way;
         let size = options.size;
         let (name, subject) = self.stream(storage).await?;
-        let before = (self.cpu()?, self.allocations().await?);
+        let before = Usage::of(&mut self.publisher, self.nats.pid()).await?;
         let (done, latency): (Done, Option<f64>) = match window {
             Some(window) => {
                 let events = options.events;
@@ -189,18 +187,15 @@ impl Run {
                 (done, Some(latency))
             }
         };
-        let after = (self.cpu()?, self.allocations().await?);
+        let after = Usage::of(&mut self.publisher, self.nats.pid()).await?;
         let stored = self.admin.get_stream(&name).await?.cached_info().state.messages;
         if stored != done.items {
             bail!("the stream has {stored} of {} events", done.items);
         }
         self.admin.delete_stream(&name).await?;
-        let events = done.items as f64;
         Ok(Round {
-            rate: events / done.seconds,
-            publisher_cpu_ns: (after.0.0 - before.0.0) * 1e9 / events,
-            server_cpu_ns: (after.0.1 - before.0.1) * 1e9 / events,
-            allocations: (after.1 - before.1) as f64 / events,
+            rate: done.rate(),
+            each: after.each(before, done.items),
             latency,
         })
     }
@@ -274,13 +269,5 @@ impl Run {
             table.row([Cell::from(window), (done.rate() / 1e3).into(), mib.into()]);
         }
         Ok(table)
-    }
-
-    fn cpu(&self) -> Result<(f64, f64)> {
-        Ok((cpu_seconds(self.publisher.pid()?)?, cpu_seconds(self.nats.pid())?))
-    }
-
-    async fn allocations(&mut self) -> Result<u64> {
-        self.publisher.allocations().await
     }
 }

@@ -37,7 +37,7 @@ fn rate(rounds: &[Round]) -> Spread {
 }
 
 fn cpu(rounds: &[Round]) -> Spread {
-    Spread::by(rounds, 1.0, |round| round.publisher_cpu_ns)
+    Spread::by(rounds, 1.0, |round| round.each.client_cpu_ns)
 }
 
 /// The rounds of the fastest window.
@@ -79,9 +79,9 @@ fn windows(title: &str, ours: &[Measured<'_>], theirs: &[Measured<'_>]) -> Table
         let mut row = vec![Cell::from(name), rate(ours).into(), rate(theirs).into()];
         row.push(Spread::ratio(ours, theirs, |round| round.rate).into());
         row.extend([cpu(ours).into(), cpu(theirs).into()]);
-        row.push(Spread::ratio(ours, theirs, |round| round.publisher_cpu_ns).into());
-        row.extend(both(|round| round.server_cpu_ns));
-        row.extend(both(|round| round.allocations));
+        row.push(Spread::ratio(ours, theirs, |round| round.each.client_cpu_ns).into());
+        row.extend(both(|round| round.each.server_cpu_ns));
+        row.extend(both(|round| round.each.allocations));
         table.row(row);
     }
     table
@@ -112,9 +112,9 @@ fn in_batches(title: &str, batches: &[Measured<'_>], best: &[Round]) -> Table {
             rate(rounds).into(),
             Spread::ratio(rounds, best, |round| round.rate).into(),
             cpu(rounds).into(),
-            Spread::ratio(rounds, best, |round| round.publisher_cpu_ns).into(),
-            Spread::by(rounds, 1.0, |round| round.server_cpu_ns).into(),
-            Spread::by(rounds, 1.0, |round| round.allocations).into(),
+            Spread::ratio(rounds, best, |round| round.each.client_cpu_ns).into(),
+            Spread::by(rounds, 1.0, |round| round.each.server_cpu_ns).into(),
+            Spread::by(rounds, 1.0, |round| round.each.allocations).into(),
         ]);
     }
     table

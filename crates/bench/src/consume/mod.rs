@@ -14,7 +14,7 @@ use testkit::NatsServer;
 use self::consumer::{Ours, Task, Way};
 use crate::machine::Origin;
 use crate::options::{Storage, positive};
-use crate::process::{Role, cpu_seconds, peak_memory};
+use crate::process::{Each, Role, Usage, peak_memory};
 use crate::report::Report;
 use crate::role::Done;
 use crate::rounds::rounds;
@@ -53,9 +53,7 @@ struct Case {
 #[derive(Clone, Copy, Debug)]
 struct Round {
     rate: f64,
-    consumer_cpu_ns: f64,
-    server_cpu_ns: f64,
-    allocations: f64,
+    each: Each,
 }
 
 struct Run {
@@ -171,7 +169,7 @@ impl Run {
         };
         let stream_handle = self.admin.get_stream(&stream).await?;
         let mut made = stream_handle.create_consumer(config).await?;
-        let before = (self.cpu()?, self.allocations().await?);
+        let before = Usage::of(&mut self.consumer, self.nats.pid()).await?;
         let task = Task::Consume {
             way,
             stream,
@@ -181,7 +179,7 @@ impl Run {
             messages: options.messages,
         };
         let done: Done = self.consumer.ask(&task).await?;
-        let after = (self.cpu()?, self.allocations().await?);
+        let after = Usage::of(&mut self.consumer, self.nats.pid()).await?;
         // Acks that nobody waits for are under way still.
         for look in 0.. {
             let info = made.info().await?;
@@ -191,21 +189,10 @@ impl Run {
             ensure!(look < 10_000, "acks are missing: {info:?}");
         }
         stream_handle.delete_consumer(&name).await?;
-        let each = |seconds: f64| seconds * 1e9 / done.items as f64;
         Ok(Round {
-            rate: done.items as f64 / done.seconds,
-            consumer_cpu_ns: each(after.0.0 - before.0.0),
-            server_cpu_ns: each(after.0.1 - before.0.1),
-            allocations: (after.1 - before.1) as f64 / done.items as f64,
+            rate: done.rate(),
+            each: after.each(before, done.items),
         })
-    }
-
-    fn cpu(&self) -> Result<(f64, f64)> {
-        Ok((cpu_seconds(self.consumer.pid()?)?, cpu_seconds(self.nats.pid())?))
-    }
-
-    async fn allocations(&mut self) -> Result<u64> {
-        self.consumer.allocations().await
     }
 }
 

@@ -31,9 +31,9 @@ pub(super) fn compare(storage: Storage, cases: &[Case], measured: &[Vec<Round>])
             Spread::by(rounds, 1e-3, |round| round.rate).into(),
             peer.map(|peer| Spread::ratio(rounds, &measured[peer], |round| round.rate))
                 .into(),
-            Spread::by(rounds, 1.0, |round| round.consumer_cpu_ns).into(),
-            Spread::by(rounds, 1.0, |round| round.server_cpu_ns).into(),
-            Spread::by(rounds, 1.0, |round| round.allocations).into(),
+            Spread::by(rounds, 1.0, |round| round.each.client_cpu_ns).into(),
+            Spread::by(rounds, 1.0, |round| round.each.server_cpu_ns).into(),
+            Spread::by(rounds, 1.0, |round| round.each.allocations).into(),
         ]);
     }
     table
