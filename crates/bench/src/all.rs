@@ -132,7 +132,7 @@ pub(crate) struct Failure {
     pub(crate) error: String,
 }
 
-pub(crate) async fn run(options: &Options) -> Result<()> {
+pub(crate) async fn run(options: &Options, is_json: bool) -> Result<()> {
     // Where nobody may write is better known before.
     fs::create_dir_all(&options.out).with_context(|| format!("cannot create {}", options.out.display()))?;
     let began = Instant::now();
@@ -165,7 +165,11 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let (json, page) = (options.out.join("report.json"), options.out.join("report.html"));
     fs::write(&json, serde_json::to_string_pretty(&all)?)?;
     fs::write(&page, html::page(&all)?)?;
-    println!("{}\n{}", json.display(), page.display());
+    if is_json {
+        println!("{}", serde_json::to_string(&all)?);
+    } else {
+        println!("{}\n{}", json.display(), page.display());
+    }
     ensure!(all.failures.is_empty(), "{} modules failed", all.failures.len());
     Ok(())
 }

@@ -82,7 +82,7 @@ fn main() -> Result<()> {
 
 async fn run(cli: Cli) -> Result<()> {
     let report = match cli.command {
-        Command::All(options) => return all::run(&options).await,
+        Command::All(options) => return all::run(&options, cli.json).await,
         Command::Stream(options) => stream::run(&options).await?,
         Command::Latency(options) => latency::run(&options).await?,
         Command::Streams(options) => streams::run(&options).await?,
