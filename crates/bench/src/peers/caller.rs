@@ -168,47 +168,50 @@ async fn drain<C: Caller>(caller: C, streams: usize, order: Order) -> Result<Don
     Ok(Done { items, seconds })
 }
 
-/// Two significant digits more than anybody reads.
+/// Three digits are more than anybody reads.
 type Times = Histogram<u64>;
 
 async fn time<C: Caller>(caller: C, callers: usize, calls: u64, order: Order) -> Result<Calls> {
     let each = calls.div_ceil(callers as u64);
+    // One for all: a histogram is much larger than a stream, and the memory of streams is measured.
+    let times = Arc::new(Mutex::new((Times::new(3)?, Times::new(3)?)));
     let began = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
-        let caller = caller.clone();
+        let (caller, times) = (caller.clone(), times.clone());
         tasks.spawn(async move {
-            let (mut first, mut whole) = (Times::new(3)?, Times::new(3)?);
             for _ in 0..each {
                 let asked = Instant::now();
                 let mut items = caller.call(order).await?;
-                let mut count = 0;
+                let (mut count, mut first) = (0, 0);
                 while let Some(item) = items.next().await? {
                     ensure!(item.len() == order.size, "an item of {} bytes", item.len());
                     if count == 0 {
-                        first.record(nanos(asked))?;
+                        first = nanos(asked);
                     }
                     count += 1;
                 }
                 ensure!(count == order.items, "{count} of {} items arrived", order.items);
-                whole.record(nanos(asked))?;
+                let whole = nanos(asked);
+                let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
+                times.0.record(first)?;
+                times.1.record(whole)?;
             }
-            anyhow::Ok((first, whole))
+            anyhow::Ok(())
         });
     }
-    let (mut first, mut whole) = (Times::new(3)?, Times::new(3)?);
-    while let Some(times) = tasks.join_next().await {
-        let times = times??;
-        first.add(times.0)?;
-        whole.add(times.1)?;
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
     }
+    let seconds = began.elapsed().as_secs_f64();
+    let times = times.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(Calls {
         done: Done {
             items: each * callers as u64,
-            seconds: began.elapsed().as_secs_f64(),
+            seconds,
         },
-        first: recorded(&first),
-        whole: recorded(&whole),
+        first: recorded(&times.0),
+        whole: recorded(&times.1),
     })
 }
 
