@@ -77,7 +77,10 @@ enum Command {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(cli))
+    let result = runtime.block_on(run(cli));
+    // A role that fails has standard input open still, whose reader would be waited for.
+    runtime.shutdown_background();
+    result
 }
 
 async fn run(cli: Cli) -> Result<()> {

@@ -48,7 +48,12 @@ where
         }
         // In a task, as in a service: the main thread is not one of the runtime's workers.
         let working = tokio::spawn(work(serde_json::from_value(task)?));
-        say(&tokio::time::timeout(LIMIT, working).await???).await?;
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(LIMIT, working) => answer???,
+            // Nobody asks again before the answer: the parent is gone.
+            _ = lines.next_line() => return Ok(()),
+        };
+        say(&answer).await?;
     }
     Ok(())
 }
