@@ -19,6 +19,7 @@ use crate::{
     workspace::Workspace,
 };
 
+mod bench;
 mod demo;
 mod docs;
 mod flags;
@@ -63,6 +64,7 @@ const TASKS: &[Task] = &[
     fuzz::TASK,
     sim::TASK,
     mutate::TASK,
+    bench::TASK,
     fmt::TASK,
     lint::TASK,
     docs::TASK,

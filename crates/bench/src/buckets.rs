@@ -2,167 +2,151 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::Result;
 use async_nats::jetstream;
 use bytes::Bytes;
+use clap::Args;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use natstream::eventbus::kv::KvSpec;
 use natstream::eventbus::object::ObjectSpec;
 use natstream::{ConnectConfig, Connection, Kv, Objects};
+use serde::Serialize;
 use testkit::NatsServer;
 use tokio::io::AsyncReadExt as _;
 
-use crate::report::Spread;
+use crate::machine::Origin;
+use crate::options::positive;
+use crate::report::{Cell, Report, Spread, Table};
+use crate::rounds::rounds;
 
 /// Values that are put or read at once, where that is measured.
 const AT_ONCE: usize = 64;
 
-#[derive(Debug)]
-pub(crate) struct Options {
+/// Values put and read beside async-nats's buckets, one by one and 64 at once.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct KvOptions {
+    /// Values of a round; one by one a tenth of them.
+    #[arg(long, default_value_t = 20_000, value_parser = positive::<u64>)]
     values: u64,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 128)]
     size: usize,
-    mebibytes: usize,
+    /// Rounds that count.
+    #[arg(long, default_value_t = 5, value_parser = positive::<usize>)]
     rounds: usize,
-    json: bool,
 }
 
-impl Options {
-    pub(crate) fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let mut options = Self {
-            values: 20_000,
-            size: 128,
-            mebibytes: 256,
-            rounds: 5,
-            json: false,
-        };
-        while let Some(word) = words.next() {
-            let mut number = || {
-                words
-                    .next()
-                    .context("a number is missing")?
-                    .parse()
-                    .context("no number")
-            };
-            match word {
-                "--values" => options.values = number()?,
-                "--size" => options.size = usize::try_from(number()?)?,
-                "--mib" => options.mebibytes = usize::try_from(number()?)?,
-                "--rounds" => options.rounds = usize::try_from(number()?)?,
-                "--json" => options.json = true,
-                other => bail!("unknown option `{other}`"),
-            }
-        }
-        ensure!(options.values > 0 && options.rounds > 0, "nothing to measure");
-        Ok(options)
-    }
+/// Objects put and read beside async-nats's buckets.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct ObjectOptions {
+    /// MiB of an object.
+    #[arg(long, default_value_t = 256, value_parser = positive::<usize>)]
+    mib: usize,
+    /// Rounds that count.
+    #[arg(long, default_value_t = 5, value_parser = positive::<usize>)]
+    rounds: usize,
 }
 
-/// One measurement: its name, what its figures count, and those of each round, ours and theirs.
-struct Row {
-    name: &'static str,
-    ours: Vec<f64>,
-    theirs: Vec<f64>,
-}
+const KV: [(&str, bool, usize); 5] = [
+    ("put, one by one", true, 1),
+    ("put, 64 at once", true, AT_ONCE),
+    ("get, one by one", false, 1),
+    ("get, 64 at once", false, AT_ONCE),
+    ("put without ids", true, AT_ONCE),
+];
 
-pub(crate) async fn kv(options: Options) -> Result<()> {
-    let (_nats, connection, context) = start().await?;
+pub(crate) async fn kv(options: &KvOptions) -> Result<Report> {
+    let (nats, connection, context) = start().await?;
+    let about = "Values of a bucket of one revision beside async-nats's, which has no ids at all.";
+    let mut report = Report::new("kv", about, options, Origin::now(Some(&nats.url())).await?);
     let ours = Kv::create(connection, &KvSpec::new("ours")).await?;
     let config = jetstream::kv::Config {
         bucket: "theirs".to_owned(),
         ..Default::default()
     };
     let theirs = context.create_key_value(config).await?;
-    let value = Bytes::from(vec![b'x'; options.size]);
-    let keys = || stream::iter((0..options.values).map(|n| format!("k.{}", n % 1000)));
-    let mut rows = rows([
-        "put, one by one",
-        "put, 64 at once",
-        "get, one by one",
-        "get, 64 at once",
-        "put without ids",
-    ]);
-    // async-nats has no ids at all.
     let without_ids = ours.clone().without_ids().await?;
-    for round in 0..options.rounds {
-        for (row, at_once) in [(0, 1), (1, AT_ONCE), (2, 1), (3, AT_ONCE), (4, AT_ONCE)] {
-            let is_put = row != 2 && row != 3;
-            let ours = if row == 4 { &without_ids } else { &ours };
-            // One by one takes long.
-            let values = if at_once == 1 {
-                options.values.div_ceil(10)
-            } else {
-                options.values
-            };
-            let (key_count, value) = (usize::try_from(values)?, &value);
-            // Whoever comes second finds everything warm: in turns.
-            for is_ours in [round % 2 == 0, round % 2 != 0] {
-                let began = Instant::now();
-                let keys = keys().take(key_count);
-                if is_ours {
-                    let work = keys.map(|key| async move {
-                        match is_put {
-                            true => ours.put(&key, value).await.map(drop),
-                            false => ours.get(&key).await.map(drop),
-                        }
-                    });
-                    work.buffer_unordered(at_once).try_collect::<()>().await?;
-                } else {
-                    let theirs = &theirs;
-                    let work = keys.map(|key| async move {
-                        match is_put {
-                            true => theirs
-                                .put(key, value.clone())
-                                .await
-                                .map(drop)
-                                .map_err(anyhow::Error::from),
-                            false => theirs.get(key).await.map(drop).map_err(anyhow::Error::from),
-                        }
-                    });
-                    work.buffer_unordered(at_once).try_collect::<()>().await?;
+    let value = Bytes::from(vec![b'x'; options.size]);
+    // Ours and theirs of one row stand side by side.
+    let measured = rounds(options.rounds, 2 * KV.len(), async |case| {
+        let (name, is_put, at_once) = KV[case / 2];
+        // One by one takes long.
+        let values = if at_once == 1 {
+            options.values.div_ceil(10)
+        } else {
+            options.values
+        };
+        let keys = stream::iter((0..values).map(|n| format!("k.{}", n % 1000)));
+        let began = Instant::now();
+        if case % 2 == 0 {
+            let ours = if name == "put without ids" { &without_ids } else { &ours };
+            let work = keys.map(|key| {
+                let value = &value;
+                async move {
+                    match is_put {
+                        true => ours.put(&key, value).await.map(drop),
+                        false => ours.get(&key).await.map(drop),
+                    }
                 }
-                let rate = values as f64 / began.elapsed().as_secs_f64();
-                let row = &mut rows[row];
-                match is_ours {
-                    true => row.ours.push(rate),
-                    false => row.theirs.push(rate),
+            });
+            work.buffer_unordered(at_once).try_collect::<()>().await?;
+        } else {
+            let work = keys.map(|key| {
+                let (theirs, value) = (&theirs, &value);
+                async move {
+                    match is_put {
+                        true => theirs
+                            .put(key, value.clone())
+                            .await
+                            .map(drop)
+                            .map_err(anyhow::Error::from),
+                        false => theirs.get(key).await.map(drop).map_err(anyhow::Error::from),
+                    }
                 }
-            }
+            });
+            work.buffer_unordered(at_once).try_collect::<()>().await?;
         }
-    }
-    print("values a second", &rows, options.json);
-    Ok(())
+        Ok(values as f64 / began.elapsed().as_secs_f64())
+    })
+    .await?;
+    report.tables = vec![table("values/s", KV.map(|(name, ..)| name), &measured)];
+    Ok(report)
 }
 
-pub(crate) async fn object(options: Options) -> Result<()> {
-    let (_nats, connection, context) = start().await?;
+pub(crate) async fn object(options: &ObjectOptions) -> Result<Report> {
+    let (nats, connection, context) = start().await?;
+    let about = "One object, put and read again, beside async-nats's.";
+    let mut report = Report::new("object", about, options, Origin::now(Some(&nats.url())).await?);
     let ours = Objects::create(connection, &ObjectSpec::new("ours")).await?;
     let config = jetstream::object_store::Config {
         bucket: "theirs".to_owned(),
         ..Default::default()
     };
     let theirs = context.create_object_store(config).await?;
-    let content = Bytes::from(vec![b'x'; options.mebibytes << 20]);
-    let mut rows = rows(["put", "get"]);
+    let content = Bytes::from(vec![b'x'; options.mib << 20]);
+    // There is something to read before the first turn of a get.
+    ours.put("a").read(&content[..]).await?;
+    theirs.put("a", &mut &content[..]).await?;
     let mut buffer = vec![0; 256 << 10];
-    let rate = |began: Instant| options.mebibytes as f64 / began.elapsed().as_secs_f64();
-    for _ in 0..options.rounds {
+    let measured = rounds(options.rounds, 4, async |case| {
         let began = Instant::now();
-        ours.put("a").read(&content[..]).await?;
-        rows[0].ours.push(rate(began));
-        let began = Instant::now();
-        theirs.put("a", &mut &content[..]).await?;
-        rows[0].theirs.push(rate(began));
-        let began = Instant::now();
-        let mut reader = ours.get("a").await?;
-        while reader.read(&mut buffer).await? > 0 {}
-        rows[1].ours.push(rate(began));
-        let began = Instant::now();
-        let mut reader = theirs.get("a").await?;
-        while reader.read(&mut buffer).await? > 0 {}
-        rows[1].theirs.push(rate(began));
-    }
-    print("MiB a second", &rows, options.json);
-    Ok(())
+        match case {
+            0 => drop(ours.put("a").read(&content[..]).await?),
+            1 => drop(theirs.put("a", &mut &content[..]).await?),
+            2 => {
+                let mut reader = ours.get("a").await?;
+                while reader.read(&mut buffer).await? > 0 {}
+            }
+            _ => {
+                let mut reader = theirs.get("a").await?;
+                while reader.read(&mut buffer).await? > 0 {}
+            }
+        }
+        Ok(options.mib as f64 / began.elapsed().as_secs_f64())
+    })
+    .await?;
+    report.tables = vec![table("MiB/s", ["put", "get"], &measured)];
+    Ok(report)
 }
 
 async fn start() -> Result<(NatsServer, Connection, jetstream::Context)> {
@@ -172,35 +156,17 @@ async fn start() -> Result<(NatsServer, Connection, jetstream::Context)> {
     Ok((nats, connection, jetstream::new(client)))
 }
 
-fn rows<const N: usize>(names: [&'static str; N]) -> [Row; N] {
-    names.map(|name| Row {
-        name,
-        ours: Vec::new(),
-        theirs: Vec::new(),
-    })
-}
-
-fn print(what: &str, rows: &[Row], is_json: bool) {
-    if !is_json {
-        println!("{what:18}  {:>24}  {:>24}", "natstream", "async-nats");
+/// Ours and theirs of each name follow each other.
+fn table<const N: usize>(unit: &str, names: [&str; N], measured: &[Vec<f64>]) -> Table {
+    let (ours, theirs) = (format!("natstream {unit}"), format!("async-nats {unit}"));
+    let mut table = Table::new(
+        "Buckets",
+        [("", 0), (ours.as_str(), 0), (theirs.as_str(), 0), ("ratio", 2)],
+    );
+    for (name, pair) in names.into_iter().zip(measured.chunks_exact(2)) {
+        let [ours, theirs] = [&pair[0], &pair[1]].map(|rounds| Spread::of(rounds.iter().copied()));
+        let ratio = Spread::ratio(&pair[0], &pair[1], |rate| *rate);
+        table.row([Cell::from(name), ours.into(), theirs.into(), ratio.into()]);
     }
-    for row in rows {
-        let spread = |figures: &[f64]| Spread::of(figures.iter().copied());
-        let (ours, theirs) = (spread(&row.ours), spread(&row.theirs));
-        if is_json {
-            let row = serde_json::json!({
-                "what": row.name, "unit": what,
-                "ours": { "median": ours.median, "min": ours.min, "max": ours.max },
-                "theirs": { "median": theirs.median, "min": theirs.min, "max": theirs.max },
-            });
-            println!("{row}");
-        } else {
-            println!(
-                "{:18}  {:>24}  {:>24}",
-                row.name,
-                ours.scaled(1.0, 0),
-                theirs.scaled(1.0, 0)
-            );
-        }
-    }
+    table
 }

@@ -2,143 +2,77 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
+use clap::Args;
 use serde::Serialize;
 use testkit::{Flow, NatsServer, Proxy};
 
-use crate::process::{Role, peak_memory};
-use crate::report::Spread;
-use crate::task::{Streamed, Task, Variant};
+use crate::machine::Origin;
+use crate::options::positive;
+use crate::pair::{Cost, Pair, Set, each};
+use crate::peers::Peer;
+use crate::report::{Plot, Report, Spread, Table};
 
-/// What a run measures.
-#[derive(Debug)]
+/// One stream whose caller stands behind a proxy that limits the rate and delays what passes.
+#[derive(Args, Debug, Serialize)]
 pub(crate) struct Options {
+    /// Milliseconds of the way there and back.
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 50, 100, 200])]
     round_trips: Vec<u64>,
+    /// What the link carries in each direction, in MB a second.
+    #[arg(long, default_value_t = 20, value_parser = positive::<u64>)]
     mbytes_per_second: u64,
+    /// What one call brings, in MB.
+    #[arg(long, default_value_t = 300, value_parser = positive::<u64>)]
     mbytes: u64,
+    /// Bytes of an item.
+    #[arg(long, default_value_t = 1000, value_parser = positive::<usize>)]
     size: usize,
+    /// Rounds that count.
+    #[arg(long, default_value_t = 2, value_parser = positive::<usize>)]
     rounds: usize,
-    json: bool,
 }
 
-impl Options {
-    pub(crate) fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let mut options = Self {
-            round_trips: vec![0, 50, 100, 200],
-            mbytes_per_second: 20,
-            mbytes: 300,
-            size: 1000,
-            rounds: 3,
-            json: false,
-        };
-        while let Some(word) = words.next() {
-            if word == "--json" {
-                options.json = true;
-                continue;
-            }
-            let value = words.next().with_context(|| format!("{word} needs a value"))?;
-            match word {
-                "--round-trips" => options.round_trips = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
-                "--mbytes-per-second" => options.mbytes_per_second = value.parse()?,
-                "--mbytes" => options.mbytes = value.parse()?,
-                "--size" => options.size = value.parse()?,
-                "--rounds" => options.rounds = value.parse()?,
-                other => bail!("unknown option `{other}`"),
-            }
-        }
-        if [
-            options.mbytes_per_second,
-            options.mbytes,
-            options.size as u64,
-            options.rounds as u64,
-        ]
-        .contains(&0)
-        {
-            bail!("every number but a round trip is at least 1");
-        }
-        Ok(options)
-    }
-}
-
-/// What came of one round trip.
-#[derive(Debug, Serialize)]
-struct Row {
-    round_trip_ms: u64,
-    /// Of the items, the whole call.
-    bytes_per_second: Spread,
-    /// Of the second half of the items, when the window has grown.
-    later_bytes_per_second: Spread,
-    /// The most memory that the processes had so far, in the order of the rows.
-    caller_peak_bytes: u64,
-    responder_peak_bytes: u64,
-}
-
-/// The caller stands behind the proxy; the responder beside the server.
-pub(crate) async fn run(options: Options) -> Result<()> {
+pub(crate) async fn run(options: &Options) -> Result<Report> {
     let nats = NatsServer::start().await;
     let proxy = Proxy::start(nats.url()).await;
-    let responder = Role::start("responder", &nats.url()).await?;
-    let mut caller = Role::start("caller", &proxy.url()).await?;
+    let about = "One call, from its request to its last item, through a proxy; the responder stands beside nats-server. No \
+                 setting by hand.";
+    let mut report = Report::new("far", about, options, Origin::now(Some(&nats.url())).await?);
+    report.peers = Peer::settings(&[Peer::Natstream]);
+    let mut pair = Pair::start_behind(&nats, Peer::Natstream, Set::default(), &proxy.url()).await?;
     let rate = options.mbytes_per_second * 1_000_000;
-    let task = Task::Stream {
-        variant: Variant::Native,
-        items: (options.mbytes * 1_000_000).div_ceil(options.size as u64),
-        size: options.size,
-    };
-    let mut rows = Vec::new();
-    for &round_trip_ms in &options.round_trips {
-        proxy.bandwidth(Flow::Both, rate);
-        proxy.delay(Flow::Both, Duration::from_millis(round_trip_ms) / 2);
-        let mut rounds = Vec::new();
+    proxy.bandwidth(Flow::Both, rate);
+    let items = (options.mbytes * 1_000_000).div_ceil(options.size as u64);
+    let mut table = Table::new(
+        "One stream over a long way",
+        [
+            ("round trip ms", 0),
+            ("MB/s", 1),
+            ("% of the link", 0),
+            ("caller grown MiB", 1),
+            ("responder grown MiB", 1),
+            ("nats-server grown MiB", 1),
+        ],
+    );
+    let mut line = Vec::new();
+    for round_trip in &options.round_trips {
+        proxy.delay(Flow::Both, Duration::from_millis(*round_trip) / 2);
+        let mut costs: Vec<Cost> = Vec::with_capacity(options.rounds);
         for _ in 0..options.rounds {
-            let done: Streamed = caller.ask(&task).await?;
-            rounds.push(done);
+            costs.push(pair.streams(1, items, options.size).await?);
         }
-        let bytes = |done: &Streamed| done.items as f64 * options.size as f64;
-        rows.push(Row {
-            round_trip_ms,
-            bytes_per_second: Spread::of(rounds.iter().map(|done| bytes(done) / done.seconds)),
-            later_bytes_per_second: Spread::of(rounds.iter().map(|done| bytes(done) / 2.0 / done.later_half_seconds)),
-            caller_peak_bytes: peak_memory(caller.pid()?)?,
-            responder_peak_bytes: peak_memory(responder.pid()?)?,
-        });
+        let size = options.size as f64;
+        let speed = Spread::by(&costs, 1e-6 * size, |cost| cost.rate);
+        let share = Spread::by(&costs, 100.0 * size / rate as f64, |cost| cost.rate);
+        line.push((*round_trip as f64, speed.median));
+        let mut row = vec![(*round_trip).into(), speed.into(), share.into()];
+        row.extend(each(&costs, 1.0 / f64::from(1 << 20), |cost| cost.grown).map(Into::into));
+        table.row(row);
     }
-    if options.json {
-        println!("{}", serde_json::to_string(&rows)?);
-    } else {
-        print(&options, &rows);
-    }
-    Ok(())
-}
-
-fn print(options: &Options, rows: &[Row]) {
-    let Options {
-        mbytes_per_second,
-        mbytes,
-        size,
-        rounds,
-        ..
-    } = options;
-    println!(
-        "a call of {mbytes} MB in items of {size} B through a link of {mbytes_per_second} MB/s; {rounds} rounds; \
-         median (min–max)\n"
-    );
-    println!(
-        "| round trip | MB/s, whole call | of the link | MB/s, later half | of the link | caller peak MiB | responder peak MiB |"
-    );
-    println!("|--:|---|--:|---|--:|--:|--:|");
-    let link = *mbytes_per_second as f64 * 1e6;
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    for row in rows {
-        println!(
-            "| {} ms | {} | {:.0} % | {} | {:.0} % | {:.0} | {:.0} |",
-            row.round_trip_ms,
-            row.bytes_per_second.scaled(1e-6, 1),
-            row.bytes_per_second.median / link * 100.0,
-            row.later_bytes_per_second.scaled(1e-6, 1),
-            row.later_bytes_per_second.median / link * 100.0,
-            mib(row.caller_peak_bytes),
-            mib(row.responder_peak_bytes),
-        );
-    }
+    let mut plot = Plot::new("Throughput of one stream against the round trip", "ms", "MB/s");
+    plot.line(Peer::Natstream.to_string(), line);
+    report.tables = vec![table];
+    report.plots = vec![plot];
+    Ok(report)
 }

@@ -10,66 +10,48 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
+use clap::Args;
 use serde::Serialize;
 
-use crate::process::{cpu_seconds, peak_memory};
-use crate::report::Spread;
+use crate::machine::Origin;
+use crate::options::positive;
+use crate::process::{cpu_seconds, peak_memory, reset_peak};
+use crate::report::{Cell, Report, Spread, Table};
+use crate::rounds::rounds;
 
 mod load;
 
 use self::load::{Load, Written};
 
-/// What a run measures.
-#[derive(Debug)]
+/// Lines to hourly files beside plain writes and tracing-appender (with the feature `peers`).
+#[derive(Args, Debug, Serialize)]
 pub(crate) struct Options {
+    /// Lines of a round.
+    #[arg(long, default_value_t = 8_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
     lines: u64,
+    /// Lines of a round with commits.
+    #[arg(long, default_value_t = 12_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
     commit_lines: u64,
-    size: usize,
+    /// Bytes of a line with its newline.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..))]
+    size: u32,
+    /// Threads, beside one.
+    #[arg(long, default_value_t = 4, value_parser = positive::<usize>)]
     producers: usize,
+    /// Rounds that count.
+    #[arg(long, default_value_t = 5, value_parser = positive::<usize>)]
     rounds: usize,
-    dir: PathBuf,
-    json: bool,
+    /// Where a round writes, in a directory of its own that it removes [default: the system's for temporary files].
+    #[arg(long)]
+    #[serde(skip)]
+    dir: Option<PathBuf>,
 }
 
-impl Options {
-    pub(crate) fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let mut options = Self {
-            lines: 8_000_000,
-            commit_lines: 12_000_000,
-            size: 128,
-            producers: 4,
-            rounds: 5,
-            dir: std::env::temp_dir(),
-            json: false,
-        };
-        while let Some(word) = words.next() {
-            if word == "--json" {
-                options.json = true;
-                continue;
-            }
-            let value = words.next().with_context(|| format!("{word} needs a value"))?;
-            match word {
-                "--lines" => options.lines = value.parse()?,
-                "--commit-lines" => options.commit_lines = value.parse()?,
-                "--size" => options.size = value.parse()?,
-                "--producers" => options.producers = value.parse()?,
-                "--rounds" => options.rounds = value.parse()?,
-                "--dir" => options.dir = value.into(),
-                other => bail!("unknown option `{other}`"),
-            }
-        }
-        if options.rounds == 0 || options.producers == 0 || options.size < 2 || options.lines < 1000 {
-            bail!("at least 1000 lines of 2 bytes, one producer and one round");
-        }
-        if options.lines.max(options.commit_lines) * options.size as u64 > 4 << 30 {
-            bail!("a round would write more than 4 GiB");
-        }
-        Ok(options)
-    }
-}
+/// What a round may write.
+const MOST: u64 = 4 << 30;
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 struct Round {
     lines_per_second: f64,
     cpu_ns: f64,
@@ -77,107 +59,103 @@ struct Round {
     syncs: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct Figures {
-    load: &'static str,
-    producers: usize,
-    lines: u64,
-    lines_per_second: Spread,
-    /// Processor time a line, of all threads.
-    cpu_ns: Spread,
-    /// Most memory while it ran, with the program itself.
-    peak_bytes: Spread,
-    syncs: Spread,
-}
-
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) async fn run(options: &Options) -> Result<Report> {
+    let bytes = options.lines.max(options.commit_lines) * u64::from(options.size);
+    ensure!(bytes <= MOST, "a round would write more than 4 GiB");
+    let about = "Lines to files that roll by the hour. A round ends when the last byte is handed to the system and the file is \
+                 closed; the bytes on the disk are counted.";
+    let mut report = Report::new("sink", about, options, Origin::now(None).await?);
+    report.peers = vec![
+        "natstream: RollingWriter with its default buffer of 8 MiB; sync as it stands there".to_owned(),
+        "plain writes: a BufWriter of 256 KiB, as a block of ours, over one file that does not roll".to_owned(),
+    ];
+    let many = options.producers;
     let mut cases = vec![
         (Load::Sink, 1),
-        (Load::Sink, options.producers),
+        (Load::Sink, many),
         (Load::SinkSynced, 1),
         (Load::Plain, 1),
     ];
     if cfg!(feature = "peers") {
-        cases.extend([(Load::TracingAppender, 1), (Load::TracingAppender, options.producers)]);
+        cases.extend([(Load::TracingAppender, 1), (Load::TracingAppender, many)]);
+        report
+            .peers
+            .push("tracing-appender: non-blocking, lossless; the rest as by default".to_owned());
     }
     cases.extend([(Load::SinkCommit, 1), (Load::PlainCommit, 1)]);
+    // As many as our writer made last.
+    let mut syncs = 0;
+    let measured = rounds(options.rounds, cases.len(), async |case| {
+        let (load, producers) = cases[case];
+        let round = measure(options, load, producers, syncs)?;
+        if load == Load::SinkCommit {
+            syncs = round.syncs;
+        }
+        Ok(round)
+    })
+    .await?;
+    report.tables = vec![figures(options, &cases, &measured), ratios(many, &cases, &measured)];
+    Ok(report)
+}
 
-    let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); cases.len()];
-    // The first round warms up and does not count.
-    for round in 0..=options.rounds {
-        // As many as our writer made just before, in this round.
-        let mut syncs = 0;
-        for ((load, producers), rounds) in cases.iter().zip(&mut rounds) {
-            let measured = measure(options, *load, *producers, syncs)?;
-            syncs = measured.syncs;
-            if round > 0 {
-                rounds.push(measured);
-            }
+fn figures(options: &Options, cases: &[(Load, usize)], measured: &[Vec<Round>]) -> Table {
+    let mut table = Table::new(
+        "Lines to files",
+        [
+            ("", 0),
+            ("producers", 0),
+            ("M lines", 0),
+            ("M lines/s", 2),
+            ("CPU ns/line", 0),
+            ("peak MiB", 0),
+            ("syncs", 0),
+        ],
+    )
+    .note("The peak is that of the whole program.");
+    for ((load, producers), rounds) in cases.iter().zip(measured) {
+        table.row([
+            Cell::from(load.name()),
+            (*producers).into(),
+            (lines_of(options, *load) as f64 / 1e6).into(),
+            Spread::by(rounds, 1e-6, |round| round.lines_per_second).into(),
+            Spread::by(rounds, 1.0, |round| round.cpu_ns).into(),
+            Spread::by(rounds, 1.0 / f64::from(1 << 20), |round| round.peak_bytes).into(),
+            Spread::by(rounds, 1.0, |round| round.syncs as f64).median.into(),
+        ]);
+    }
+    table
+}
+
+fn ratios(many: usize, cases: &[(Load, usize)], measured: &[Vec<Round>]) -> Table {
+    let mut table = Table::new("Lines a second of natstream", [("", 0), ("times", 2)]);
+    let pairs = [
+        ("to plain writes", (Load::Sink, 1), (Load::Plain, 1)),
+        (
+            "to tracing-appender, one producer",
+            (Load::Sink, 1),
+            (Load::TracingAppender, 1),
+        ),
+        (
+            "to tracing-appender, all producers",
+            (Load::Sink, many),
+            (Load::TracingAppender, many),
+        ),
+        (
+            "with commits, to plain writes with as many",
+            (Load::SinkCommit, 1),
+            (Load::PlainCommit, 1),
+        ),
+    ];
+    for (name, ours, theirs) in pairs {
+        let of = |case| Some(&measured[cases.iter().position(|other| *other == case)?]);
+        if let (Some(ours), Some(theirs)) = (of(ours), of(theirs)) {
+            table.row([
+                name.into(),
+                Spread::ratio(ours, theirs, |round| round.lines_per_second).into(),
+            ]);
         }
     }
-    let figures: Vec<Figures> = cases
-        .iter()
-        .zip(&rounds)
-        .map(|((load, producers), rounds)| Figures {
-            load: load.name(),
-            producers: *producers,
-            lines: lines_of(options, *load),
-            lines_per_second: Spread::of(rounds.iter().map(|round| round.lines_per_second)),
-            cpu_ns: Spread::of(rounds.iter().map(|round| round.cpu_ns)),
-            peak_bytes: Spread::of(rounds.iter().map(|round| round.peak_bytes)),
-            syncs: Spread::of(rounds.iter().map(|round| round.syncs as f64)),
-        })
-        .collect();
-    if options.json {
-        println!("{}", serde_json::to_string(&figures)?);
-        return Ok(());
-    }
-    println!(
-        "lines of {} B; {} rounds after a warm-up; median (min–max)\n",
-        options.size, options.rounds
-    );
-    println!("| | producers | M lines | M lines/s | CPU ns/line | peak MiB | syncs |");
-    println!("|---|--:|--:|---|---|---|--:|");
-    for of in &figures {
-        println!(
-            "| {} | {} | {} | {} | {} | {} | {:.0} |",
-            of.load,
-            of.producers,
-            of.lines as f64 / 1e6,
-            of.lines_per_second.scaled(1e-6, 2),
-            of.cpu_ns.scaled(1.0, 0),
-            of.peak_bytes.scaled(1.0 / f64::from(1 << 20), 0),
-            of.syncs.median,
-        );
-    }
-    println!();
-    let ratio = |what: &str, ours: (Load, usize), theirs: (Load, usize)| {
-        let of = |case| Some(&rounds[cases.iter().position(|other| *other == case)?]);
-        let (Some(ours), Some(theirs)) = (of(ours), of(theirs)) else {
-            return;
-        };
-        let pairs = ours.iter().zip(theirs);
-        let ratio = Spread::of(pairs.map(|(ours, theirs)| ours.lines_per_second / theirs.lines_per_second));
-        println!("{what}: {}×", ratio.scaled(1.0, 2));
-    };
-    let many = options.producers;
-    ratio("to plain writes", (Load::Sink, 1), (Load::Plain, 1));
-    ratio(
-        "to tracing-appender, one producer",
-        (Load::Sink, 1),
-        (Load::TracingAppender, 1),
-    );
-    ratio(
-        "to tracing-appender, all producers",
-        (Load::Sink, many),
-        (Load::TracingAppender, many),
-    );
-    ratio(
-        "with commits, to plain writes with as many",
-        (Load::SinkCommit, 1),
-        (Load::PlainCommit, 1),
-    );
-    Ok(())
+    table
 }
 
 fn lines_of(options: &Options, load: Load) -> u64 {
@@ -189,13 +167,14 @@ fn lines_of(options: &Options, load: Load) -> u64 {
 
 /// One round in a directory of its own, which is removed.
 fn measure(options: &Options, load: Load, producers: usize, syncs: u64) -> Result<Round> {
-    let dir = options.dir.join(format!("natstream-bench-sink-{}", process::id()));
+    let dir = options.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let dir = dir.join(format!("natstream-bench-sink-{}", process::id()));
     fs::create_dir_all(&dir)?;
     let lines = lines_of(options, load) / producers as u64;
-    reset_peak()?;
+    reset_peak(process::id())?;
     let cpu = cpu_seconds(process::id())?;
     let begin = Instant::now();
-    let written = load.run(&dir, producers, lines, options.size, syncs);
+    let written = load.run(&dir, producers, lines, options.size as usize, syncs);
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = cpu_seconds(process::id())? - cpu;
     let size = size_of(&dir);
@@ -203,7 +182,7 @@ fn measure(options: &Options, load: Load, producers: usize, syncs: u64) -> Resul
     let Written { syncs } = written?;
     let count = lines * producers as u64;
     ensure!(
-        size? == count * options.size as u64,
+        size? == count * u64::from(options.size),
         "{} has not written all lines",
         load.name()
     );
@@ -213,11 +192,6 @@ fn measure(options: &Options, load: Load, producers: usize, syncs: u64) -> Resul
         peak_bytes: peak_memory(process::id())? as f64,
         syncs,
     })
-}
-
-/// Lets the kernel forget the most memory of this process so far.
-fn reset_peak() -> Result<()> {
-    Ok(fs::write("/proc/self/clear_refs", "5")?)
 }
 
 /// Bytes in the visible files below a directory.

@@ -4,81 +4,53 @@ mod acknowledger;
 pub(crate) mod publisher;
 mod table;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use clap::Args;
 use natstream::eventbus::topology::{self, StreamSpec, Topology};
 use natstream::{ConnectConfig, Connection};
 use serde::Serialize;
 use testkit::NatsServer;
 
 use self::publisher::{Publisher, Task};
-use crate::process::{Role, cpu_seconds, peak_memory};
-use crate::report::Spread;
-use crate::task::{Done, Latency};
+use crate::machine::Origin;
+use crate::options::{Storage, positive};
+use crate::process::{Each, Role, Usage, peak_memory};
+use crate::report::{Cell, Report, Table};
+use crate::role::Done;
+use crate::rounds::rounds;
 
-/// What a run measures.
-#[derive(Debug)]
+/// Publishing to JetStream beside async-nats: with and without ids, in memory and on file, pipelined and one by one.
+#[derive(Args, Debug, Serialize)]
 pub(crate) struct Options {
+    /// Events of a round.
+    #[arg(long, default_value_t = 400_000, value_parser = positive::<u64>)]
     events: u64,
+    /// Bytes of an event.
+    #[arg(long, default_value_t = 128)]
     size: usize,
+    /// Rounds that count.
+    #[arg(long, default_value_t = 5, value_parser = positive::<usize>)]
     rounds: usize,
+    /// Events that wait for their acks at a time.
+    #[arg(long, value_delimiter = ',', default_value = "100,256,1000,4000", value_parser = positive::<usize>)]
     windows: Vec<usize>,
+    /// Events of a round that are published one by one.
+    #[arg(long, default_value_t = 10_000, value_parser = positive::<u64>)]
     one_by_one: u64,
-    storages: Vec<Storage>,
-    /// Leaves out the tables of the seeds and the acknowledger.
+    /// Where the streams are [default: both].
+    #[arg(long)]
+    storage: Option<Storage>,
+    /// Leave out the table of the programs that the bus replaces, and windows up to 1,000,000 against an acknowledger in the
+    /// same process.
+    #[arg(long)]
     quick: bool,
-    json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Storage {
-    Memory,
-    File,
-}
-
-impl Options {
-    pub(crate) fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let mut options = Self {
-            events: 400_000,
-            size: 128,
-            rounds: 5,
-            windows: vec![100, 256, 1000, 4000],
-            one_by_one: 10_000,
-            storages: vec![Storage::Memory, Storage::File],
-            quick: false,
-            json: false,
-        };
-        while let Some(word) = words.next() {
-            match word {
-                "--json" => options.json = true,
-                "--quick" => options.quick = true,
-                _ => {
-                    let value = words.next().with_context(|| format!("{word} needs a value"))?;
-                    match word {
-                        "--events" => options.events = value.parse()?,
-                        "--size" => options.size = value.parse()?,
-                        "--rounds" => options.rounds = value.parse()?,
-                        "--windows" => options.windows = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
-                        "--one-by-one" => options.one_by_one = value.parse()?,
-                        "--storage" if value == "memory" => options.storages = vec![Storage::Memory],
-                        "--storage" if value == "file" => options.storages = vec![Storage::File],
-                        other => bail!("unknown option `{other} {value}`"),
-                    }
-                }
-            }
-        }
-        if options.rounds == 0 || options.events == 0 || options.one_by_one == 0 || options.windows.contains(&0) {
-            bail!("every number is at least 1");
-        }
-        Ok(options)
-    }
 }
 
 /// That of a fast bus, unless it is set.
 const FAST_WINDOW: usize = 4000;
 
 /// One way to publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Way {
     storage: Storage,
     publisher: Publisher,
@@ -87,41 +59,12 @@ struct Way {
     window: Option<usize>,
 }
 
-/// The rounds of one way.
-#[derive(Debug, Serialize)]
-struct Figures {
-    way: Way,
-    events_per_second: Spread,
-    /// Processor time an event, in nanoseconds.
-    publisher_cpu_ns: Spread,
-    server_cpu_ns: Spread,
-    /// Of the publisher, an event.
-    allocations: Spread,
-    latency_p50_us: Option<Spread>,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Round {
     rate: f64,
-    publisher_cpu_ns: f64,
-    server_cpu_ns: f64,
-    allocations: f64,
-    latency: Option<Latency>,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    events: u64,
-    size: usize,
-    rounds: usize,
-    one_by_one: u64,
-    nats_server: String,
-    figures: Vec<Figures>,
-    /// Messages, milliseconds one by one, milliseconds pipelined: the table of the seed.
-    seed: Vec<(u64, f64, f64)>,
-    /// Window, events a second, bytes that the process grew by, against the acknowledger.
-    in_process: Vec<(usize, f64, u64)>,
-    publisher_peak_bytes: u64,
+    each: Each,
+    /// Median µs, one by one.
+    latency: Option<f64>,
 }
 
 struct Run {
@@ -132,74 +75,54 @@ struct Run {
     streams: u64,
 }
 
-pub(crate) async fn run(options: Options) -> Result<()> {
+pub(crate) async fn run(options: &Options) -> Result<Report> {
     let nats = NatsServer::builder().jetstream(true).start().await;
-    let publisher = Role::start("publisher", &nats.url()).await?;
+    let about = "Publishing beside async-nats, which awaits each ack when its window is full, so that it notices failures as the \
+                 bus does; with ids it has such of the same length. Each round has a new stream, which must have every event \
+                 once afterwards.";
+    let mut report = Report::new("bus", about, options, Origin::now(Some(&nats.url())).await?);
+    report.peers = vec![
+        "natstream: Bus with the window, the rest by default; FastBus with a window of 4000; AtomicBus".to_owned(),
+        "async-nats: send_publish, with as many acks in flight as the window; the rest by default".to_owned(),
+    ];
+    let publisher = Role::start(&["publisher", &nats.url()]).await?;
     let client = async_nats::connect(nats.url()).await?;
     let mut run = Run {
         publisher,
-        admin: async_nats::jetstream::new(client.clone()),
+        admin: async_nats::jetstream::new(client),
         topology: Topology::new(Connection::connect(ConnectConfig::new(nats.url())).await?),
         nats,
         streams: 0,
     };
-    let ways = ways(&options);
-    let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); ways.len()];
-    // The first round warms up and does not count.
-    for round in 0..=options.rounds {
-        for (way, rounds) in ways.iter().zip(&mut rounds) {
-            let measured = run.measure(*way, &options).await?;
-            if round > 0 {
-                rounds.push(measured);
-            }
-        }
-    }
-    let (mut seed, mut in_process) = (Vec::new(), Vec::new());
+    let ways = ways(options);
+    let measured = rounds(options.rounds, ways.len(), async |way| {
+        run.measure(ways[way], options).await
+    })
+    .await?;
+    report.tables = table::compare(&ways, &measured);
     if !options.quick {
-        seed = run.seed(options.size).await?;
-        for window in [1, 10, 100, 1000, 10_000, 100_000, 1_000_000] {
-            let events = if window == 1 {
-                20_000
-            } else {
-                options.events.max(2 * window as u64)
-            };
-            let size = options.size;
-            let (done, grown): (Done, u64) = run.publisher.ask(&Task::InProcess { window, events, size }).await?;
-            in_process.push((window, done.items as f64 / done.seconds, grown));
-        }
+        report.tables.push(run.seed(options.size).await?);
+        report.tables.push(run.in_process(options).await?);
     }
-    let report = Report {
-        events: options.events,
-        size: options.size,
-        rounds: options.rounds,
-        one_by_one: options.one_by_one,
-        nats_server: client.server_info().version,
-        figures: ways
-            .iter()
-            .zip(&rounds)
-            .map(|(way, rounds)| figures(*way, rounds))
-            .collect(),
-        seed,
-        in_process,
-        publisher_peak_bytes: peak_memory(run.publisher.pid()?)?,
-    };
-    if options.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        table::print(&report);
-    }
-    Ok(())
+    let mib = peak_memory(run.publisher.pid()?)? as f64 / f64::from(1 << 20);
+    report.peers.push(format!(
+        "peak memory of the publishing process, both together: {mib:.0} MiB"
+    ));
+    Ok(report)
 }
 
 /// Those that are compared with each other stand side by side, so that they take turns.
 fn ways(options: &Options) -> Vec<Way> {
     let mut ways = Vec::new();
-    for storage in &options.storages {
+    for storage in Storage::ALL {
+        if options.storage.is_some_and(|only| only != storage) {
+            continue;
+        }
         for ids in [false, true] {
             for window in options.windows.iter().copied().map(Some).chain([None]) {
                 for publisher in [Publisher::Natstream, Publisher::AsyncNats] {
                     ways.push(Way {
-                        storage: *storage,
+                        storage,
                         publisher,
                         ids,
                         window,
@@ -214,7 +137,7 @@ fn ways(options: &Options) -> Vec<Way> {
             ];
             for (publisher, window) in batches {
                 ways.push(Way {
-                    storage: *storage,
+                    storage,
                     publisher,
                     ids,
                     window: Some(window),
@@ -235,8 +158,8 @@ impl Run {
         } = way;
         let size = options.size;
         let (name, subject) = self.stream(storage).await?;
-        let before = (self.cpu()?, self.allocations().await?);
-        let (done, latency): (Done, Option<Latency>) = match window {
+        let before = Usage::of(&mut self.publisher, self.nats.pid()).await?;
+        let (done, latency): (Done, Option<f64>) = match window {
             Some(window) => {
                 let events = options.events;
                 let stream = name.clone();
@@ -260,22 +183,19 @@ impl Run {
                     size,
                     subject,
                 };
-                let (done, latency) = self.publisher.ask::<(Done, Latency)>(&task).await?;
+                let (done, latency) = self.publisher.ask::<(Done, f64)>(&task).await?;
                 (done, Some(latency))
             }
         };
-        let after = (self.cpu()?, self.allocations().await?);
+        let after = Usage::of(&mut self.publisher, self.nats.pid()).await?;
         let stored = self.admin.get_stream(&name).await?.cached_info().state.messages;
         if stored != done.items {
             bail!("the stream has {stored} of {} events", done.items);
         }
         self.admin.delete_stream(&name).await?;
-        let events = done.items as f64;
         Ok(Round {
-            rate: events / done.seconds,
-            publisher_cpu_ns: (after.0.0 - before.0.0) * 1e9 / events,
-            server_cpu_ns: (after.0.1 - before.0.1) * 1e9 / events,
-            allocations: (after.1 - before.1) as f64 / events,
+            rate: done.rate(),
+            each: after.each(before, done.items),
             latency,
         })
     }
@@ -297,60 +217,57 @@ impl Run {
         Ok((name, subject))
     }
 
-    /// The seed's table: so many events, one by one and pipelined, in milliseconds.
-    async fn seed(&mut self, size: usize) -> Result<Vec<(u64, f64, f64)>> {
-        let mut table = Vec::new();
+    /// The table of the programs that the bus replaces: so many events, one by one and pipelined.
+    async fn seed(&mut self, size: usize) -> Result<Table> {
+        let columns = [("events", 0), ("one by one ms", 0), ("pipelined ms", 1), ("times", 1)];
+        let mut table = Table::new("As those before measured it, with ids, on file", columns);
         for events in [100, 1000, 10_000, 100_000] {
             let publisher = Publisher::Natstream;
             let (_, subject) = self.stream(Storage::File).await?;
-            let (one_by_one, _): (Done, Latency) = self
-                .publisher
-                .ask(&Task::OneByOne {
-                    publisher,
-                    ids: true,
-                    events,
-                    size,
-                    subject,
-                })
-                .await?;
+            let task = Task::OneByOne {
+                publisher,
+                ids: true,
+                events,
+                size,
+                subject,
+            };
+            let (one_by_one, _): (Done, f64) = self.publisher.ask(&task).await?;
             let (stream, subject) = self.stream(Storage::File).await?;
-            let pipelined: Done = self
-                .publisher
-                .ask(&Task::Window {
-                    publisher,
-                    ids: true,
-                    window: 1000,
-                    events,
-                    size,
-                    stream,
-                    subject,
-                })
-                .await?;
-            table.push((events, one_by_one.seconds * 1e3, pipelined.seconds * 1e3));
+            let task = Task::Window {
+                publisher,
+                ids: true,
+                window: 1000,
+                events,
+                size,
+                stream,
+                subject,
+            };
+            let pipelined: Done = self.publisher.ask(&task).await?;
+            table.row([
+                Cell::from(events),
+                (one_by_one.seconds * 1e3).into(),
+                (pipelined.seconds * 1e3).into(),
+                (one_by_one.seconds / pipelined.seconds).into(),
+            ]);
         }
         Ok(table)
     }
 
-    fn cpu(&self) -> Result<(f64, f64)> {
-        Ok((cpu_seconds(self.publisher.pid()?)?, cpu_seconds(self.nats.pid())?))
-    }
-
-    async fn allocations(&mut self) -> Result<u64> {
-        self.publisher.ask(&Task::Allocations).await
-    }
-}
-
-fn figures(way: Way, rounds: &[Round]) -> Figures {
-    let spread = |figure: &dyn Fn(&Round) -> f64| Spread::of(rounds.iter().map(figure));
-    Figures {
-        way,
-        events_per_second: spread(&|round| round.rate),
-        publisher_cpu_ns: spread(&|round| round.publisher_cpu_ns),
-        server_cpu_ns: spread(&|round| round.server_cpu_ns),
-        allocations: spread(&|round| round.allocations),
-        latency_p50_us: way
-            .window
-            .is_none()
-            .then(|| spread(&|round| round.latency.map_or(0.0, |latency| latency.p50_us))),
+    /// A bus alone, acked in its own process.
+    async fn in_process(&mut self, options: &Options) -> Result<Table> {
+        let columns = [("window", 0), ("k events/s", 0), ("MiB grown", 1)];
+        let mut table = Table::new("Acked in the same process, without nats-server", columns);
+        for window in [1, 10, 100, 1000, 10_000, 100_000, 1_000_000] {
+            let events = if window == 1 {
+                20_000
+            } else {
+                options.events.max(2 * window as u64)
+            };
+            let size = options.size;
+            let (done, grown): (Done, u64) = self.publisher.ask(&Task::InProcess { window, events, size }).await?;
+            let mib = grown as f64 / f64::from(1 << 20);
+            table.row([Cell::from(window), (done.rate() / 1e3).into(), mib.into()]);
+        }
+        Ok(table)
     }
 }

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use natstream::eventbus::{AtomicBatch, AtomicBus, Dedup, FastBus};
 use natstream::{Bus, ConnectConfig, Connection, Event};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
+use serde_json::{Value, to_value};
 
 use super::acknowledger;
-use crate::allocator;
 use crate::process::resident_memory;
-use crate::task::{Done, Latency, parse, say};
+use crate::report::Spread;
+use crate::role::{Done, serve};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -48,7 +48,7 @@ pub(crate) enum Task {
         stream: String,
         subject: String,
     },
-    /// Each event when the one before is acked. Answer: ([`Done`], [`Latency`]).
+    /// Each event when the one before is acked. Answer: [`Done`], and the median in µs.
     OneByOne {
         publisher: Publisher,
         ids: bool,
@@ -58,65 +58,50 @@ pub(crate) enum Task {
     },
     /// A bus alone, acked in this process. Answer: [`Done`], and the bytes that the process grew by.
     InProcess { window: usize, events: u64, size: usize },
-    /// Answer: allocations of the process so far.
-    Allocations,
 }
 
 /// Does what its standard input says, one thing after the other.
 pub(crate) async fn run(url: &str) -> Result<()> {
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let client = async_nats::connect(url).await?;
-    say(&"ready").await?;
-    let mut lines = BufReader::new(stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
-        let (connection, client) = (connection.clone(), client.clone());
-        match parse(&line)? {
-            Task::Window {
-                publisher,
-                ids,
-                window,
-                events,
-                size,
-                stream,
-                subject,
-            } => {
-                // In a task, as in a service: the main thread is not one of the runtime's workers.
-                let work = tokio::spawn(async move {
-                    let work = Work::new(ids, events, size, &subject);
-                    match publisher {
-                        Publisher::Natstream => work.bus(connection, window).await,
-                        Publisher::AsyncNats => work.plain(client, window).await,
-                        Publisher::Fast => work.fast(connection, window, &stream).await,
-                        Publisher::Atomic => work.atomic(connection, window, &stream).await,
-                    }
-                });
-                say(&tokio::time::timeout(LIMIT, work).await???).await?;
-            }
-            Task::OneByOne {
-                publisher,
-                ids,
-                events,
-                size,
-                subject,
-            } => {
-                let work = tokio::spawn(async move {
-                    let work = Work::new(ids, events, size, &subject);
-                    match publisher {
-                        Publisher::Natstream => work.bus_one_by_one(connection).await,
-                        Publisher::AsyncNats => work.plain_one_by_one(client).await,
-                        Publisher::Fast | Publisher::Atomic => bail!("in batches only"),
-                    }
-                });
-                say(&tokio::time::timeout(LIMIT, work).await???).await?;
-            }
-            Task::InProcess { window, events, size } => {
-                let work = tokio::spawn(in_process(window, events, size));
-                say(&tokio::time::timeout(LIMIT, work).await???).await?;
-            }
-            Task::Allocations => say(&allocator::count()).await?,
+    serve(url, |task| answer(connection.clone(), client.clone(), task)).await
+}
+
+async fn answer(connection: Connection, client: Client, task: Task) -> Result<Value> {
+    Ok(match task {
+        Task::Window {
+            publisher,
+            ids,
+            window,
+            events,
+            size,
+            stream,
+            subject,
+        } => {
+            let work = Work::new(ids, events, size, &subject);
+            to_value(match publisher {
+                Publisher::Natstream => work.bus(connection, window).await?,
+                Publisher::AsyncNats => work.plain(client, window).await?,
+                Publisher::Fast => work.fast(connection, window, &stream).await?,
+                Publisher::Atomic => work.atomic(connection, window, &stream).await?,
+            })?
         }
-    }
-    Ok(())
+        Task::OneByOne {
+            publisher,
+            ids,
+            events,
+            size,
+            subject,
+        } => {
+            let work = Work::new(ids, events, size, &subject);
+            to_value(match publisher {
+                Publisher::Natstream => work.bus_one_by_one(connection).await?,
+                Publisher::AsyncNats => work.plain_one_by_one(client).await?,
+                Publisher::Fast | Publisher::Atomic => bail!("in batches only"),
+            })?
+        }
+        Task::InProcess { window, events, size } => to_value(in_process(window, events, size).await?)?,
+    })
 }
 
 async fn in_process(window: usize, events: u64, size: usize) -> Result<(Done, u64)> {
@@ -131,7 +116,7 @@ async fn in_process(window: usize, events: u64, size: usize) -> Result<(Done, u6
     Ok((done, grown))
 }
 
-/// What both publish.
+/// What all publish.
 struct Work {
     ids: bool,
     events: u64,
@@ -250,7 +235,7 @@ impl Work {
         }
     }
 
-    async fn bus_one_by_one(&self, connection: Connection) -> Result<(Done, Latency)> {
+    async fn bus_one_by_one(&self, connection: Connection) -> Result<(Done, f64)> {
         let bus = self.open(connection, 1000).await?;
         let mut clock = Clock::new(self.events);
         for _ in 0..self.events {
@@ -262,7 +247,7 @@ impl Work {
         Ok(clock.read())
     }
 
-    async fn plain_one_by_one(&self, client: Client) -> Result<(Done, Latency)> {
+    async fn plain_one_by_one(&self, client: Client) -> Result<(Done, f64)> {
         let context = ContextBuilder::new().build(client);
         let mut clock = Clock::new(self.events);
         for number in 0..self.events {
@@ -292,18 +277,12 @@ impl Clock {
         self.micros.push(started.elapsed().as_secs_f64() * 1e6);
     }
 
-    fn read(mut self) -> (Done, Latency) {
+    fn read(self) -> (Done, f64) {
         let done = Done {
             items: self.micros.len() as u64,
             seconds: self.began.elapsed().as_secs_f64(),
         };
-        self.micros.sort_by(f64::total_cmp);
-        let at = |share: f64| self.micros[((self.micros.len() - 1) as f64 * share) as usize];
-        let latency = Latency {
-            p50_us: at(0.5),
-            p99_us: at(0.99),
-        };
-        (done, latency)
+        (done, Spread::of(self.micros).median)
     }
 }
 

@@ -1,127 +1,121 @@
-//! The report for people.
+//! The tables.
 
 use super::publisher::Publisher;
-use super::{Figures, Report, Storage};
+use super::{Round, Way};
+use crate::options::Storage;
+use crate::report::{Cell, Spread, Table};
 
-pub(super) fn print(report: &Report) {
-    let Report {
-        events,
-        size,
-        rounds,
-        one_by_one,
-        nats_server,
-        ..
-    } = report;
-    println!(
-        "{events} events of {size} B, {one_by_one} one by one; {rounds} rounds after a warm-up; nats-server {nats_server}; \
-         median (min–max)"
-    );
-    for storage in [Storage::Memory, Storage::File] {
+/// A way, and its rounds.
+type Measured<'a> = (&'a Way, &'a [Round]);
+
+/// One table for each storage, with ids and without, and those of batches.
+pub(super) fn compare(ways: &[Way], rounds: &[Vec<Round>]) -> Vec<Table> {
+    let mut tables = Vec::new();
+    for storage in Storage::ALL {
         for ids in [false, true] {
-            compare(report, storage, ids);
+            let of = |publisher| -> Vec<Measured<'_>> {
+                let all = ways.iter().zip(rounds.iter().map(Vec::as_slice));
+                all.filter(|(way, _)| way.storage == storage && way.ids == ids && way.publisher == publisher)
+                    .collect()
+            };
+            let with = if ids { "with ids" } else { "without ids" };
+            let title = format!("{storage:?}, {with}");
+            let (ours, theirs) = (of(Publisher::Natstream), of(Publisher::AsyncNats));
+            let batches = [of(Publisher::Fast), of(Publisher::Atomic)].concat();
+            if let (Some(best), Some(their_best)) = (best(&ours), best(&theirs)) {
+                let ratio = rate(best).median / rate(their_best).median;
+                tables.push(windows(&title, &ours, &theirs).note(format!("Best window to best window: {ratio:.2}×.")));
+                tables.push(in_batches(&title, &batches, their_best));
+            }
         }
     }
-    if !report.seed.is_empty() {
-        println!("\n| events | one by one, ms | pipelined, ms | times |");
-        println!("|---|---|---|---|");
-        for (events, one_by_one, pipelined) in &report.seed {
-            let times = one_by_one / pipelined;
-            println!("| {events} | {one_by_one:.0} | {pipelined:.1} | {times:.1}× |");
-        }
-    }
-    if !report.in_process.is_empty() {
-        println!("\n| window, acked in the process | k events/s | MiB grown |");
-        println!("|---|---|---|");
-        for (window, rate, grown) in &report.in_process {
-            let mib = *grown as f64 / f64::from(1 << 20);
-            println!("| {window} | {:.0} | {mib:.1} |", rate / 1e3);
-        }
-    }
-    let mib = report.publisher_peak_bytes as f64 / f64::from(1 << 20);
-    println!("\npeak memory of the publishing process: {mib:.0} MiB");
+    tables
 }
 
-/// Batches beside the best window of async-nats.
-fn batches<'a, F: Iterator<Item = &'a Figures>>(of: &impl Fn(Publisher) -> F) {
-    let theirs = of(Publisher::AsyncNats).filter(|figures| figures.way.window.is_some());
-    let best = theirs.max_by(|a, b| a.events_per_second.median.total_cmp(&b.events_per_second.median));
-    let Some(best) = best else {
-        return;
-    };
-    println!(
-        "\n| batches | k/s | ratio to async-nats's best window | client CPU ns | ratio | server CPU ns | allocations |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    for figures in of(Publisher::Fast).chain(of(Publisher::Atomic)) {
-        let window = figures.way.window.unwrap_or(0);
-        let name = match figures.way.publisher {
-            Publisher::Fast => format!("fast ingest, window {window}"),
-            _ => format!("atomic, {window} events"),
-        };
-        println!(
-            "| {name} | {} | {:.2}× | {} | {:.2}× | {:.0} | {:.2} |",
-            figures.events_per_second.scaled(1e-3, 0),
-            figures.events_per_second.median / best.events_per_second.median,
-            figures.publisher_cpu_ns.scaled(1.0, 0),
-            figures.publisher_cpu_ns.median / best.publisher_cpu_ns.median,
-            figures.server_cpu_ns.median,
-            figures.allocations.median,
-        );
-    }
+fn rate(rounds: &[Round]) -> Spread {
+    Spread::by(rounds, 1e-3, |round| round.rate)
 }
 
-/// The rows of one storage, with ids or without.
-fn compare(report: &Report, storage: Storage, ids: bool) {
-    let of = |publisher| {
-        let figures = report.figures.iter();
-        figures.filter(move |figures| {
-            let way = figures.way;
-            way.storage == storage && way.ids == ids && way.publisher == publisher
-        })
-    };
-    if of(Publisher::Natstream).next().is_none() {
-        return;
-    }
-    let with = if ids { "with ids" } else { "without ids" };
-    println!("\n{storage:?}, {with}\n");
-    println!(
-        "| window | natstream k/s | async-nats k/s | ratio | client CPU ns | async-nats CPU ns | ratio | server CPU ns | allocations | async-nats |"
+fn cpu(rounds: &[Round]) -> Spread {
+    Spread::by(rounds, 1.0, |round| round.each.client_cpu_ns)
+}
+
+/// The rounds of the fastest window.
+fn best<'a>(of: &[Measured<'a>]) -> Option<&'a [Round]> {
+    let pipelined = of
+        .iter()
+        .filter(|(way, _)| way.window.is_some())
+        .map(|(_, rounds)| *rounds);
+    pipelined.max_by(|a, b| rate(a).median.total_cmp(&rate(b).median))
+}
+
+fn windows(title: &str, ours: &[Measured<'_>], theirs: &[Measured<'_>]) -> Table {
+    let mut table = Table::new(
+        title,
+        [
+            ("window", 0),
+            ("natstream k/s", 0),
+            ("async-nats k/s", 0),
+            ("ratio", 2),
+            ("client CPU ns", 0),
+            ("async-nats", 0),
+            ("ratio", 2),
+            ("server CPU ns", 0),
+            ("async-nats", 0),
+            ("allocations", 2),
+            ("async-nats", 2),
+        ],
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
-    for (ours, theirs) in of(Publisher::Natstream).zip(of(Publisher::AsyncNats)) {
-        let name = ours.way.window.map_or_else(
+    for ((way, ours), (_, theirs)) in ours.iter().zip(theirs) {
+        let name = way.window.map_or_else(
             || {
-                let p50 = |figures: &Figures| figures.latency_p50_us.map_or(0.0, |spread| spread.median);
+                let p50 = |rounds: &[Round]| Spread::by(rounds, 1.0, |round| round.latency.unwrap_or(0.0)).median;
                 format!("one by one (p50 {:.0} and {:.0} µs)", p50(ours), p50(theirs))
             },
             |window| window.to_string(),
         );
-        println!(
-            "| {name} | {} | {} | {:.2}× | {} | {} | {:.2}× | {:.0}, {:.0} | {:.2} | {:.2} |",
-            ours.events_per_second.scaled(1e-3, 0),
-            theirs.events_per_second.scaled(1e-3, 0),
-            ours.events_per_second.median / theirs.events_per_second.median,
-            ours.publisher_cpu_ns.scaled(1.0, 0),
-            theirs.publisher_cpu_ns.scaled(1.0, 0),
-            ours.publisher_cpu_ns.median / theirs.publisher_cpu_ns.median,
-            ours.server_cpu_ns.median,
-            theirs.server_cpu_ns.median,
-            ours.allocations.median,
-            theirs.allocations.median,
-        );
+        let both =
+            |figure: fn(&Round) -> f64| [ours, theirs].map(|rounds| Cell::from(Spread::by(rounds, 1.0, figure).median));
+        let mut row = vec![Cell::from(name), rate(ours).into(), rate(theirs).into()];
+        row.push(Spread::ratio(ours, theirs, |round| round.rate).into());
+        row.extend([cpu(ours).into(), cpu(theirs).into()]);
+        row.push(Spread::ratio(ours, theirs, |round| round.each.client_cpu_ns).into());
+        row.extend(both(|round| round.each.server_cpu_ns));
+        row.extend(both(|round| round.each.allocations));
+        table.row(row);
     }
-    batches(&of);
-    let best = |publisher| {
-        let pipelined = of(publisher).filter(|figures| figures.way.window.is_some());
-        pipelined
-            .map(|figures| figures.events_per_second.median)
-            .fold(0.0, f64::max)
-    };
-    let (ours, theirs) = (best(Publisher::Natstream), best(Publisher::AsyncNats));
-    println!(
-        "\nbest window: {:.0} k/s and {:.0} k/s, {:.2}×",
-        ours / 1e3,
-        theirs / 1e3,
-        ours / theirs
+    table
+}
+
+/// Batches beside the best window of async-nats.
+fn in_batches(title: &str, batches: &[Measured<'_>], best: &[Round]) -> Table {
+    let mut table = Table::new(
+        format!("{title}, in batches, beside async-nats's best window"),
+        [
+            ("", 0),
+            ("k/s", 0),
+            ("ratio", 2),
+            ("client CPU ns", 0),
+            ("ratio", 2),
+            ("server CPU ns", 0),
+            ("allocations", 2),
+        ],
     );
+    for (way, rounds) in batches {
+        let window = way.window.unwrap_or(0);
+        let name = match way.publisher {
+            Publisher::Fast => format!("fast ingest, window {window}"),
+            _ => format!("atomic, {window} events"),
+        };
+        table.row([
+            Cell::from(name),
+            rate(rounds).into(),
+            Spread::ratio(rounds, best, |round| round.rate).into(),
+            cpu(rounds).into(),
+            Spread::ratio(rounds, best, |round| round.each.client_cpu_ns).into(),
+            Spread::by(rounds, 1.0, |round| round.each.server_cpu_ns).into(),
+            Spread::by(rounds, 1.0, |round| round.each.allocations).into(),
+        ]);
+    }
+    table
 }

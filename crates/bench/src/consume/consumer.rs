@@ -12,12 +12,9 @@ use natstream::eventbus::topology::ConsumerSpec;
 use natstream::eventbus::{Consumer, HandlerError};
 use natstream::{ConnectConfig, Connection};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
+use serde_json::to_value;
 
-use crate::allocator;
-use crate::task::{Done, parse, say};
-
-const LIMIT: Duration = Duration::from_secs(120);
+use crate::role::{Done, serve};
 
 /// How to consume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,58 +54,50 @@ pub(crate) enum Task {
         concurrency: usize,
         messages: u64,
     },
-    /// Answer: allocations of the process so far.
-    Allocations,
 }
 
 /// Does what its standard input says, one thing after the other.
 pub(crate) async fn run(url: &str) -> Result<()> {
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let client = async_nats::connect(url).await?;
-    say(&"ready").await?;
-    let mut lines = BufReader::new(stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    serve(url, |task| {
         let (connection, client) = (connection.clone(), client.clone());
-        match parse(&line)? {
-            Task::Consume {
-                way,
-                stream,
-                consumer,
-                batch,
-                concurrency,
-                messages,
-            } => {
-                // In a task, as in a service: the main thread is not one of the runtime's workers.
-                let work = tokio::spawn(async move {
-                    let work = Work {
-                        batch,
-                        concurrency,
-                        messages,
-                    };
-                    match way {
-                        Way::Natstream(ours) => {
-                            let spec = ConsumerSpec::new(stream, consumer);
-                            match ours {
-                                Ours::ForEach => work.for_each(connection, spec).await,
-                                Ours::Fetch => work.our_fetch(connection, spec).await,
-                            }
-                        }
-                        Way::Messages | Way::MessagesConfirmed => {
-                            let consumer = open(&client, &stream, &consumer).await?;
-                            work.messages(&client, &consumer, way == Way::MessagesConfirmed).await
-                        }
-                        Way::Fetch | Way::FetchConfirmed => {
-                            let consumer = open(&client, &stream, &consumer).await?;
-                            work.fetch(&client, &consumer, way == Way::FetchConfirmed).await
-                        }
-                    }
-                });
-                say(&tokio::time::timeout(LIMIT, work).await???).await?;
+        async move { Ok(to_value(consume(connection, client, task).await?)?) }
+    })
+    .await
+}
+
+async fn consume(connection: Connection, client: Client, task: Task) -> Result<Done> {
+    let Task::Consume {
+        way,
+        stream,
+        consumer,
+        batch,
+        concurrency,
+        messages,
+    } = task;
+    let work = Work {
+        batch,
+        concurrency,
+        messages,
+    };
+    match way {
+        Way::Natstream(ours) => {
+            let spec = ConsumerSpec::new(stream, consumer);
+            match ours {
+                Ours::ForEach => work.for_each(connection, spec).await,
+                Ours::Fetch => work.our_fetch(connection, spec).await,
             }
-            Task::Allocations => say(&allocator::count()).await?,
+        }
+        Way::Messages | Way::MessagesConfirmed => {
+            let consumer = open(&client, &stream, &consumer).await?;
+            work.messages(&client, &consumer, way == Way::MessagesConfirmed).await
+        }
+        Way::Fetch | Way::FetchConfirmed => {
+            let consumer = open(&client, &stream, &consumer).await?;
+            work.fetch(&client, &consumer, way == Way::FetchConfirmed).await
         }
     }
-    Ok(())
 }
 
 async fn open(client: &Client, stream: &str, consumer: &str) -> Result<PullConsumer> {

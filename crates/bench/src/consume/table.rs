@@ -1,68 +1,42 @@
-//! The report for people.
+//! The tables.
 
 use super::consumer::{Ours, Way};
-use super::{Figures, Report, Storage};
+use super::{Case, Round};
+use crate::options::Storage;
+use crate::report::{Cell, Spread, Table};
 
-pub(super) fn print(report: &Report) {
-    let Report {
-        messages,
-        size,
-        rounds,
-        concurrency,
-        nats_server,
-        ..
-    } = report;
-    println!(
-        "{messages} messages of {size} B, {concurrency} handlers or confirmed acks at a time; {rounds} rounds after a warm-up; \
-         nats-server {nats_server}; median (min–max)"
+pub(super) fn compare(storage: Storage, cases: &[Case], measured: &[Vec<Round>]) -> Table {
+    let mut table = Table::new(
+        format!("{storage:?}"),
+        [
+            ("batch", 0),
+            ("", 0),
+            ("k messages/s", 0),
+            ("times its peer", 2),
+            ("client CPU ns", 0),
+            ("server CPU ns", 0),
+            ("allocations", 2),
+        ],
     );
-    for storage in [Storage::Memory, Storage::File] {
-        compare(report, storage);
-    }
-    let mib = report.consumer_peak_bytes as f64 / f64::from(1 << 20);
-    println!("\npeak memory of the consuming process: {mib:.0} MiB");
-}
-
-fn compare(report: &Report, storage: Storage) {
-    let mut figures = report
-        .figures
-        .iter()
-        .filter(|figures| figures.case.storage == storage)
-        .peekable();
-    if figures.peek().is_none() {
-        return;
-    }
-    println!("\n{storage:?}\n");
-    println!("| batch | | k messages/s | times its peer | client CPU ns | server CPU ns | allocations |");
-    println!("|---|---|---|---|---|---|---|");
-    for figures in figures {
-        let Figures {
-            case,
-            messages_per_second,
-            consumer_cpu_ns,
-            server_cpu_ns,
-            allocations,
-        } = figures;
+    for (case, rounds) in cases.iter().zip(measured).filter(|(case, _)| case.storage == storage) {
         // What is compared: ours, confirmed, with theirs, unconfirmed; the confirmed one stands beside it.
-        let peer = match case.way {
+        let way = match case.way {
             Way::Natstream(Ours::ForEach) | Way::MessagesConfirmed | Way::Messages => Way::Messages,
             Way::Natstream(Ours::Fetch) | Way::FetchConfirmed | Way::Fetch => Way::Fetch,
         };
-        let peer = report
-            .figures
-            .iter()
-            .find(|other| (other.case.storage, other.case.batch, other.case.way) == (case.storage, case.batch, peer));
-        let times = peer.map_or(0.0, |peer| messages_per_second.median / peer.messages_per_second.median);
-        println!(
-            "| {} | {} | {} | {times:.2}× | {} | {} | {:.2} |",
-            case.batch,
-            name(case.way),
-            messages_per_second.scaled(1e-3, 0),
-            consumer_cpu_ns.scaled(1.0, 0),
-            server_cpu_ns.scaled(1.0, 0),
-            allocations.median,
-        );
+        let peer = cases.iter().position(|other| *other == Case { way, ..*case });
+        table.row([
+            Cell::from(case.batch),
+            name(case.way).into(),
+            Spread::by(rounds, 1e-3, |round| round.rate).into(),
+            peer.map(|peer| Spread::ratio(rounds, &measured[peer], |round| round.rate))
+                .into(),
+            Spread::by(rounds, 1.0, |round| round.each.client_cpu_ns).into(),
+            Spread::by(rounds, 1.0, |round| round.each.server_cpu_ns).into(),
+            Spread::by(rounds, 1.0, |round| round.each.allocations).into(),
+        ]);
     }
+    table
 }
 
 fn name(way: Way) -> &'static str {
