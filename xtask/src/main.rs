@@ -25,6 +25,7 @@ mod docs;
 mod flags;
 mod fmt;
 mod fuzz;
+mod instructions;
 mod it;
 mod lint;
 mod metadata;

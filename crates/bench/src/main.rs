@@ -14,6 +14,7 @@ mod buckets;
 mod bus;
 mod consume;
 mod far;
+mod hot;
 mod html;
 mod idle;
 mod latency;
@@ -61,6 +62,9 @@ enum Command {
     Kv(buckets::KvOptions),
     Object(buckets::ObjectOptions),
     Sink(sink::Options),
+    // For `cargo xtask bench --check`.
+    #[command(hide = true)]
+    Hot(hot::Options),
     // The other processes of a run.
     #[command(hide = true)]
     Caller(peers::caller::Options),
@@ -78,6 +82,10 @@ enum Command {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if let Command::Hot(options) = cli.command {
+        // Without a runtime, whose threads would be counted too.
+        return hot::run(options);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(run(cli));
     // A role that fails has standard input open still, whose reader would be waited for.
@@ -100,6 +108,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Kv(options) => buckets::kv(&options).await?,
         Command::Object(options) => buckets::object(&options).await?,
         Command::Sink(options) => sink::run(&options).await?,
+        Command::Hot(options) => return hot::run(options),
         Command::Caller(options) => return peers::caller::run(options).await,
         Command::Responder(options) => return peers::responder::run(options).await,
         Command::Publisher { url } => return bus::publisher::run(&url).await,
