@@ -88,7 +88,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         what: "the responder sends more than it keeps",
         edits: &[Edit {
             file: OUTBOUND,
-            from: "self.limit.min(self.units.acked().saturating_add(self.retention))",
+            from: "self.limit.min(self.units.acked().saturating_add(self.retention()))",
             to: "self.limit",
         }],
         uncaught: None,
