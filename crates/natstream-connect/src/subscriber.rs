@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Message;
-use futures_util::FutureExt as _;
 use tokio::sync::broadcast;
-use tokio::task::coop;
 use tokio::time::timeout;
 
 use crate::connection::Connection;
@@ -178,8 +176,8 @@ impl Subscriber {
         if self.refusal.is_some() {
             return None;
         }
-        // Without a budget: an empty queue must be seen as one. An end is seen by whoever waits.
-        coop::unconstrained(self.intake.next()).now_or_never().flatten()
+        // An end is seen by whoever waits.
+        self.intake.try_next()
     }
 
     /// Why nats-server has taken the subscription back: a reload of its permissions, for instance.

@@ -116,7 +116,7 @@ impl Work {
     async fn for_each(&self, connection: Connection, spec: ConsumerSpec) -> Result<Done> {
         let consumer = Consumer::builder(connection, spec)
             .concurrency(self.concurrency)
-            .prefetch(self.batch)
+            .prefetch(self.batch + self.batch / 2)
             .limit(usize::try_from(self.messages)?)
             .create(false)
             .open()
