@@ -17,6 +17,8 @@ pub(crate) enum Answer {
     Ended { count: u64 },
     /// It has the message, and knows nothing of batches.
     Stored,
+    /// It has a message with this id from before.
+    Duplicate,
     /// It does not have the message.
     Refused(Refusal),
 }
@@ -59,6 +61,8 @@ impl Answer {
             msgs: Option<u64>,
             batch: Option<String>,
             count: Option<u64>,
+            #[serde(default)]
+            duplicate: bool,
             error: Option<Failure>,
         }
         let raw: Raw = serde_json::from_slice(payload).ok()?;
@@ -74,6 +78,7 @@ impl Answer {
             }),
             Some(_) => None,
             None if raw.error.is_some() => raw.error?.refusal().map(Self::Refused),
+            None if raw.duplicate => (raw.stream.is_some() && raw.seq.is_some()).then_some(Self::Duplicate),
             None if raw.batch.is_some() => Some(Self::Ended { count: raw.count? }),
             None => (raw.stream.is_some() && raw.seq.is_some()).then_some(Self::Stored),
         }
@@ -111,6 +116,10 @@ mod tests {
                 Some(Answer::Ended { count: 7 }),
             ),
             (r#"{"stream":"S","seq":17}"#.to_owned(), Some(Answer::Stored)),
+            (
+                r#"{"stream":"S", "seq":17,"duplicate": true,"batch":"b1","count":1}"#.to_owned(),
+                Some(Answer::Duplicate),
+            ),
             (
                 format!(r#"{{{error},"stream":"S","seq":0}}"#),
                 Some(Answer::Refused(refusal)),

@@ -2,13 +2,13 @@
 
 use std::io::Write as _;
 
-use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::header::{NATS_EXPECTED_LAST_SEQUENCE, NATS_MESSAGE_ID};
 use async_nats::message::OutboundMessage;
 use async_nats::subject::Subject;
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::engine::Transmission;
+use super::engine::{Content, Given, Id, Transmission};
 use super::place::Place;
 
 /// Reply subjects are cut from blocks of so many: an allocation for each block, none for a subject.
@@ -16,6 +16,9 @@ const SUBJECTS_A_BLOCK: usize = 256;
 
 /// What follows the batch's own part of a reply subject at most: a sequence, an operation and the mark.
 const END_LEN: usize = "18446744073709551615.0.$FI".len();
+
+/// No stream has come so far. nats-server looks at ids before it looks at this.
+const NEVER: u64 = i64::MAX as u64;
 
 /// Makes messages.
 #[derive(Debug)]
@@ -61,25 +64,39 @@ impl Outgoing {
     pub(super) fn message(&mut self, transmission: &Transmission<'_>) -> OutboundMessage {
         let reply = Some(self.reply(transmission));
         let subject = transmission.subject.clone();
-        let Some(event) = &transmission.event else {
-            return OutboundMessage {
-                subject,
-                reply,
-                payload: Bytes::new(),
-                headers: None,
-            };
+        let (payload, headers) = match transmission.content {
+            Content::Event { payload, headers, id } => {
+                let mut headers = headers.cloned();
+                if let Some(id) = id.and_then(|given| self.id(given)) {
+                    headers.get_or_insert_with(HeaderMap::new).insert(NATS_MESSAGE_ID, id);
+                }
+                (payload.clone(), headers)
+            }
+            Content::End => (Bytes::new(), None),
+            Content::Question(id) => {
+                let mut headers = HeaderMap::new();
+                match id {
+                    Id::Own(id) => headers.insert(NATS_MESSAGE_ID, id),
+                    Id::Given(given) => self
+                        .id(given)
+                        .into_iter()
+                        .for_each(|id| headers.insert(NATS_MESSAGE_ID, id)),
+                }
+                headers.insert(NATS_EXPECTED_LAST_SEQUENCE, HeaderValue::from(NEVER));
+                (Bytes::new(), Some(headers))
+            }
         };
-        let mut headers = event.headers.cloned();
-        if let (Some(number), Some(ids)) = (event.id, &self.ids) {
-            let id = HeaderValue::from(format!("{ids}.{number}"));
-            headers.get_or_insert_with(HeaderMap::new).insert(NATS_MESSAGE_ID, id);
-        }
         OutboundMessage {
             subject,
             reply,
-            payload: event.payload.clone(),
+            payload,
             headers,
         }
+    }
+
+    fn id(&self, Given(number): Given) -> Option<HeaderValue> {
+        let ids = self.ids.as_ref()?;
+        Some(HeaderValue::from(format!("{ids}.{number}")))
     }
 
     fn reply(&mut self, transmission: &Transmission<'_>) -> Subject {
@@ -114,6 +131,7 @@ mod tests {
         for (batch, sequence, operation) in [
             (1, 1, Operation::Start),
             (1, 77, Operation::Append),
+            (2, 1, Operation::Ask),
             (u64::MAX, u64::MAX - 1, Operation::End),
         ] {
             let place = Place {
@@ -124,7 +142,7 @@ mod tests {
             let reply = outgoing.reply(&Transmission {
                 place,
                 subject: &Subject::from_static("s"),
-                event: None,
+                content: Content::End,
             });
             let rest = reply.strip_prefix("_INBOX.x.").expect("the route's");
             assert_eq!(outgoing.read(rest), Some(place), "{reply}");

@@ -20,14 +20,17 @@ pub(crate) enum Operation {
     Append,
     /// Ends the batch, without an event.
     End,
+    /// Is a batch of one event, which is answered for what it is. It is used for events that can never be stored.
+    Ask,
 }
 
 impl Operation {
-    /// nats-server's number of it. 2 would end the batch with an event, 4 ask for the flow.
+    /// nats-server's number of it. 4 would ask for the flow.
     pub(crate) fn digit(self) -> u8 {
         match self {
             Self::Start => b'0',
             Self::Append => b'1',
+            Self::Ask => b'2',
             Self::End => b'3',
         }
     }
@@ -43,6 +46,7 @@ impl Place {
         let operation = match parts.next()? {
             "0" => Operation::Start,
             "1" => Operation::Append,
+            "2" => Operation::Ask,
             "3" => Operation::End,
             _ => return None,
         };
@@ -70,8 +74,9 @@ mod tests {
             ("ab1f.500.fail.1.0.$FI", Some(place(1, Operation::Start))),
             ("ab1f.500.fail.7.1.$FI", Some(place(7, Operation::Append))),
             ("ab1f.500.fail.8.3.$FI", Some(place(8, Operation::End))),
+            ("ab1f.500.fail.1.2.$FI", Some(place(1, Operation::Ask))),
             ("ab1f.500.fail.8.3", None),
-            ("ab1f.500.fail.8.2.$FI", None),
+            ("ab1f.500.fail.8.4.$FI", None),
             ("ac1f.500.fail.8.3.$FI", None),
             ("ab1f.500.fail.8.3.4.$FI", None),
             ("ab.500.fail.8.3.$FI", None),

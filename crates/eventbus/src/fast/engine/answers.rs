@@ -2,8 +2,8 @@
 
 use super::super::answer::Answer;
 use super::super::place::{Operation, Place};
-use super::Engine;
 use super::batch::Phase;
+use super::{Engine, Entry};
 use crate::error::{PublishError, PublishErrorKind};
 use crate::reply::{Meaning, Refusal};
 
@@ -17,6 +17,9 @@ const ITS_OWN_END: u64 = 1_000_000_000;
 impl Engine {
     /// An answer to the message at `place`. One to a former batch says nothing any more.
     pub(crate) fn handle_answer(&mut self, now: u64, place: Place, answer: Answer) {
+        if place.operation == Operation::Ask {
+            return self.handle_word(now, place, answer);
+        }
         if !self.is_current(place) {
             return;
         }
@@ -29,7 +32,7 @@ impl Engine {
             }
             Answer::Ended { count } => self.resolve(now, Some(count)),
             // An older server: it took the event as any other.
-            Answer::Stored => {
+            Answer::Stored | Answer::Duplicate => {
                 if place.operation == Operation::Start {
                     self.resolve(now, Some(1));
                 }
@@ -71,7 +74,7 @@ impl Engine {
                 self.resolve(now, count);
             }
             // All of it is told already, and the stream may never be back.
-            (Operation::End, Phase::Closing { .. }) if self.sent == 0 => self.resolve(now, Some(0)),
+            (Operation::End, Phase::Closing { .. }) if batch.is_told() => self.resolve(now, Some(0)),
             (Operation::End, Phase::Closing { tries, refused, .. }) => {
                 // No leader, or a full queue: again in a while.
                 let pause = self.pause(refused);
@@ -84,7 +87,7 @@ impl Engine {
                     };
                 }
             }
-            (Operation::End, _) => {}
+            (Operation::End | Operation::Ask, _) => {}
             // The word that ends a batch may be behind this one.
             _ if is_forgotten => batch.close(now),
             (Operation::Start, Phase::Starting) => {
@@ -131,6 +134,7 @@ impl Engine {
     /// The connection is there.
     pub(crate) fn handle_connect(&mut self, now: u64) {
         self.is_up = true;
+        self.ask_anew(now);
         if let Some(batch) = &mut self.batch {
             batch.was_cut = true;
             batch.phase = Phase::closing(now);
@@ -139,6 +143,7 @@ impl Engine {
 
     /// The message at `place` was not taken by the connection, and never will be.
     pub(crate) fn handle_not_sent(&mut self, now: u64, place: Place, kind: PublishErrorKind) {
+        // A question is asked again when it is not answered.
         if !self.is_current(place) || place.operation == Operation::End {
             return;
         }
@@ -154,9 +159,12 @@ impl Engine {
     pub(crate) fn handle_denied(&mut self, now: u64, denied: impl Fn(&str) -> bool) {
         let may_be_stored = self.counts.acked > 0;
         let mut is_hit = false;
-        for index in 0..self.sent {
-            let event = self.queue[index].event.as_ref();
-            if event.is_some_and(|event| denied(event.subject())) {
+        for index in 0..self.queue.len() {
+            let Entry { event, is_held, .. } = &self.queue[index];
+            if index >= self.sent && !is_held {
+                continue;
+            }
+            if event.as_ref().is_some_and(|event| denied(event.subject())) {
                 self.fail(index, PublishErrorKind::NotPermitted, may_be_stored);
                 is_hit = true;
             }
@@ -165,6 +173,7 @@ impl Engine {
             self.close(now);
         }
         self.drop_dead_batch();
+        self.check_question(now);
     }
 
     /// No answer will ever come: all fail, for this reason.
@@ -175,6 +184,7 @@ impl Engine {
         self.queue.clear();
         self.sent = 0;
         self.batch = None;
+        self.question = None;
     }
 
     /// As [`handle_end`](Self::handle_end), and says what has failed by that.

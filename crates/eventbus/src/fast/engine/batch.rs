@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use async_nats::subject::Subject;
 
 use super::super::place::{Operation, Place};
-use super::{Config, Engine};
+use super::{Config, Engine, Entry};
 use crate::error::PublishErrorKind;
 use crate::pause::pause;
 use crate::reply::{Meaning, Refusal};
 
-/// How often an end that nobody answers is sent: longer than a leader without a majority thinks that it is one, since it
-/// would take an event that it cannot store for a duplicate of itself.
+/// How often an end that nobody answers is sent: longer than a leader without a majority thinks that it is one. The next one
+/// knows the batch, and whatever is in doubt without an id is lost.
 const TRIES: u32 = 6;
+
+/// After which silence nats-server forgets a batch. A leader that stores what it has proposed only then takes the batch up
+/// again, with the first of its messages and without those behind it, and counts too few.
+const FORGETS: u64 = 10_000_000_000;
 
 /// One batch.
 #[derive(Debug)]
@@ -39,6 +43,10 @@ pub(super) struct Batch {
     pub(super) is_probe: bool,
     /// The connection was lost meanwhile.
     pub(super) was_cut: bool,
+    /// The place of the last event that the stream may take for a duplicate; 0 if there is none.
+    pub(super) weak: u64,
+    /// That of the last one which proves those before it; 0 if there is none.
+    pub(super) proof: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +89,8 @@ impl Batch {
             sent_at: now,
             progress_at: now,
             is_fruitful: false,
+            weak: 0,
+            proof: 0,
         }
     }
 
@@ -102,6 +112,11 @@ impl Batch {
     /// The stream answers to the first message before it looks at the event, so that others may have followed.
     pub(super) fn is_stillborn(&self) -> bool {
         self.told == 0 && self.holes.contains_key(&1) && !self.was_cut
+    }
+
+    /// Has the stream told of all that was sent?
+    pub(super) fn is_told(&self) -> bool {
+        self.told + 1 == self.next && self.holes.is_empty()
     }
 
     /// No event follows; the end is sent then, unless that is planned for earlier.
@@ -145,7 +160,7 @@ impl Engine {
         }
     }
 
-    /// Ends the batch when all that somebody waits for is in it.
+    /// Ends the batch when all that somebody waits for is in it, or nothing follows that would prove what is in it.
     pub(super) fn close_if_done(&mut self, now: u64) {
         let Some(batch) = &mut self.batch else {
             return;
@@ -153,7 +168,8 @@ impl Engine {
         let hurry = |number: u64| number < self.hurry_before;
         let waits = self.sent > 0 && self.queue.front().is_some_and(|first| hurry(first.number));
         let is_sent = self.queue.get(self.sent).is_none_or(|next| !hurry(next.number));
-        if batch.phase == Phase::Open && waits && is_sent {
+        let is_unproven = batch.weak > batch.proof && self.sent == self.queue.len();
+        if batch.phase == Phase::Open && (waits && is_sent || is_unproven) {
             batch.close(now);
         }
     }
@@ -167,7 +183,7 @@ impl Engine {
             return;
         }
         // Where all of it is told, the end is a courtesy: nobody waits for the answer.
-        let most = if self.sent == 0 { 1 } else { TRIES };
+        let most = if batch.is_told() { 1 } else { TRIES };
         let gives_up = matches!(batch.phase, Phase::Closing { tries, .. } if tries >= most);
         if gives_up {
             self.resolve(now, None);
@@ -176,7 +192,7 @@ impl Engine {
         }
     }
 
-    /// Settles what the stream has told, up to its first hole.
+    /// Settles what the stream has told, up to its first hole, and as far as that is proven.
     pub(super) fn advance(&mut self, told: u64) {
         let first = self.first_sequence();
         let Some(batch) = &mut self.batch else {
@@ -190,7 +206,8 @@ impl Engine {
             None => batch.told,
         };
         batch.is_fruitful |= known >= first;
-        for _ in first..=known {
+        let told = usize::try_from((known + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        for _ in 0..self.proven(told) {
             self.ack_front();
         }
     }
@@ -203,6 +220,12 @@ impl Engine {
         };
         let last = batch.next - 1;
         let told = batch.told.max(count.unwrap_or(0)).min(last);
+        let is_late = now >= batch.sent_at.saturating_add(FORGETS);
+        let proof = (first..=told).rev().find(|sequence| {
+            let entry = self.queue.get((sequence - first) as usize);
+            !batch.holes.contains_key(sequence) && entry.is_some_and(Entry::is_proof)
+        });
+        let proof = proof.unwrap_or(0);
         let mut is_fruitful = batch.is_fruitful;
         let is_refused = !batch.holes.is_empty();
         let (mut index, mut rests) = (0, false);
@@ -212,14 +235,17 @@ impl Engine {
                 index += 1;
             } else if sequence <= told {
                 is_fruitful = true;
-                if index == 0 {
+                if sequence > proof && self.queue.get(index).is_some_and(Entry::is_weak) {
+                    self.hold(index);
+                    index += 1;
+                } else if index == 0 {
                     self.ack_front();
                 } else {
                     self.ack_at(index);
                     index += 1;
                 }
             } else {
-                if count.is_none() {
+                if count.is_none() || is_late {
                     self.doubt(index);
                 }
                 index += 1;
@@ -228,6 +254,7 @@ impl Engine {
         self.sent = 0;
         // Those that are settled behind one that is not.
         self.trim();
+        self.plan_question(now);
         self.is_careful = is_refused || !is_fruitful;
         self.fruitless = if is_fruitful {
             0
@@ -242,7 +269,7 @@ impl Engine {
     }
 
     /// The stream has an event that is behind one that it has not.
-    fn ack_at(&mut self, index: usize) {
+    pub(super) fn ack_at(&mut self, index: usize) {
         let Some(entry) = self.queue.get_mut(index) else {
             return;
         };
@@ -264,6 +291,7 @@ impl Engine {
         };
         if let Some(entry) = self.queue.get_mut(index) {
             entry.refusal = Some(Box::new(refusal));
+            entry.may_be_known = false;
         }
         if let Some(kind) = kind {
             self.fail(index, kind, false);

@@ -47,6 +47,7 @@ impl Engine {
         }
         if is_expired {
             self.drop_dead_batch();
+            self.check_question(now);
         }
     }
 

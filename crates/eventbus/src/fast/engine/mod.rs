@@ -9,7 +9,7 @@
 //! The queue keeps every event until its fate is known. The first [`Engine::sent`] of them are in the batch, under ascending
 //! numbers. A batch ends with a message that asks the stream how far it came: whatever the stream does not have by then goes
 //! in the next batch, first. When the stream has forgotten the batch, nobody knows: then only events that may come twice go
-//! again.
+//! again. What the stream then has from before, it may have proposed only: [`proof`] asks for its id before it is acked.
 //!
 //! After each call: take what [`Engine::poll_transmit`] gives while the connection takes messages, and what
 //! [`Engine::poll_failed`] gives; call [`Engine::handle_timeout`] at [`Engine::poll_timeout`].
@@ -17,23 +17,24 @@
 mod answers;
 mod batch;
 mod config;
+mod entry;
 mod expiry;
+mod proof;
 #[cfg(test)]
 mod tests;
+mod transmission;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use async_nats::HeaderMap;
-use async_nats::subject::Subject;
-use bytes::Bytes;
-
 use self::batch::{Batch, Phase};
-use super::place::{Operation, Place};
+use self::entry::{Entry, Worth};
+use self::proof::Question;
+use super::place::Operation;
 use crate::error::{PublishError, PublishErrorKind};
 use crate::event::Event;
-use crate::reply::Refusal;
 
 pub(crate) use self::config::Config;
+pub(crate) use self::transmission::{Content, Given, Id, Transmission};
 
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -43,7 +44,9 @@ pub(crate) struct Engine {
     /// So many of the queue are in the batch.
     sent: usize,
     batch: Option<Batch>,
-    /// Batches so far.
+    /// Between two batches: some events are told, and nobody has proven it. No batch begins before.
+    question: Option<Question>,
+    /// Batches and questions so far.
     batches: u64,
     is_up: bool,
     /// No batch begins before.
@@ -62,19 +65,6 @@ pub(crate) struct Engine {
     counts: Counts,
 }
 
-/// An event that is not settled, or the place of one that failed while it was in the batch.
-#[derive(Debug)]
-struct Entry {
-    event: Option<Event>,
-    number: u64,
-    size: usize,
-    deadline: u64,
-    attempts: u32,
-    /// A former batch may have brought it into the stream.
-    in_doubt: bool,
-    refusal: Option<Box<Refusal>>,
-}
-
 /// What has happened so far. `accepted = acked + failed + pending` at any moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -89,30 +79,13 @@ pub(crate) struct Counts {
     pub(crate) batches: u64,
 }
 
-/// One message, to be handed to the connection.
-#[derive(Debug)]
-pub(crate) struct Transmission<'a> {
-    pub(crate) place: Place,
-    pub(crate) subject: &'a Subject,
-    /// `None`: the end of the batch.
-    pub(crate) event: Option<Content<'a>>,
-}
-
-/// What a message carries.
-#[derive(Debug)]
-pub(crate) struct Content<'a> {
-    pub(crate) payload: &'a Bytes,
-    pub(crate) headers: Option<&'a HeaderMap>,
-    /// The event's number, if it has no id of its own.
-    pub(crate) id: Option<u64>,
-}
-
 impl Engine {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             queue: VecDeque::new(),
             sent: 0,
             batch: None,
+            question: None,
             batches: 0,
             is_up: true,
             rests_until: None,
@@ -152,15 +125,9 @@ impl Engine {
         self.counts.accepted += 1;
         self.counts.pending += 1;
         self.counts.pending_bytes += size;
-        self.queue.push_back(Entry {
-            event: Some(event),
-            number,
-            size,
-            deadline,
-            attempts: 0,
-            in_doubt: false,
-            refusal: None,
-        });
+        let is_given = self.config.gives_ids;
+        self.queue
+            .push_back(Entry::new(event, number, size, deadline, is_given));
     }
 
     /// Ends the batch if that is what is left to do: before asking whether anything [is ready](Self::is_ready).
@@ -172,6 +139,9 @@ impl Engine {
     pub(crate) fn is_ready(&self, now: u64) -> bool {
         if !self.is_up {
             return false;
+        }
+        if let Some(question) = &self.question {
+            return question.due <= now;
         }
         match &self.batch {
             None => self.sent < self.queue.len() && self.rests_until.is_none_or(|until| until <= now),
@@ -189,6 +159,9 @@ impl Engine {
         if !self.is_ready(now) {
             return None;
         }
+        if self.question.is_some() {
+            return self.ask(now);
+        }
         if let Some(Batch {
             phase: Phase::Closing { due, tries, .. },
             ..
@@ -200,7 +173,7 @@ impl Engine {
             return Some(Transmission {
                 place: batch.place(batch.next, Operation::End),
                 subject: &batch.subject,
-                event: None,
+                content: Content::End,
             });
         }
         // Whoever failed before its turn has left its place.
@@ -208,6 +181,7 @@ impl Engine {
             self.queue.remove(self.sent);
         }
         let entry = &mut self.queue[self.sent];
+        let worth = entry.send();
         let event = entry.event.as_ref()?;
         let batch = match &mut self.batch {
             Some(batch) => batch,
@@ -224,23 +198,26 @@ impl Engine {
             Operation::Append
         };
         let place = batch.place(batch.next, operation);
+        match worth {
+            Worth::Nothing => batch.weak = batch.next,
+            Worth::Itself => {}
+            Worth::Proof => batch.proof = batch.next,
+        }
         if self.sent == 0 {
             batch.progress_at = now;
         }
         batch.next += 1;
         batch.sent_at = now;
         self.sent += 1;
-        entry.attempts = entry.attempts.saturating_add(1);
         self.counts.resent += u64::from(entry.attempts > 1);
-        let is_given = self.config.gives_ids && !event.has_message_id();
         Some(Transmission {
             place,
             subject: &event.subject,
-            event: Some(Content {
+            content: Content::Event {
                 payload: &event.payload,
                 headers: event.headers(),
-                id: is_given.then_some(entry.number),
-            }),
+                id: entry.given(),
+            },
         })
     }
 
@@ -249,7 +226,9 @@ impl Engine {
         let batch = self.batch.as_ref().and_then(|batch| self.batch_due(batch));
         let rest = self.rests_until.filter(|_| self.is_up && self.batch.is_none());
         let rest = rest.filter(|_| !self.queue.is_empty());
-        [batch, rest, self.poll_expiry()].into_iter().flatten().min()
+        let question = self.question.as_ref().map(|question| question.due);
+        let question = question.filter(|_| self.is_up);
+        [batch, rest, question, self.poll_expiry()].into_iter().flatten().min()
     }
 
     /// As [`poll_timeout`](Self::poll_timeout), for deadlines of events alone: they come whether or not anything can be sent.

@@ -1,11 +1,14 @@
 //! The engine beside a model of nats-server that loses, delays, forgets and changes leaders.
 
 mod behaviour;
+mod proofs;
 mod properties;
 mod server;
 mod world;
 
+use super::super::place::Place;
 use super::*;
+use crate::reply::Refusal;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;

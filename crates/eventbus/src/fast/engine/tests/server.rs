@@ -10,9 +10,9 @@ use crate::reply::Refusal;
 /// After which silence a batch is forgotten.
 const FORGETS: u64 = 10 * SECOND;
 
-/// A leader without a majority steps down. Should it forget a batch first, it would tell of events as stored that it has only
-/// proposed when they come again: nats-server takes them for duplicates.
-const STEPS_DOWN: u64 = FORGETS;
+/// A leader without a majority steps down. It forgets batches before: when their events come again, it takes what it has only
+/// proposed for duplicates, and tells of them as stored.
+const STEPS_DOWN: u64 = 20 * SECOND;
 
 /// How the stream is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,16 @@ pub(super) enum Mood {
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub(super) place: Place,
-    /// `None`: the end of a batch.
-    pub(super) event: Option<(u64, Option<String>)>,
+    pub(super) body: Body,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    Event(u64, Option<String>),
+    /// Of a batch.
+    End,
+    /// A message with this id that expects what never is so.
+    Question(String),
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +119,7 @@ impl Server {
     }
 
     fn process(&mut self, now: u64, mood: Mood, message: Message, answers: &mut Answers) {
-        let Message { place, event } = message;
+        let Message { place, body } = message;
         let others = self.batches.len();
         if !self.batches.contains_key(&place.batch) {
             if place.sequence != 1 {
@@ -138,8 +146,14 @@ impl Server {
             }
             return self.commit(place, answers);
         }
-        let Some((number, id)) = event else {
-            return self.commit(place, answers);
+        let (number, id) = match body {
+            Body::Event(number, id) => (number, id),
+            Body::End => return self.commit(place, answers),
+            Body::Question(id) => {
+                let is_stored = self.ids.contains(&id);
+                let is_proposed = is_proposed(&id);
+                return self.answer(place, is_stored, is_proposed, answers);
+            }
         };
         batch.last += 1;
         if place.operation == Operation::Start {
@@ -181,6 +195,22 @@ impl Server {
         if mood != Mood::Lags {
             answers.extend(self.catch_up(now));
         }
+    }
+
+    /// A batch of one message that is not stored, whatever comes. It may be told of like any other duplicate before.
+    fn answer(&mut self, place: Place, is_stored: bool, is_proposed: bool, answers: &mut Answers) {
+        assert_eq!((place.sequence, place.operation), (1, Operation::Ask));
+        let mut batch = self.batches.remove(&place.batch).expect("it is there");
+        if is_stored || is_proposed {
+            batch.persisted = 1;
+            batch.flow_control(place, self.max_flow, answers);
+        }
+        let answer = match (is_stored, is_proposed) {
+            (true, _) => Answer::Duplicate,
+            (_, true) => Answer::Refused(refusal(409, 10158, "duplicate message id is in process")),
+            _ => Answer::Refused(refusal(400, 10071, "wrong last sequence: 0")),
+        };
+        answers.push((place, answer));
     }
 
     fn commit(&mut self, place: Place, answers: &mut Answers) {
@@ -250,6 +280,11 @@ impl Server {
         self.batches.clear();
         self.proposed.clear();
         self.lags_since = None;
+    }
+
+    /// How many are proposed, and not stored.
+    pub(super) fn proposed(&self) -> usize {
+        self.proposed.len()
     }
 
     pub(super) fn copies(&self) -> HashMap<u64, u64> {

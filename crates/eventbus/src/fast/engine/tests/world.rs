@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::super::answer::Answer;
-use super::server::{Message, Mood, Server};
+use super::server::{Body, Message, Mood, Server};
 use super::*;
 
 /// What a plan does next.
@@ -238,32 +238,31 @@ impl World {
         while let Some(next) = self.engine.poll_transmit(self.now) {
             assert!(self.is_up, "nothing is sent into a lost connection");
             let place = next.place;
-            let event = next.event.map(|content| {
-                let number: u64 = std::str::from_utf8(content.payload)
-                    .expect("digits")
-                    .parse()
-                    .expect("digits");
-                let own = content
-                    .headers
-                    .and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID));
-                assert!(own.is_none() || content.id.is_none(), "one id is enough");
-                let id = own
-                    .map(ToString::to_string)
-                    .or_else(|| content.id.map(|id| format!("bus-{id}")));
-                assert!(!self.failed.contains_key(&number), "a settled event is not sent");
-                (number, id)
-            });
-            assert_eq!(event.is_none(), place.operation == Operation::End);
+            let body = match next.content {
+                Content::Event { payload, headers, id } => {
+                    let number = number(payload);
+                    let own = headers.and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID));
+                    assert!(own.is_none() || id.is_none(), "one id is enough");
+                    let id = id.map(|Given(id)| format!("bus-{id}"));
+                    let id = id.or_else(|| own.map(ToString::to_string));
+                    assert!(!self.failed.contains_key(&number), "a settled event is not sent");
+                    Body::Event(number, id)
+                }
+                Content::End => Body::End,
+                Content::Question(Id::Given(Given(id))) => Body::Question(format!("bus-{id}")),
+                Content::Question(Id::Own(id)) => Body::Question(id.to_owned()),
+            };
+            assert_eq!(matches!(body, Body::End), place.operation == Operation::End);
+            assert_eq!(matches!(body, Body::Question(_)), place.operation == Operation::Ask);
             // A slower connection never lets a message overtake those before it.
             let before = self.sent.iter().filter(|(_, epoch, _)| *epoch == self.epoch);
             let before = before.map(|(at, ..)| *at).max().unwrap_or(0);
             let at = (self.now + self.delay).max(before);
-            self.sent.push((at, self.epoch, Message { place, event }));
+            self.sent.push((at, self.epoch, Message { place, body }));
             self.messages += 1;
         }
         while let Some(error) = self.engine.poll_failed() {
-            let payload = error.event().payload();
-            let number: u64 = std::str::from_utf8(payload).expect("digits").parse().expect("digits");
+            let number = number(error.event().payload());
             let fate = Fate::Failed {
                 may_be_stored: error.may_be_stored(),
             };
@@ -300,4 +299,10 @@ impl World {
         let acked: Vec<&u64> = stored.filter(|number| matches!(fate(number), Fate::Acked)).collect();
         assert!(acked.is_sorted(), "out of order: {acked:?}");
     }
+}
+
+/// Of an event.
+fn number(payload: &[u8]) -> u64 {
+    let digits = std::str::from_utf8(payload).expect("digits");
+    digits.parse().expect("digits")
 }
