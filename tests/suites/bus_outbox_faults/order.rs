@@ -185,7 +185,9 @@ async fn what_is_refused_for_good_lets_the_next_one_go() {
             enqueue(&outbox, &world.subject, [number]).await;
         }
         outbox.deliver_by(world.connection.clone());
-        let told = within(LIMIT, outbox.flush(LIMIT)).await.expect_err("three were refused");
+        let told = within(LIMIT, outbox.flush(LIMIT))
+            .await
+            .expect_err("three were refused");
         assert_eq!((told.failed, told.pending), (3, 0), "{level:?}");
         world.has(0..60).await;
         assert_eq!(outbox.rejected().expect("read").len(), 3, "{level:?}");

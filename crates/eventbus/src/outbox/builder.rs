@@ -140,7 +140,7 @@ impl OutboxBuilder {
         let is_durable = self.level == SpoolLevel::Power;
         let spool = tokio::task::spawn_blocking(move || Spool::open(&dir, is_durable, max_bytes)).await;
         let spool = spool.map_err(|error| OutboxError::Task(error.into()))??;
-        let deliveries = Arc::new(Deliveries::new(spool, is_durable, self.on_failure));
+        let deliveries = Arc::new(Deliveries::new(spool, is_durable, self.ordering, self.on_failure));
         let syncer = match self.level {
             SpoolLevel::Process => None,
             SpoolLevel::Power => {
@@ -151,7 +151,6 @@ impl OutboxBuilder {
         let config = FeederConfig {
             window: self.window,
             window_bytes: self.window_bytes,
-            ordering: self.ordering,
             is_durable,
         };
         let feeder = Feeder::new(deliveries.clone(), config, routes.subscribe(), stops.subscribe());
