@@ -112,7 +112,7 @@ impl Play {
         self.settle(turn, event, kind);
     }
 
-    fn settle(&mut self, turn: Turn, event: Event, kind: PublishErrorKind) {
+    fn settle(&self, turn: Turn, event: Event, kind: PublishErrorKind) {
         self.feeder
             .deliveries
             .settle(turn, Err(PublishError::unsent(event, kind)));
@@ -128,7 +128,7 @@ impl Play {
     }
 
     /// Old ones are set aside, and what is done is forgotten.
-    fn tidy(&mut self) {
+    fn tidy(&self) {
         let deliveries = &self.feeder.deliveries;
         let before = deliveries.ledger.lock().next();
         deliveries.set_aside(before);
