@@ -40,9 +40,9 @@ pub(crate) enum Watcher {
     One(oneshot::Sender<Outcome>),
     /// An event of a batch, by its place there.
     Batch(Arc<Batch>, usize),
-    /// An event of an outbox, by its number there.
+    /// An event of an outbox, by its turn there.
     #[cfg(feature = "spool")]
-    Outbox(Arc<crate::outbox::Deliveries>, u64),
+    Outbox(Arc<crate::outbox::Deliveries>, crate::outbox::Turn),
 }
 
 impl Tell for Watcher {
@@ -52,7 +52,7 @@ impl Tell for Watcher {
             Self::One(waiting) => drop(waiting.send(outcome)),
             Self::Batch(batch, index) => batch.settle(index, outcome),
             #[cfg(feature = "spool")]
-            Self::Outbox(deliveries, number) => deliveries.settle(number, outcome),
+            Self::Outbox(deliveries, turn) => deliveries.settle(turn, outcome),
         }
     }
 }

@@ -167,9 +167,7 @@ impl Bus {
         let mut all = 0;
         for event in events {
             let watcher = Watcher::Batch(batch.clone(), all);
-            if let Err(error) = self.accept(event.into(), Some(watcher)).await {
-                batch.settle(all, Err(error));
-            }
+            self.handle.accept_or_tell(event.into(), watcher).await;
             all += 1;
         }
         batch.done(all).await
@@ -222,6 +220,12 @@ impl Bus {
 
     pub(crate) async fn accept(&self, event: Event, watcher: Option<Watcher>) -> Result<(), PublishError> {
         self.handle.accept(event, watcher).await
+    }
+
+    /// The watcher is told of an event that is not accepted, too.
+    #[cfg(feature = "spool")]
+    pub(crate) async fn accept_or_tell(&self, event: Event, watcher: Watcher) {
+        self.handle.accept_or_tell(event, watcher).await;
     }
 }
 

@@ -21,9 +21,9 @@ use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::counts::InFlight;
-use super::lanes::Ticket;
 use super::message::Message;
 use super::work::{Handler, Verdict, Work};
+use crate::lanes::Ticket;
 
 /// So many that are done wake the driver, though others wait.
 const CROWD: usize = 32;
@@ -321,7 +321,7 @@ mod tests {
 
     fn jobs(idle: usize, active: usize, waiting: usize) -> Jobs {
         let message = crate::consume::message::sample("a", &[]);
-        let mut lanes = crate::consume::lanes::Lanes::new();
+        let mut lanes = crate::lanes::Lanes::new();
         (0..waiting).for_each(|_| lanes.add(None, message.clone()));
         Jobs {
             waiting: std::iter::from_fn(|| lanes.next())

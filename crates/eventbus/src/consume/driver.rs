@@ -28,7 +28,6 @@ use super::error::{ConsumeError, ConsumeErrorKind};
 use super::exceeded::{Exceeded, GivenUp};
 use super::gaps::Gaps;
 use super::key::Key;
-use super::lanes::{Lanes, Ticket};
 use super::link::Link;
 use super::message::Message;
 use super::progress::{Due, Progress};
@@ -37,6 +36,7 @@ use super::status::Status;
 use super::suspects::Suspects;
 use super::word::Word;
 use super::work::Handler;
+use crate::lanes::{Lanes, Ticket};
 use crate::nanos;
 use crate::topology::{Topology, TopologyError};
 

@@ -3,7 +3,7 @@
 //! What decides is without I/O, time being an argument:
 //!
 //! - `engine`: what to ask the consumer for, and what its answers mean;
-//! - `lanes`: which message may be handled now, so that those of one key stay in order;
+//! - `lanes`, of this crate: which message may be handled now, so that those of one key stay in order;
 //! - `gaps`: whether deliveries were lost on their way, so that others would overtake them;
 //! - `floor`, `done`: up to where everything is done;
 //! - `progress`: which messages are still being handled, for nats-server to know;
@@ -35,7 +35,6 @@ mod floor;
 mod gaps;
 mod in_order;
 mod key;
-mod lanes;
 mod letters;
 mod link;
 mod message;

@@ -82,20 +82,29 @@ impl OutboxBuilder {
     }
 
     /// How many events may be under way; see [`BusBuilder::window`](crate::BusBuilder::window). Those that are refused for now,
-    /// by a full stream for instance, count too: when there are so many, the others wait.
+    /// by a full stream for instance, count too, and in strict order those that wait for an older one of their subject: when
+    /// there are so many, the others wait.
     pub fn window(mut self, events: usize) -> Self {
         self.window = events;
         self
     }
 
-    /// How many bytes of events may be under way.
+    /// How many bytes of subjects, headers and payloads may be under way, counted as [`window`](Self::window) counts; by default
+    /// 32 MiB. The last one that is taken may be larger than what is left of them.
     pub fn window_bytes(mut self, bytes: usize) -> Self {
         self.window_bytes = bytes;
         self
     }
 
-    /// The order within a subject; see [`Ordering`]. An event that is refused for now, by a full stream for instance, lets the
-    /// others pass for two seconds.
+    /// The order within a subject, by default [`Ordering::Fast`].
+    ///
+    /// An event may be refused for now: the stream is full, or there is none for its subject. It is tried again, after a full
+    /// stream every two seconds.
+    ///
+    /// - [`Fast`](Ordering::Fast): others pass it meanwhile.
+    /// - [`Strict`](Ordering::Strict): it keeps its place, and later ones of its subject wait behind it, over restarts too.
+    ///   Events of other subjects go on, as long as the [window](Self::window) has room. An event that is refused for good frees
+    ///   its place as soon as it is in `rejected`.
     pub fn ordering(mut self, ordering: Ordering) -> Self {
         self.ordering = ordering;
         self
@@ -140,7 +149,7 @@ impl OutboxBuilder {
         let is_durable = self.level == SpoolLevel::Power;
         let spool = tokio::task::spawn_blocking(move || Spool::open(&dir, is_durable, max_bytes)).await;
         let spool = spool.map_err(|error| OutboxError::Task(error.into()))??;
-        let deliveries = Arc::new(Deliveries::new(spool, is_durable, self.on_failure));
+        let deliveries = Arc::new(Deliveries::new(spool, is_durable, self.ordering, self.on_failure));
         let syncer = match self.level {
             SpoolLevel::Process => None,
             SpoolLevel::Power => {
@@ -151,7 +160,6 @@ impl OutboxBuilder {
         let config = FeederConfig {
             window: self.window,
             window_bytes: self.window_bytes,
-            ordering: self.ordering,
             is_durable,
         };
         let feeder = Feeder::new(deliveries.clone(), config, routes.subscribe(), stops.subscribe());

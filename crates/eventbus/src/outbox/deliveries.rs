@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 use super::ledger::Ledger;
 use super::record::encode;
 use super::spool::Spool;
+use super::turns::{Turn, Turns};
+use crate::engine;
 use crate::error::{PublishError, PublishErrorKind};
 use crate::event::Event;
 use crate::shared::OnFailure;
@@ -24,7 +26,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// What the handles of an outbox, its feeder, and the events that are under way share.
 pub(crate) struct Deliveries {
     pub(super) spool: Spool,
-    pub(super) ledger: Mutex<Ledger<Event>>,
+    pub(super) ledger: Mutex<Ledger>,
+    /// What was handed over and is not done. Its lock is never held together with that of the ledger.
+    pub(super) turns: Mutex<Turns<Event>>,
     pub(super) counts: Counts,
     /// Something may be delivered, or was.
     pub(super) work: Notify,
@@ -37,7 +41,7 @@ pub(crate) struct Deliveries {
     /// Something was refused for good, and is not kept yet.
     pub(super) refused: Notify,
     /// What that is. A disk is not waited for on a task of the connection.
-    refusals: Option<Mutex<Vec<(u64, PublishError)>>>,
+    refusals: Option<Mutex<Vec<(Turn, PublishError)>>>,
     on_failure: Option<OnFailure>,
     began: tokio::time::Instant,
 }
@@ -52,9 +56,15 @@ pub(super) struct Counts {
 }
 
 impl Deliveries {
-    pub(super) fn new(spool: Spool, is_durable: bool, on_failure: Option<OnFailure>) -> Self {
+    pub(super) fn new(
+        spool: Spool,
+        is_durable: bool,
+        ordering: engine::Ordering,
+        on_failure: Option<OnFailure>,
+    ) -> Self {
         Self {
             ledger: Mutex::new(Ledger::new(spool.found().first, spool.numbers_aside())),
+            turns: Mutex::new(Turns::new(ordering)),
             spool,
             refused: Notify::new(),
             refusals: is_durable.then(Mutex::default),
@@ -72,30 +82,37 @@ impl Deliveries {
         crate::nanos(Driver::clock().duration_since(self.began))
     }
 
+    /// An event of the files waits for its turn from now on.
+    pub(super) fn hand_over(&self, number: u64, event: Event) {
+        self.ledger.lock().hand_over(number);
+        let subject = event.subject.clone();
+        self.turns.lock().add(number, &subject, event.size(), event);
+    }
+
     /// The bus says what became of an event.
-    pub(crate) fn settle(&self, number: u64, outcome: Outcome) {
+    pub(crate) fn settle(&self, turn: Turn, outcome: Outcome) {
         match outcome {
             Ok(ack) => {
                 self.counts.acked.fetch_add(1, Ordering::Relaxed);
                 self.counts
                     .duplicates
                     .fetch_add(u64::from(ack.is_duplicate), Ordering::Relaxed);
-                if let Some(watch) = self.spool.watch_of(number) {
+                if let Some(watch) = self.spool.watch_of(turn.number()) {
                     // Whoever waited may have gone.
                     let _ = watch.send(Ok(ack));
                 }
-                self.finish(number);
+                self.end(turn);
             }
             Err(error) if is_final(error.kind()) => match &self.refusals {
-                None => self.reject(number, error),
+                None => self.reject(turn, error),
                 Some(refusals) => {
-                    refusals.lock().push((number, error));
+                    refusals.lock().push((turn, error));
                     self.refused.notify_one();
                 }
             },
             Err(error) => {
-                tracing::debug!(number, %error, "an event of the outbox is tried again");
-                self.rest(number, error);
+                tracing::debug!(number = turn.number(), %error, "an event of the outbox is tried again");
+                self.rest(turn, error);
             }
         }
     }
@@ -106,17 +123,17 @@ impl Deliveries {
             .refusals
             .as_ref()
             .map(|refusals| std::mem::take(&mut *refusals.lock()));
-        for (number, error) in refusals.into_iter().flatten() {
-            self.reject(number, error);
+        for (turn, error) in refusals.into_iter().flatten() {
+            self.reject(turn, error);
         }
     }
 
     /// It can never be delivered: it is kept elsewhere, so that the others go on.
-    fn reject(&self, number: u64, error: PublishError) {
-        let record = encode(error.event());
+    fn reject(&self, turn: Turn, error: PublishError) {
+        let (number, record) = (turn.number(), encode(error.event()));
         if let Err(problem) = self.spool.reject(number, &record, &error.to_string()) {
             tracing::error!(%problem, "a refused event cannot be kept, and is tried again");
-            return self.rest(number, error);
+            return self.rest(turn, error);
         }
         self.counts.rejected.fetch_add(1, Ordering::Relaxed);
         let watch = self.spool.watch_of(number);
@@ -134,16 +151,16 @@ impl Deliveries {
             // Whoever waited may have gone.
             let _ = watch.send(Err(error));
         }
-        self.finish(number);
+        self.end(turn);
     }
 
-    fn rest(&self, number: u64, error: PublishError) {
+    fn rest(&self, turn: Turn, error: PublishError) {
         let at = match error.kind() {
             // The bus is gone, not the stream: the next one gets it first, and in order.
             PublishErrorKind::Closed => 0,
             _ => self.now().saturating_add(REST),
         };
-        self.ledger.lock().rest(number, at, error.into_event());
+        self.turns.lock().rest(turn, at, error.into_event());
         self.work.notify_one();
     }
 
@@ -158,6 +175,12 @@ impl Deliveries {
         self.counts.rejected.fetch_add(1, Ordering::Relaxed);
         self.finish(number);
         Ok(())
+    }
+
+    fn end(&self, turn: Turn) {
+        let number = turn.number();
+        self.turns.lock().finish(turn);
+        self.finish(number);
     }
 
     fn finish(&self, number: u64) {
@@ -281,55 +304,4 @@ impl std::fmt::Debug for Deliveries {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use stream_sinks::{CrashImage, Fault};
-
-    use super::*;
-    use crate::outbox::spool::Item;
-
-    fn deliveries(image: &CrashImage, is_durable: bool) -> Deliveries {
-        let spool = Spool::on(Arc::new(image.clone()), Path::new("/spool"), is_durable, 1 << 20).expect("open");
-        Deliveries::new(spool, is_durable, Some(Box::new(|_| {})))
-    }
-
-    fn refuse(deliveries: &Deliveries, event: &Event) {
-        let error = PublishError::unsent(event.clone(), PublishErrorKind::Rejected);
-        deliveries.settle(0, Err(error));
-    }
-
-    #[tokio::test]
-    async fn a_task_of_the_connection_does_not_wait_for_the_disk() {
-        for is_durable in [false, true] {
-            let image = CrashImage::new();
-            let deliveries = deliveries(&image, is_durable);
-            let event = Event::new("s", "refused").message_id("1");
-            let item = Item {
-                event: event.clone(),
-                watch: None,
-            };
-            assert!(matches!(deliveries.spool.put(item), Ok(None)));
-            deliveries.ledger.lock().hand_over(0);
-            let calls = image.calls();
-            image.set_fault(Some(Fault::ReadOnly));
-            refuse(&deliveries, &event);
-            assert_eq!(image.calls() == calls, is_durable, "a write alone does not wait");
-            deliveries.keep_refused();
-            assert_eq!(
-                (deliveries.spooled(), deliveries.pending()),
-                (1, 1),
-                "it is not kept yet"
-            );
-            image.set_fault(None);
-            let woken = deliveries.ledger.lock().wake(u64::MAX);
-            assert!(woken.is_some(), "it is tried again");
-            refuse(&deliveries, &event);
-            deliveries.keep_refused();
-            assert_eq!(deliveries.spooled(), 0);
-            assert_eq!(deliveries.spool.rejected().expect("read").len(), 1);
-            assert_eq!(deliveries.forget(), Some(1));
-        }
-    }
-}
+mod tests;

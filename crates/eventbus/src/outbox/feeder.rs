@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use super::deliveries::Deliveries;
 use super::keeper::{self, blocking};
 use super::spool::{Next, Reading, Records};
+use super::turns::Turn;
 use crate::bus::Bus;
-use crate::engine::Ordering;
 use crate::event::Event;
 use crate::watcher::Watcher;
 
@@ -42,7 +42,6 @@ pub(super) enum Route {
 pub(super) struct FeederConfig {
     pub(super) window: usize,
     pub(super) window_bytes: usize,
-    pub(super) ordering: Ordering,
     pub(super) is_durable: bool,
 }
 
@@ -154,8 +153,8 @@ impl Feeder {
         };
         let bus = Bus::builder(lease)
             .window(self.config.window)
-            .window_bytes(self.config.window_bytes)
-            .ordering(self.config.ordering)
+            // The outbox has counted them, and keeps the order within a subject.
+            .window_bytes(usize::MAX)
             .deadline(FOR_EVER)
             // Failures are told by the outbox.
             .on_failure(|_| {})
@@ -178,11 +177,11 @@ impl Feeder {
             if state.borrow_and_update().is_closed() || self.routes.has_changed().unwrap_or(true) {
                 return;
             }
-            if let Some((number, event)) = self.take().await {
-                self.hand_over(bus, number, event).await;
+            if let Some((turn, event)) = self.take().await {
+                self.hand_over(bus, turn, event).await;
                 continue;
             }
-            let wake_at = self.deliveries.ledger.lock().wake_at();
+            let wake_at = self.deliveries.turns.lock().wake_at();
             let wake = wake_at.map(|at| Duration::from_nanos(at.saturating_sub(self.deliveries.now())));
             let forget = self.deliveries.may_forget(self.forgotten).then_some(self.forget_pause);
             let pause = wake.into_iter().chain(forget).min();
@@ -195,64 +194,50 @@ impl Feeder {
         }
     }
 
-    async fn hand_over(&mut self, bus: &Bus, number: u64, event: Event) {
-        let watcher = Watcher::Outbox(self.deliveries.clone(), number);
+    /// There is room for it in the bus, whose window is not smaller.
+    async fn hand_over(&mut self, bus: &Bus, turn: Turn, event: Event) {
+        let watcher = Watcher::Outbox(self.deliveries.clone(), turn);
         // A deadline ends the wait of whoever publishes, not the delivery.
-        let accepted = bus.accept(event.without_deadline(), Some(watcher));
-        let mut accepted = std::pin::pin!(accepted);
-        let handed = tokio::select! {
-            biased;
-            handed = &mut accepted => handed,
-            _ = self.routes.changed() => {
-                self.routes.mark_changed();
-                // It may never have room. What it holds comes back, and this event too.
-                let _ = bus.close(Duration::ZERO).await;
-                accepted.await
-            }
-        };
-        if let Err(error) = handed {
-            self.deliveries.settle(number, Err(error));
-        }
+        bus.accept_or_tell(event.without_deadline(), watcher).await;
         self.since_forget += 1;
         if self.since_forget >= FORGET_EVERY {
             self.forget().await;
         }
     }
 
-    /// What is to be handed over now.
-    async fn take(&mut self) -> Option<(u64, Event)> {
+    /// What is to be handed to the bus now.
+    async fn take(&mut self) -> Option<(Turn, Event)> {
         let now = self.deliveries.now();
-        {
-            let mut ledger = self.deliveries.ledger.lock();
-            if let Some(woken) = ledger.wake(now) {
-                return Some(woken);
-            }
-            if ledger.open() >= self.config.window {
-                return None;
-            }
-        }
         loop {
+            {
+                let mut turns = self.deliveries.turns.lock();
+                if let Some(next) = turns.next(now) {
+                    return Some(next);
+                }
+                if !turns.has_room(self.config.window, self.config.window_bytes) {
+                    return None;
+                }
+            }
             if let Some((number, record)) = self.loaded.pop_front() {
-                self.deliveries.ledger.lock().hand_over(number);
                 match record {
-                    Ok(event) => return Some((number, event)),
+                    Ok(event) => self.deliveries.hand_over(number, event),
                     Err(record) => self.discard(number, &record).await,
                 }
-                continue;
-            }
-            self.deliveries.pass(self.loaded_to);
-            match self.deliveries.spool.next() {
-                Next::Event(number, event) => {
-                    self.deliveries.ledger.lock().hand_over(number);
-                    return Some((number, event));
+            } else {
+                self.deliveries.pass(self.loaded_to);
+                match self.deliveries.spool.next() {
+                    Next::Event(number, event) => self.deliveries.hand_over(number, event),
+                    Next::OnDisk(from) => self.load(from).await,
+                    Next::Nothing => return None,
                 }
-                Next::OnDisk(from) => self.load(from).await,
-                Next::Nothing => return None,
             }
+            // A large window may be filled by events that wait for one.
+            tokio::task::coop::consume_budget().await;
         }
     }
 
     async fn discard(&self, number: u64, record: &[u8]) {
+        self.deliveries.ledger.lock().hand_over(number);
         while let Err(error) = self.deliveries.discard(number, record) {
             tracing::error!(number, %error, "a record that cannot be read cannot be kept; it is tried again");
             tokio::time::sleep(PAUSE).await;
@@ -302,3 +287,6 @@ async fn sleep(pause: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

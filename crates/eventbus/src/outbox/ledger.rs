@@ -6,24 +6,19 @@
 //!
 //! The spool forgets what is below the floor: everything there is done, or was set aside.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// In the number of an event that an earlier process has set aside; numbers of the log are smaller.
 pub(super) const ASIDE: u64 = 1 << 63;
 
-/// `E` is an event.
-///
-/// Memory: a byte for each record that was handed over and is not below the floor, a number for each that was set aside, and
-/// the events that wait for another attempt.
+/// Memory: a byte for each record that was handed over and is not below the floor, and a number for each that was set aside.
 #[derive(Debug)]
-pub(super) struct Ledger<E> {
+pub(super) struct Ledger {
     /// Of the record at the floor, and those behind it: does nobody need it any more?
     done: VecDeque<bool>,
     floor: u64,
-    /// Handed over, and nobody has said what became of it.
-    under_way: usize,
-    /// What is to be tried again, by when, and by its [`order`].
-    resting: BTreeMap<(u64, u64), E>,
+    /// Handed over, and not done.
+    open: usize,
     /// Records that were damaged.
     lost: u64,
     /// What is not done, and does not hold the floor: it is kept elsewhere.
@@ -34,7 +29,7 @@ pub(super) struct Ledger<E> {
     returned: Vec<u64>,
 }
 
-impl<E> Ledger<E> {
+impl Ledger {
     /// Everything below `floor` is done, but what earlier processes have set aside. Numbers of those that are in the log too are
     /// as they are there.
     pub(super) fn new(floor: u64, aside: impl IntoIterator<Item = u64>) -> Self {
@@ -42,8 +37,7 @@ impl<E> Ledger<E> {
         Self {
             done: VecDeque::new(),
             floor,
-            under_way: 0,
-            resting: BTreeMap::new(),
+            open: 0,
             lost: 0,
             waiting: aside.range(ASIDE..).count(),
             aside,
@@ -51,9 +45,9 @@ impl<E> Ledger<E> {
         }
     }
 
-    /// Record `number` is handed over, for the first time. Those between it and the one before are damaged, and count as done.
+    /// Record `number` is handed over. Those between it and the one before are damaged, and count as done.
     pub(super) fn hand_over(&mut self, number: u64) {
-        self.under_way += 1;
+        self.open += 1;
         if number & ASIDE != 0 {
             self.waiting -= 1;
             return;
@@ -78,7 +72,7 @@ impl<E> Ledger<E> {
 
     /// Record `number` is done: acked, or kept as refused. Has the floor risen?
     pub(super) fn finish(&mut self, number: u64) -> bool {
-        self.under_way -= 1;
+        self.open -= 1;
         if self.aside.remove(&number) {
             self.returned.push(number);
             return false;
@@ -87,25 +81,6 @@ impl<E> Ledger<E> {
             *done = true;
         }
         self.rise()
-    }
-
-    /// Record `number` is to be handed over again at `at`.
-    pub(super) fn rest(&mut self, number: u64, at: u64, event: E) {
-        self.under_way -= 1;
-        self.resting.insert((at, order(number)), event);
-    }
-
-    /// A record that is to be handed over again now.
-    pub(super) fn wake(&mut self, now: u64) -> Option<(u64, E)> {
-        let first = self.resting.first_entry().filter(|first| first.key().0 <= now)?;
-        let ((_, order), event) = first.remove_entry();
-        self.under_way += 1;
-        Some((order ^ ASIDE, event))
-    }
-
-    /// When the first one that rests is to be handed over.
-    pub(super) fn wake_at(&self) -> Option<u64> {
-        self.resting.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// May there be some that are [`stuck`](Self::stuck)?
@@ -171,14 +146,9 @@ impl<E> Ledger<E> {
         self.floor + self.done.len() as u64
     }
 
-    /// Records that are under way or rest.
-    pub(super) fn open(&self) -> usize {
-        self.under_way + self.resting.len()
-    }
-
     /// Records that are not done: those that are open, and those that were found only aside and are not handed over.
     pub(super) fn left(&self) -> u64 {
-        (self.open() + self.waiting) as u64
+        (self.open + self.waiting) as u64
     }
 
     /// Records that were damaged, so far.
@@ -199,11 +169,6 @@ impl<E> Ledger<E> {
         }
         self.floor > before
     }
-}
-
-/// What an earlier process has set aside is older than all in the log.
-fn order(number: u64) -> u64 {
-    number ^ ASIDE
 }
 
 #[cfg(test)]

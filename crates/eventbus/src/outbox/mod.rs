@@ -1,6 +1,6 @@
 //! Events that outlive the process: written to files first, delivered from there.
 //!
-//! - `record` is an event as bytes, `ledger` knows what is done; both without I/O;
+//! - `record` is an event as bytes, `ledger` knows what is done, `turns` what may be delivered now; all without I/O;
 //! - `spool` are the files, and what of them is in memory;
 //! - `accept` takes events, `syncer` is the thread that waits for the disk;
 //! - `deliveries` is what becomes of them, `feeder` the task that hands them to a bus, `keeper` does what waits for the disk
@@ -18,6 +18,7 @@ mod outcome;
 mod record;
 mod spool;
 mod syncer;
+mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use self::builder::{OutboxBuilder, SpoolLevel};
 pub(crate) use self::deliveries::Deliveries;
 pub use self::error::OutboxError;
 pub use self::outcome::{OutboxStats, Published};
+pub(crate) use self::turns::Turn;
 
 /// An outbox: events that it has accepted survive the death of the process, and are delivered when there is a connection, now
 /// or after the next start.
@@ -49,7 +51,7 @@ pub use self::outcome::{OutboxStats, Published};
 /// It is a handle: clones share one directory. When the last one is gone, delivery stops, and what is left is delivered by the
 /// next outbox on the directory.
 ///
-/// Memory: 32 MiB of events that wait, the window of a [`Bus`](crate::Bus), and, after a restart, events that were
+/// Memory: 32 MiB of events that wait, the [window](OutboxBuilder::window), and, after a restart, events that were
 /// [set aside](OutboxBuilder::max_bytes); the rest is in files.
 ///
 /// # Examples

@@ -9,6 +9,7 @@ use super::waiting::Accept;
 use super::{Machine, OnFailure, Shared, Strays};
 use crate::error::{OpenError, PublishError, TryEnqueueError, Undelivered};
 use crate::event::Event;
+use crate::watcher::Tell as _;
 
 /// How long closing waits at least for `on_failure` to be told.
 const TELLING: Duration = Duration::from_secs(1);
@@ -55,6 +56,16 @@ impl<M: Machine> Handle<M> {
         // A producer that never has to wait lets others run.
         tokio::task::coop::consume_budget().await;
         Accept::new(&self.shared, event, watcher).await
+    }
+
+    /// As [`accept`](Self::accept), for a watcher that is told of an event that was not accepted, too.
+    pub(crate) async fn accept_or_tell(&self, event: Event, watcher: M::Watcher) {
+        tokio::task::coop::consume_budget().await;
+        let mut accept = Accept::new(&self.shared, event, Some(watcher));
+        let accepted = (&mut accept).await;
+        if let (Err(error), Some(watcher)) = (accepted, accept.into_watcher()) {
+            watcher.tell(Err(error));
+        }
     }
 
     pub(crate) fn try_accept(&self, event: Event) -> Result<(), TryEnqueueError> {

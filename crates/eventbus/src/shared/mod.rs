@@ -126,18 +126,19 @@ impl<M: Machine> Shared<M> {
         self: &Arc<Self>,
         cx: &Context<'_>,
         ticket: &mut Option<Ticket>,
-        offer: &mut Option<(Event, Option<M::Watcher>)>,
+        event: &mut Option<Event>,
+        watcher: &mut Option<M::Watcher>,
     ) -> Poll<Result<(), PublishError>> {
-        let Some((event, watcher)) = offer.take() else {
+        let Some(offered) = event.take() else {
             return Poll::Ready(Ok(()));
         };
         let now = self.now();
         let mut state = self.state.lock();
-        let event = self.check(&state, event)?;
-        let size = event.size();
+        let offered = self.check(&state, offered)?;
+        let size = offered.size();
         if !state.machine.has_room(size) || !state.producers.is_turn_of(*ticket) {
             state.producers.wait(ticket, size, cx.waker());
-            *offer = Some((event, watcher));
+            *event = Some(offered);
             if state.machine.hurry() {
                 let after = self.finish(&mut state, now);
                 drop(state);
@@ -148,7 +149,7 @@ impl<M: Machine> Shared<M> {
         if let Some(ticket) = ticket.take() {
             state.producers.leave(ticket);
         }
-        state.machine.accept(now, event, watcher);
+        state.machine.accept(now, offered, watcher.take());
         let after = self.finish(&mut state, now);
         drop(state);
         self.tell(after);

@@ -54,7 +54,9 @@ impl Flushes {
 pub(super) struct Accept<'a, M: Machine> {
     shared: &'a Arc<Shared<M>>,
     ticket: Option<Ticket>,
-    offer: Option<(Event, Option<M::Watcher>)>,
+    event: Option<Event>,
+    /// Whoever it is goes with the event, when that is taken.
+    watcher: Option<M::Watcher>,
 }
 
 impl<'a, M: Machine> Accept<'a, M> {
@@ -62,8 +64,14 @@ impl<'a, M: Machine> Accept<'a, M> {
         Self {
             shared,
             ticket: None,
-            offer: Some((event, watcher)),
+            event: Some(event),
+            watcher,
         }
+    }
+
+    /// Whoever wants to know of an event that was not taken.
+    pub(super) fn into_watcher(mut self) -> Option<M::Watcher> {
+        self.watcher.take()
     }
 }
 
@@ -74,8 +82,13 @@ impl<M: Machine> Future for Accept<'_, M> {
     type Output = Result<(), PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shared, ticket, offer } = &mut *self;
-        shared.poll_accept(cx, ticket, offer)
+        let Self {
+            shared,
+            ticket,
+            event,
+            watcher,
+        } = &mut *self;
+        shared.poll_accept(cx, ticket, event, watcher)
     }
 }
 

@@ -5,10 +5,10 @@ use natstream_connect::Driver;
 use super::Session;
 use crate::consume::crew::Attempted;
 use crate::consume::exceeded::GivenUp;
-use crate::consume::lanes::Ticket;
 use crate::consume::message::Message;
 use crate::consume::word::Word;
 use crate::consume::work::Verdict;
+use crate::lanes::Ticket;
 
 impl Session {
     /// Has all handled that may be.

@@ -5,24 +5,21 @@ use proptest::prelude::*;
 
 #[test]
 fn the_floor_waits_for_the_oldest() {
-    let mut ledger = Ledger::<()>::new(5, []);
+    let mut ledger = Ledger::new(5, []);
     for number in [5, 6, 8] {
         ledger.hand_over(number);
     }
     assert!(!ledger.finish(6));
-    assert_eq!((ledger.floor(), ledger.open(), ledger.next()), (5, 2, 9));
+    assert_eq!((ledger.floor(), ledger.left(), ledger.next()), (5, 2, 9));
     assert!(ledger.finish(5));
     assert_eq!(ledger.floor(), 8, "7 was damaged");
-    ledger.rest(8, 100, ());
-    assert_eq!((ledger.wake(99), ledger.wake_at()), (None, Some(100)));
-    assert_eq!(ledger.wake(100), Some((8, ())));
     assert!(ledger.finish(8));
     assert_eq!((ledger.floor(), ledger.left(), ledger.next()), (9, 0, 9));
 }
 
 #[test]
 fn what_is_lost_costs_nothing() {
-    let mut ledger = Ledger::<()>::new(0, []);
+    let mut ledger = Ledger::new(0, []);
     ledger.hand_over(1 << 60);
     assert_eq!(
         (ledger.floor(), ledger.lost(), ledger.next()),
@@ -31,12 +28,12 @@ fn what_is_lost_costs_nothing() {
     ledger.pass((1 << 60) + 3);
     assert_eq!((ledger.lost(), ledger.next()), ((1 << 60) + 2, (1 << 60) + 3));
     assert!(ledger.finish(1 << 60));
-    assert_eq!((ledger.floor(), ledger.open()), ((1 << 60) + 3, 0));
+    assert_eq!((ledger.floor(), ledger.left()), ((1 << 60) + 3, 0));
 }
 
 #[test]
 fn what_is_set_aside_does_not_hold_the_floor() {
-    let mut ledger = Ledger::<()>::new(0, []);
+    let mut ledger = Ledger::new(0, []);
     for number in 0..6 {
         ledger.hand_over(number);
     }
@@ -54,8 +51,6 @@ fn what_is_set_aside_does_not_hold_the_floor() {
     ledger.finish(4);
     ledger.finish(5);
     assert_eq!((ledger.floor(), ledger.is_done_below(6)), (6, false));
-    ledger.rest(0, 1, ());
-    assert_eq!(ledger.wake(1), Some((0, ())));
     ledger.finish(0);
     assert!(ledger.is_done_below(6));
     assert_eq!((ledger.returned(), ledger.left()), (&[2, 0][..], 0));
@@ -64,20 +59,16 @@ fn what_is_set_aside_does_not_hold_the_floor() {
 }
 
 #[test]
-fn what_was_found_aside_is_the_oldest() {
+fn what_was_found_aside_is_done_by_itself() {
     // 8 is in the log too.
     let mut ledger = Ledger::new(7, [ASIDE | 3, ASIDE | 20, 8]);
-    assert_eq!((ledger.left(), ledger.open()), (2, 0));
+    assert_eq!(ledger.left(), 2, "it is not handed over");
     assert!(!ledger.is_done_below(0));
     let numbers = [ASIDE | 3, ASIDE | 20, 7, 8];
     for number in numbers {
         ledger.hand_over(number);
     }
-    for number in [8, 7, ASIDE | 20, ASIDE | 3] {
-        ledger.rest(number, 0, number);
-    }
     for number in numbers {
-        assert_eq!(ledger.wake(0), Some((number, number)));
         assert_eq!(
             (ledger.floor(), ledger.is_done_below(9)),
             (if number == 8 { 9 } else { 7 }, false)
@@ -95,7 +86,7 @@ proptest! {
     fn whatever_is_set_aside_comes_back(
         steps in prop::collection::vec((0..5_u8, any::<prop::sample::Index>()), 1..200),
     ) {
-        let mut ledger = Ledger::<()>::new(0, [ASIDE | 1]);
+        let mut ledger = Ledger::new(0, [ASIDE | 1]);
         ledger.hand_over(ASIDE | 1);
         let (mut open, mut aside, mut back, mut next) = (vec![ASIDE | 1], vec![ASIDE | 1], Vec::new(), 0);
         for (step, which) in steps {
@@ -135,7 +126,6 @@ proptest! {
     fn the_floor_is_what_it_says(
         gaps in prop::collection::vec(1..3_u64, 1..60),
         order in prop::collection::vec(any::<prop::sample::Index>(), 60),
-        rests in prop::collection::vec(prop::bool::weighted(0.2), 60),
     ) {
         let numbers: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
         let mut ledger = Ledger::new(0, []);
@@ -143,21 +133,13 @@ proptest! {
         for number in &numbers {
             ledger.hand_over(*number);
         }
-        for (place, (which, rests)) in order.iter().zip(rests).enumerate() {
+        for which in order {
             if open.is_empty() {
                 break;
             }
-            let number = open.remove(which.index(open.len()));
-            if rests {
-                ledger.rest(number, place as u64, number);
-                let (woken, event) = ledger.wake(place as u64).expect("it rested");
-                prop_assert_eq!(woken, event);
-                open.push(woken);
-            } else {
-                ledger.finish(number);
-            }
+            ledger.finish(open.remove(which.index(open.len())));
             prop_assert!(open.iter().all(|open| *open >= ledger.floor()));
-            prop_assert_eq!(ledger.open(), open.len());
+            prop_assert_eq!(ledger.left(), open.len() as u64);
         }
         for number in open {
             ledger.finish(number);

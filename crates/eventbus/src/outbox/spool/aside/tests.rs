@@ -58,7 +58,7 @@ fn found(spool: &Spool) -> (Vec<u64>, Vec<u64>) {
 
 /// Delivers everything: gives what there was.
 fn deliver(spool: &Spool) -> Vec<u64> {
-    let mut ledger = Ledger::<()>::new(spool.found().first, spool.numbers_aside());
+    let mut ledger = Ledger::new(spool.found().first, spool.numbers_aside());
     let records = records(spool);
     for (key, _) in &records {
         ledger.hand_over(*key);
@@ -75,7 +75,7 @@ fn deliver(spool: &Spool) -> Vec<u64> {
 /// An outbox without a bus: what it was told, and has told.
 struct Play {
     spool: Spool,
-    ledger: Ledger<()>,
+    ledger: Ledger,
     open: BTreeSet<u64>,
     /// Done, and the files say that they have forgotten it.
     forgotten: BTreeSet<u64>,

@@ -1,5 +1,7 @@
 //! The outbox where things go wrong around it: other connections, files that cannot be read, events as large as the files.
 
+mod order;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Which message may be handled now: those of one key one after the other, those of different keys at the same time.
+//! What may run now: those of one key one after the other, those of different keys at the same time. What runs is the handler of a
+//! message, or the delivery of an event of an outbox.
 //!
 //! ```text
 //!  add ─▶ Ready ─ next ─▶ Running ─ finish ─▶ gone: the next one of its key is ready
@@ -6,17 +7,17 @@
 //!    └─▶ Behind: an older one of its key is not gone
 //! ```
 //!
-//! One that failed and rests keeps its key: those behind it wait, so it is handled again here, in its place, and is not given
-//! back to nats-server, which would deliver it behind them.
+//! One that failed and rests keeps its key: those behind it wait, and it runs again in its place. A message is therefore not given
+//! back to nats-server, which would deliver it behind them, and an event stays in the outbox.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 
 use foldhash::fast::RandomState as Numbers;
 
-/// Messages that wait, run or rest. `T` is a message.
+/// Messages or events that wait, run or rest. `T` is one of them.
 ///
-/// Memory: an entry for each message, and one for each key that has any. Two keys with one hash wait for each other, which
+/// Memory: an entry for each of them, and one for each key that has any. Two keys with one hash wait for each other, which
 /// does no harm.
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {
@@ -39,7 +40,7 @@ struct Item<T> {
     lane: Option<u64>,
 }
 
-/// Names a message while it runs.
+/// Names what runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
 
@@ -56,7 +57,7 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// A message, behind all of its key; one without a key waits for nobody.
+    /// Another one, behind all of its key; one without a key waits for nobody.
     pub(crate) fn add(&mut self, key: Option<&[u8]>, value: T) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -75,7 +76,7 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// A message that may run now. It runs until [`finish`](Self::finish) or [`retry`](Self::retry) says otherwise.
+    /// One that may run now. It runs until [`finish`](Self::finish) or [`retry`](Self::retry) says otherwise.
     pub(crate) fn next(&mut self) -> Option<(Ticket, T)> {
         let ticket = self.ready.pop_front()?;
         let value = self.items.get_mut(&ticket)?.value.take()?;
@@ -83,7 +84,7 @@ impl<T> Lanes<T> {
         Some((Ticket(ticket), value))
     }
 
-    /// It is gone: acked, or given up. The next one of its key may run.
+    /// It is gone: acked, given up, or refused for good. The next one of its key may run.
     pub(crate) fn finish(&mut self, ticket: Ticket) {
         self.running -= 1;
         self.remove(ticket.0);
@@ -127,23 +128,23 @@ impl<T> Lanes<T> {
             .iter()
             .filter_map(|ticket| self.items.remove(ticket)?.value)
             .collect();
-        // A key stays taken only while one of its messages runs.
+        // A key stays taken only while one of its own runs.
         let running: Vec<u64> = self.items.values().filter_map(|item| item.lane).collect();
         self.behind.retain(|lane, _| running.contains(lane));
         values
     }
 
-    /// Messages that run.
+    /// Those that run.
     pub(crate) fn running(&self) -> usize {
         self.running
     }
 
-    /// Messages that rest.
+    /// Those that rest.
     pub(crate) fn resting(&self) -> usize {
         self.resting.len()
     }
 
-    /// Messages that run, wait or rest.
+    /// Those that run, wait or rest.
     pub(crate) fn len(&self) -> usize {
         self.items.len()
     }
@@ -247,7 +248,7 @@ mod tests {
     }
 
     proptest! {
-        /// Messages of a key are finished in the order in which they came, one at a time; none is held up for nothing, and
+        /// Those of a key are finished in the order in which they came, one at a time; none is held up for nothing, and
         /// nothing stays behind. Key 0 is no key.
         #[test]
         fn keys_are_kept_in_order(steps in prop::collection::vec(step(), 1..200)) {
