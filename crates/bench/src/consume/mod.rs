@@ -69,7 +69,8 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
                  afterwards.";
     let mut report = Report::new("consume", about, options, Origin::now(Some(&nats.url())).await?);
     report.peers = vec![
-        "natstream: confirms acks; of for_each, one and a half batches are under way at most, as with async-nats".to_owned(),
+        "natstream: confirms acks; of for_each, one and a half batches are under way at most, as with async-nats"
+            .to_owned(),
         "async-nats: ack() is not confirmed, double_ack() is; up to one and a half batches are under way".to_owned(),
     ];
     let consumer = Role::start(&["consumer", &nats.url()]).await?;
