@@ -82,7 +82,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
                  once afterwards.";
     let mut report = Report::new("bus", about, options, Origin::now(Some(&nats.url())).await?);
     report.peers = vec![
-        "natstream: Bus with the window, the rest by default; FastBus with a window of 4000; AtomicBus".to_owned(),
+        "natstream: Bus with the window, the rest by default; FastBus with a window of 4000; AtomicBus; Outbox with the last window".to_owned(),
         "async-nats: send_publish, with as many acks in flight as the window; the rest by default".to_owned(),
     ];
     let publisher = Role::start(&["publisher", &nats.url()]).await?;
@@ -126,6 +126,17 @@ fn ways(options: &Options) -> Vec<Way> {
                         publisher,
                         ids,
                         window,
+                    });
+                }
+            }
+            // What is kept on the disk first, beside a bus with the same window.
+            if ids && let Some(window) = options.windows.last() {
+                for publisher in [Publisher::Outbox, Publisher::OutboxPower] {
+                    ways.push(Way {
+                        storage,
+                        publisher,
+                        ids,
+                        window: Some(*window),
                     });
                 }
             }

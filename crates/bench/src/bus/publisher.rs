@@ -9,7 +9,7 @@ use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::subject::Subject;
 use bytes::Bytes;
-use natstream::eventbus::{AtomicBatch, AtomicBus, Dedup, FastBus};
+use natstream::eventbus::{AtomicBatch, AtomicBus, Dedup, FastBus, Outbox, SpoolLevel};
 use natstream::{Bus, ConnectConfig, Connection, Event};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, to_value};
@@ -31,6 +31,10 @@ pub(crate) enum Publisher {
     AsyncNats,
     /// `FastBus::enqueue`, and a flush at the end.
     Fast,
+    /// `Outbox::enqueue` at level `Process`, and a flush at the end: all are stored then.
+    Outbox,
+    /// The same at level `Power`.
+    OutboxPower,
     /// `AtomicBus::commit` of batches as large as the window, one after the other: not for speed.
     Atomic,
 }
@@ -84,6 +88,8 @@ async fn answer(connection: Connection, client: Client, task: Task) -> Result<Va
                 Publisher::AsyncNats => work.plain(client, window).await?,
                 Publisher::Fast => work.fast(connection, window, &stream).await?,
                 Publisher::Atomic => work.atomic(connection, window, &stream).await?,
+                Publisher::Outbox => work.outbox(connection, window, SpoolLevel::Process).await?,
+                Publisher::OutboxPower => work.outbox(connection, window, SpoolLevel::Power).await?,
             })?
         }
         Task::OneByOne {
@@ -97,7 +103,7 @@ async fn answer(connection: Connection, client: Client, task: Task) -> Result<Va
             to_value(match publisher {
                 Publisher::Natstream => work.bus_one_by_one(connection).await?,
                 Publisher::AsyncNats => work.plain_one_by_one(client).await?,
-                Publisher::Fast | Publisher::Atomic => bail!("in batches only"),
+                _ => bail!("through a window only"),
             })?
         }
         Task::InProcess { window, events, size } => to_value(in_process(window, events, size).await?)?,
@@ -167,6 +173,27 @@ impl Work {
         let stats = bus.stats();
         ensure!(stats.acked == self.events && stats.duplicates == 0, "{stats:?}");
         bus.close(LIMIT).await?;
+        Ok(Done {
+            items: self.events,
+            seconds,
+        })
+    }
+
+    async fn outbox(&self, connection: Connection, window: usize, level: SpoolLevel) -> Result<Done> {
+        let dir = std::env::temp_dir().join(format!("natstream-bench-outbox-{}", std::process::id()));
+        let outbox = Outbox::builder(&dir).level(level).window(window).window_bytes(1 << 30);
+        let outbox = outbox.open().await?;
+        outbox.deliver_by(connection);
+        let started = Instant::now();
+        for _ in 0..self.events {
+            outbox.enqueue(self.event()).await?;
+        }
+        outbox.flush(LIMIT).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let stats = outbox.stats();
+        outbox.close(LIMIT).await?;
+        std::fs::remove_dir_all(&dir)?;
+        ensure!(stats.acked == self.events && stats.duplicates == 0, "{stats:?}");
         Ok(Done {
             items: self.events,
             seconds,

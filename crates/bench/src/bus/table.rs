@@ -25,7 +25,14 @@ pub(super) fn compare(ways: &[Way], rounds: &[Vec<Round>]) -> Vec<Table> {
             if let (Some(best), Some(their_best)) = (best(&ours), best(&theirs)) {
                 let ratio = rate(best).median / rate(their_best).median;
                 tables.push(windows(&title, &ours, &theirs).note(format!("Best window to best window: {ratio:.2}×.")));
-                tables.push(in_batches(&title, &batches, their_best));
+                let beside = format!("{title}, in batches, beside async-nats's best window");
+                tables.push(besides(beside, &batches, their_best));
+                let outboxes = [of(Publisher::Outbox), of(Publisher::OutboxPower)].concat();
+                let window = outboxes.first().map(|(way, _)| way.window);
+                if let Some((_, bus)) = ours.iter().find(|(way, _)| Some(way.window) == window) {
+                    let beside = format!("{title}, through an outbox, beside the bus with the same window");
+                    tables.push(besides(beside, &outboxes, bus));
+                }
             }
         }
     }
@@ -87,10 +94,10 @@ fn windows(title: &str, ours: &[Measured<'_>], theirs: &[Measured<'_>]) -> Table
     table
 }
 
-/// Batches beside the best window of async-nats.
-fn in_batches(title: &str, batches: &[Measured<'_>], best: &[Round]) -> Table {
+/// These beside one other.
+fn besides(title: String, these: &[Measured<'_>], other: &[Round]) -> Table {
     let mut table = Table::new(
-        format!("{title}, in batches, beside async-nats's best window"),
+        title,
         [
             ("", 0),
             ("k/s", 0),
@@ -101,18 +108,20 @@ fn in_batches(title: &str, batches: &[Measured<'_>], best: &[Round]) -> Table {
             ("allocations", 2),
         ],
     );
-    for (way, rounds) in batches {
+    for (way, rounds) in these {
         let window = way.window.unwrap_or(0);
         let name = match way.publisher {
             Publisher::Fast => format!("fast ingest, window {window}"),
+            Publisher::Outbox => format!("outbox, level process, window {window}"),
+            Publisher::OutboxPower => format!("outbox, level power, window {window}"),
             _ => format!("atomic, {window} events"),
         };
         table.row([
             Cell::from(name),
             rate(rounds).into(),
-            Spread::ratio(rounds, best, |round| round.rate).into(),
+            Spread::ratio(rounds, other, |round| round.rate).into(),
             cpu(rounds).into(),
-            Spread::ratio(rounds, best, |round| round.each.client_cpu_ns).into(),
+            Spread::ratio(rounds, other, |round| round.each.client_cpu_ns).into(),
             Spread::by(rounds, 1.0, |round| round.each.server_cpu_ns).into(),
             Spread::by(rounds, 1.0, |round| round.each.allocations).into(),
         ]);
