@@ -55,7 +55,8 @@ async fn cut(doubt: Doubt) -> FastStats {
         within(LIMIT, proxy.connected(before + 1)).await;
     }
     let stats = complete(&bus, publishing, EVENTS, doubt, failed).await;
-    assert!(stats.retried > 0, "{stats:?}");
+    // What was under way may all have arrived, and nothing goes again; each cut ends a batch.
+    assert!(stats.batches > 6, "{stats:?}");
     stats
 }
 

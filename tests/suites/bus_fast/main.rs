@@ -1,5 +1,6 @@
 //! Fast ingest: what a batch brings into a stream, and what becomes of it when something goes wrong.
 
+mod doubts;
 mod faults;
 mod limits;
 mod ordinary;

@@ -220,7 +220,7 @@ impl Engine {
         };
         let last = batch.next - 1;
         let told = batch.told.max(count.unwrap_or(0)).min(last);
-        let is_late = now >= batch.sent_at.saturating_add(FORGETS);
+        let is_late = now >= batch.sent_at.saturating_add(FORGETS) && !batch.is_stillborn();
         let proof = (first..=told).rev().find(|sequence| {
             let entry = self.queue.get((sequence - first) as usize);
             !batch.holes.contains_key(sequence) && entry.is_some_and(Entry::is_proof)

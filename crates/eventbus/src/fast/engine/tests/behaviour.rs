@@ -307,3 +307,24 @@ fn the_pause_before_a_refused_end_goes_again_doubles() {
     assert_eq!(counts(&world).2, 0);
     world.finish();
 }
+
+/// A leader that has forgotten a batch stores what it has proposed of it, and counts the first of that alone.
+#[test]
+fn a_count_that_comes_after_the_batch_was_forgotten_is_a_doubt() {
+    let mut world = world(roomy());
+    run(
+        &mut world,
+        &[
+            Step::Mood(Mood::Lags),
+            accept(2),
+            Step::Wait { millis: 4 },
+            Step::Mood(Mood::NoResponders),
+            Step::Wait { millis: 10_100 },
+            Step::Mood(Mood::Well),
+            Step::Wait { millis: 3000 },
+        ],
+    );
+    assert_eq!(counts(&world), (1, 1, 0, 0));
+    assert_eq!(world.server.stored, [0, 1], "nothing twice");
+    world.finish();
+}
