@@ -228,7 +228,7 @@ impl Engine {
         let proof = proof.unwrap_or(0);
         let mut is_fruitful = batch.is_fruitful;
         let is_refused = !batch.holes.is_empty();
-        let (mut index, mut rests) = (0, false);
+        let (mut index, mut rests, mut is_held) = (0, false, false);
         for sequence in first..=last {
             if let Some(refusal) = batch.holes.get(&sequence) {
                 rests |= self.refuse(index, refusal.clone());
@@ -237,6 +237,7 @@ impl Engine {
                 is_fruitful = true;
                 if sequence > proof && self.queue.get(index).is_some_and(Entry::is_weak) {
                     self.hold(index);
+                    is_held = true;
                     index += 1;
                 } else if index == 0 {
                     self.ack_front();
@@ -254,7 +255,9 @@ impl Engine {
         self.sent = 0;
         // Those that are settled behind one that is not.
         self.trim();
-        self.plan_question(now);
+        if is_held {
+            self.plan_question(now);
+        }
         self.is_careful = is_refused || !is_fruitful;
         self.fruitless = if is_fruitful {
             0

@@ -1,8 +1,8 @@
 //! The proof that the stream has an event which came to it more than once.
 //!
 //! A leader takes an event whose id it has only proposed for a duplicate, and in a batch tells of it as if it were stored. If it
-//! has lost its majority, the proposal is never stored. So what a batch in doubt had is held when it is told of in a later
-//! one, until one of these proves it:
+//! has lost its majority, the proposal is never stored. So an event that was in a batch before is held when it is told of in a
+//! later one, until one of these proves it:
 //! - an event behind it in the same batch that cannot be a duplicate is told of;
 //! - the stream knows the id of the last one: a message with that id which can never be stored is answered as a duplicate only
 //!   when the event is stored.
