@@ -172,7 +172,13 @@ impl Run {
         let before = Usage::of(&mut self.publisher, self.nats.pid()).await?;
         let (done, latency): (Done, Option<f64>) = match window {
             Some(window) => {
-                let events = options.events;
+                // Each waits for the disk.
+                let most = if publisher == Publisher::OutboxPower {
+                    10_000
+                } else {
+                    u64::MAX
+                };
+                let events = options.events.min(most);
                 let stream = name.clone();
                 let task = Task::Window {
                     publisher,
