@@ -13,7 +13,7 @@ use integration::consume::{Desk, drained, number, run};
 use integration::{LIMIT, connection, variable};
 use natstream::Event;
 use natstream::eventbus::topology::{Changes, ConsumerSpec, Discard, Retention, StreamSpec, Topology};
-use natstream::eventbus::{BatchError, ConsumeErrorKind, Consumer, HandlerError, Message};
+use natstream::eventbus::{BatchError, ConsumeErrorKind, Consumer, HandlerError, Key, Message};
 use parking_lot::Mutex;
 use testkit::{settles, settles_where, shared_url, unique_subject, within};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -317,6 +317,53 @@ async fn one_that_comes_before_what_has_ended_the_process_is_not_put_aside() {
         let stats = consumer.stats();
         assert_eq!((stats.handled, stats.dead), (1, 1), "{stats:?}");
         assert!(letters(&desk, &name).await.keys().copied().eq([0]), "{in_batches}");
+    }
+}
+
+/// A drain does not wait for a suspect, and what is behind it does not pass it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_gives_suspects_back_with_what_is_behind_them() {
+    for in_batches in [false, true] {
+        let desk = Desk::new(connection(shared_url()).await).await;
+        let (_, dead) = desk.dead_letters().await;
+        // Nobody waits so long.
+        let spec = ConsumerSpec::new(&desk.stream, "c").ack_wait(Duration::from_secs(600));
+        desk.publish("x", 0).await;
+        desk.flush().await;
+        let silent = within(LIMIT, desk.consumer(spec.clone()).open()).await.expect("open");
+        for _ in 0..4 {
+            let batch = within(LIMIT, silent.fetch(1, LIMIT)).await.expect("fetched");
+            assert_eq!(batch.messages().len(), 1);
+            batch.nak(Duration::ZERO);
+        }
+        desk.publish("x", 1).await;
+        desk.flush().await;
+        let consumer = desk.consumer(spec).dead_letters(dead, 2).key(Key::Subject);
+        let consumer = within(LIMIT, consumer.open()).await.expect("open");
+        let running = if in_batches {
+            let consumer = consumer.clone();
+            let wait = Duration::from_millis(100);
+            tokio::spawn(async move {
+                consumer
+                    .for_each_batch(2, wait, |_| async { Ok::<_, BatchError>(()) })
+                    .await
+            })
+        } else {
+            run(&consumer, |_| async { Ok(()) })
+        };
+        let received = || std::future::ready(consumer.stats().received);
+        if in_batches {
+            // They are counted when they are handled; until then nats-server knows that they are out.
+            let info = || async { consumer.info().await.expect("info").ack_pending };
+            settles(LIMIT, info, 2).await;
+        } else {
+            settles(LIMIT, received, 2).await;
+        }
+        drained(&consumer, running).await;
+        let stats = consumer.stats();
+        assert_eq!((stats.handled, stats.dead), (0, 0), "{in_batches}: {stats:?}");
+        let batch = within(LIMIT, silent.fetch(2, LIMIT)).await.expect("fetched");
+        assert_eq!(batch.messages().len(), 2, "both were given back");
     }
 }
 

@@ -38,6 +38,27 @@ struct Running {
     began: Instant,
 }
 
+/// Those that run. None outlives it, however the run ends.
+struct Crew(Vec<Running>);
+
+impl Drop for Crew {
+    /// Ends them, the hard way if need be.
+    fn drop(&mut self) {
+        for running in &mut self.0 {
+            terminate(&mut running.child);
+        }
+        let until = Instant::now() + GRACE;
+        for running in &mut self.0 {
+            while matches!(running.child.try_wait(), Ok(None)) && Instant::now() < until {
+                thread::sleep(POLL);
+            }
+            // It has ended, or is to.
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+    }
+}
+
 /// Builds what `build` (`cargo test --no-run …`) names, and runs all of it, as many programs at once as there are
 /// processors. What a program prints is shown when it ends. `serve` gives it what tests share.
 pub(crate) fn test<'a>(workspace: &'a Workspace, build: Cmd<'_>, serve: impl Fn(Cmd<'a>) -> Cmd<'a>) -> Result<()> {
@@ -49,22 +70,21 @@ pub(crate) fn test<'a>(workspace: &'a Workspace, build: Cmd<'_>, serve: impl Fn(
     let logs = workspace.target().join("xtask/tests");
     fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     let most = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut running: Vec<Running> = Vec::new();
+    let mut running = Crew(Vec::new());
     let mut failed = Vec::new();
-    while !waiting.is_empty() || !running.is_empty() {
+    while !waiting.is_empty() || !running.0.is_empty() {
         if let Some(interrupted) = interrupted() {
-            end(&mut running);
             return Err(interrupted.into());
         }
-        while running.len() < most
+        while running.0.len() < most
             && let Some(program) = waiting.pop_front()
         {
             let command = serve(workspace.command(&program.path.to_string_lossy(), &[]));
-            running.push(start(program, Command::from(command), &logs)?);
+            running.0.push(start(program, Command::from(command), &logs)?);
         }
-        for index in (0..running.len()).rev() {
-            if let Some(status) = running[index].child.try_wait()? {
-                let ended = running.swap_remove(index);
+        for index in (0..running.0.len()).rev() {
+            if let Some(status) = running.0[index].child.try_wait()? {
+                let ended = running.0.swap_remove(index);
                 show(&ended, status)?;
                 if !status.success() {
                     failed.push(ended.program.name);
@@ -120,22 +140,6 @@ fn show(ended: &Running, status: ExitStatus) -> Result<()> {
     writeln!(out, "\n     {} ({seconds:.1} s, {status})", program.name)?;
     out.write_all(&fs::read(log)?)?;
     Ok(())
-}
-
-/// Ends them, the hard way if need be.
-fn end(running: &mut [Running]) {
-    for running in &mut *running {
-        terminate(&mut running.child);
-    }
-    let until = Instant::now() + GRACE;
-    for running in running {
-        while matches!(running.child.try_wait(), Ok(None)) && Instant::now() < until {
-            thread::sleep(POLL);
-        }
-        // It has ended, or is to.
-        let _ = running.child.kill();
-        let _ = running.child.wait();
-    }
 }
 
 #[cfg(test)]

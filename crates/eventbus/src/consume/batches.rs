@@ -21,7 +21,7 @@ use super::link::Link;
 use super::message::Message;
 use super::reasons::Failure;
 use super::restore::restore;
-use super::word::Word;
+use super::word::{GIVE_BACK, Word};
 use super::work::{Verdict, Work, panic_reason};
 use crate::topology::TopologyErrorKind;
 
@@ -167,11 +167,25 @@ impl Batches {
     }
 
     /// With those that come again after it, one of these may show that it has not ended the last process: see
-    /// [`suspects`](super::suspects).
+    /// [`suspects`](super::suspects). None, and all are given back, when it is drained.
     async fn with_others(&mut self, link: &Arc<Link>, messages: Vec<Message>) -> Vec<Message> {
-        let wait = tokio::time::sleep(self.inner.redelivery_wait()).boxed();
+        let (wait, mut drains) = (self.inner.redelivery_wait(), self.inner.drains.subscribe());
+        // Whoever drains does not wait for that.
+        let wait = async move {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = drains.wait_for(|drains| *drains) => {}
+            }
+        }
+        .boxed();
         let here = signalling(link.clone(), messages.clone(), self.inner.ack_wait, wait);
         beside(&mut self.exceeded, &mut self.given_up, here).await;
+        if self.inner.is_drained() {
+            for message in &messages {
+                link.say(message.reply(), &Word::Nak { pause: GIVE_BACK });
+            }
+            return Vec::new();
+        }
         let others = fetch(&self.inner, SUSPECTS, SHORTEST).boxed();
         match beside(&mut self.exceeded, &mut self.given_up, others).await {
             Ok(others) => messages.into_iter().chain(others.batch.into_parts().1).collect(),

@@ -34,7 +34,7 @@ use super::progress::{Due, Progress};
 use super::restore::Restored;
 use super::status::Status;
 use super::suspects::Suspects;
-use super::word::Word;
+use super::word::{GIVE_BACK, Word};
 use super::work::Handler;
 use crate::lanes::{Lanes, Ticket};
 use crate::nanos;
@@ -42,9 +42,6 @@ use crate::topology::{Topology, TopologyError};
 
 /// Messages that are taken before anything else is looked at.
 const MESSAGES_PER_TURN: usize = 64;
-
-/// The pause that a message which is given back has: somebody else may have it at once.
-const GIVE_BACK: u64 = 1_000_000;
 
 /// One run of `for_each`.
 pub(super) struct Session {
@@ -380,15 +377,15 @@ impl Session {
             let now = self.now();
             last.into_iter().for_each(|message| self.take(message, now));
         }
-        for (ticket, message) in self.suspects.drain() {
-            self.link.say(message.reply(), &Word::Nak { pause: GIVE_BACK });
-            self.forget(ticket, &message);
-        }
         let began = Driver::clock();
         let limit = self.inner.settings.drain_limit;
         loop {
             self.finish_attempts();
             self.step();
+            for (ticket, message) in self.suspects.drain() {
+                // Nobody waits for what may come before it.
+                self.lanes.retry(ticket, message, u64::MAX);
+            }
             let left = limit.saturating_sub(began.elapsed());
             // Those that rest, and those behind them, keep their order by being given back together.
             let is_buried = self.exceeded.as_ref().is_none_or(Exceeded::is_empty);

@@ -5,6 +5,9 @@ use bytes::Bytes;
 /// The longest reason of a termination that is sent, in bytes: nats-server passes it on in an advisory.
 const LONGEST_REASON: usize = 256;
 
+/// The pause that a message which is given back has, in nanoseconds: somebody else may have it at once.
+pub(super) const GIVE_BACK: u64 = 1_000_000;
+
 /// One word about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Word {

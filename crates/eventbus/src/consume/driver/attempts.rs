@@ -29,8 +29,9 @@ impl Session {
             if !self.crew.is_suspect(&message) {
                 return Some((ticket, message));
             }
-            // All of them must find room: the one that has ended the process may come last.
-            if let Some(held) = self.held.get_mut(&message.sequence())
+            // All of them must find room: the one that has ended the process may come last. A limit says how many are taken.
+            if self.inner.settings.limit.is_none()
+                && let Some(held) = self.held.get_mut(&message.sequence())
                 && std::mem::take(&mut held.has_slot)
             {
                 self.pulls.release();
