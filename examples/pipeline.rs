@@ -1,0 +1,103 @@
+//! Streaming extract, transform and load: a handler that is a caller itself, and files at the end. Nobody holds more than a
+//! window of it, and who leaves at the end of the pipe stops its beginning.
+//! `cargo xtask nats up`, then `NATS_URL=… cargo run -p examples --example pipeline`.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::fs;
+use std::time::Duration;
+
+use natstream::recorder::{RecordedFiles, Recorder};
+use natstream::sinks::RollingWriter;
+use natstream::{CloseReason, ConnectConfig, Connection, HandlerError, Pool, Request, RequestError, ResponseSender, Server};
+use serde::Serialize;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// Readings that one average is of.
+const GROUP: u64 = 100;
+
+#[derive(Serialize)]
+struct Average {
+    group: u64,
+    celsius: f64,
+}
+
+/// Extract: raw readings of a sensor. Every 50th line is none.
+async fn extract(count: u64, mut out: ResponseSender, ended: UnboundedSender<Option<CloseReason>>) -> Result<(), HandlerError> {
+    let mut reason = None;
+    for number in 0..count {
+        let line = if number % 50 == 49 { "?".to_owned() } else { format!("boiler {}", number % 40) };
+        if out.send(line).await.is_err() {
+            reason = Some(out.closed().await);
+            break;
+        }
+    }
+    let _ = ended.send(reason);
+    Ok(())
+}
+
+/// The caller of this handler is told what is wrong with the one behind it.
+fn upstream(error: RequestError) -> HandlerError {
+    HandlerError::unavailable(format!("no readings: {error}"))
+}
+
+/// Transform: averages of what is read from the other service, each sent as soon as it is known.
+async fn transform(pool: Pool, request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
+    let mut readings = pool.request_stream("examples.etl.extract", request.payload().clone());
+    if let Some(deadline) = request.deadline() {
+        // What is left of the caller's time.
+        readings = readings.deadline(deadline.saturating_duration_since(tokio::time::Instant::now()));
+    }
+    let mut readings = readings.await.map_err(upstream)?;
+    let (mut sum, mut count, mut group) = (0.0, 0, 0);
+    while let Some(line) = readings.try_next().await.map_err(upstream)? {
+        let line = String::from_utf8_lossy(&line);
+        let celsius = line.split_once(' ').and_then(|(_sensor, celsius)| celsius.parse::<f64>().ok());
+        let Some(celsius) = celsius else { continue };
+        (sum, count) = (sum + celsius, count + 1);
+        if count == GROUP {
+            // Waits for whoever reads the averages, and so does the extractor. When that one has gone, the `?` ends this
+            // handler, and dropping `readings` ends the extractor.
+            out.send_as(&Average { group, celsius: sum / count as f64 }).await?;
+            (sum, count, group) = (0.0, 0, group + 1);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let url = std::env::var("NATS_URL").unwrap_or_else(|_| "nats://127.0.0.1:4222".to_owned());
+    let connection = Connection::connect(ConnectConfig::new(url)).await?;
+    let (server, pool) = (Server::new(connection.clone()), Pool::new(connection));
+    let (ended, mut has_ended) = unbounded_channel();
+    server
+        .on_typed("examples.etl.extract", move |count, _request, out| extract(count, out, ended.clone()))
+        .await?;
+    let readings = pool.clone();
+    server
+        .on("examples.etl.transform", move |request, out| transform(readings.clone(), request, out))
+        .await?;
+
+    // Load: into a file, as fast as the disk takes it.
+    let dir = std::env::temp_dir().join(format!("natstream-etl-{}", std::process::id()));
+    let mut recorder = Recorder::new(RollingWriter::builder(&dir, "averages").template("{name}.jsonl").open()?);
+    let request = pool.request_stream_as("examples.etl.transform", &100_000);
+    let mut averages = request.deadline(Duration::from_secs(60)).await?;
+    let recorded = recorder.record(&mut averages).await?;
+    recorder.close().await?;
+    println!("{} averages of 100000 lines, the extractor was told: {:?}", recorded.records, has_ended.recv().await);
+    for file in RecordedFiles::list(&dir)?.closed {
+        println!("{} lines in {}", fs::read_to_string(&file)?.lines().count(), file.file_name().unwrap_or_default().display());
+    }
+    fs::remove_dir_all(dir)?;
+
+    // As many readings as there ever will be, and somebody who wants three averages.
+    let mut averages = pool.request_stream_as("examples.etl.transform", &u64::MAX).await?;
+    while averages.received() < 3 {
+        averages.try_next().await?;
+    }
+    drop(averages);
+    println!("after 3 averages the extractor was told: {:?}", has_ended.recv().await);
+    server.drain(Duration::from_secs(5)).await;
+    Ok(())
+}
