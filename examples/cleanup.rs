@@ -3,13 +3,14 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use natstream::{ConnectConfig, Connection, HandlerError, Pool, Request, ResponseSender, Server};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::watch;
 
 /// What all calls share: the seeds' pool of database connections.
@@ -48,10 +49,11 @@ impl Drop for Session {
 
 async fn read(store: Arc<Store>, request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
     let session = Session::open(&store).map_err(HandlerError::internal)?;
-    let file = File::open(&session.path).map_err(HandlerError::internal)?;
-    for line in BufReader::new(file).lines() {
+    let file = tokio::fs::File::open(&session.path).await.map_err(HandlerError::internal)?;
+    let mut lines = BufReader::new(file).lines();
+    while let Some(line) = lines.next_line().await.map_err(HandlerError::internal)? {
         // The `?` is all that a caller who leaves needs: sending fails then.
-        out.send(line.map_err(HandlerError::internal)?).await?;
+        out.send(line).await?;
     }
     match &**request.payload() {
         b"fail" => Err(HandlerError::unavailable("somebody has pulled the plug")),

@@ -91,7 +91,7 @@ async fn serve_api(listener: TcpListener, ended: UnboundedSender<()>) -> io::Res
             };
             let mut response = Response::new(StreamBody::new(events(count, is_broken, Guard(ended.clone()))));
             *response.status_mut() = status;
-            async { Ok::<_, Infallible>(response) }
+            async move { Ok::<_, Infallible>(response) }
         });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }

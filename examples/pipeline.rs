@@ -94,7 +94,7 @@ async fn main() -> anyhow::Result<()> {
     // As many readings as there ever will be, and somebody who wants three averages.
     let mut averages = pool.request_stream_as("examples.etl.transform", &u64::MAX).await?;
     while averages.received() < 3 {
-        averages.try_next().await?;
+        anyhow::ensure!(averages.try_next().await?.is_some(), "the readings have ended");
     }
     drop(averages);
     println!("after 3 averages the extractor was told: {:?}", has_ended.recv().await);

@@ -7,8 +7,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use natstream::{ConnectConfig, Connection, NextRequest, Pool, Request, ResponseSender, Server};
-use natstream::{HandlerError, Responses};
+use natstream::{
+    ConnectConfig, Connection, HandlerError, NextRequest, Pool, Request, ResponseSender, Responses, Server,
+};
 
 const COUNT: u64 = 200_000;
 

@@ -94,3 +94,27 @@ fn wait(child: &mut Child) -> bool {
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// The sources of the modules of this test.
+const TESTS: [&str; 5] = [
+    include_str!("events.rs"),
+    include_str!("files.rs"),
+    include_str!("messages.rs"),
+    include_str!("operations.rs"),
+    include_str!("streams.rs"),
+];
+
+#[test]
+fn every_example_is_tested_and_in_the_table() {
+    let (manifest, table) = (include_str!("../../Cargo.toml"), include_str!("../../README.md"));
+    let paths = manifest.lines().filter_map(|line| line.strip_prefix("path = \"")?.strip_suffix('"'));
+    let mut count = 0;
+    for path in paths {
+        let name = path.trim_end_matches("/main.rs").trim_end_matches(".rs");
+        assert!(table.contains(&format!("]({path})")), "{path} is not in examples/README.md");
+        let is_tested = TESTS.iter().any(|test| test.contains(&format!("fn {name}()")));
+        assert!(is_tested, "{name} is not tested");
+        count += 1;
+    }
+    assert_eq!(count, manifest.matches("[[example]]").count());
+}
