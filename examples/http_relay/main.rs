@@ -1,21 +1,22 @@
 //! A third party's API as a stream: each event of its HTTP answer becomes an item, and the HTTP request ends when the caller
-//! leaves. The API is part of the program. `cargo xtask nats up`, then `NATS_URL=… cargo run -p examples --example http_relay`.
+//! leaves. The API is in `api.rs`. `cargo xtask nats up`, then `NATS_URL=… cargo run -p examples --example http_relay`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::convert::Infallible;
+mod api;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use http_body_util::{BodyExt as _, Empty, StreamBody};
-use hyper::body::{Bytes, Frame, Incoming};
-use hyper::{Response, StatusCode, Uri, server::conn::http1, service::service_fn};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper::{StatusCode, Uri};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioExecutor;
 use natstream::{Code, ConnectConfig, Connection, HandlerError, Pool, Request, ResponseSender, Server};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 
@@ -56,54 +57,13 @@ async fn forward(uri: Uri, out: &mut ResponseSender) -> Result<(), HandlerError>
     Ok(())
 }
 
-/// Says when the request that it belongs to has ended.
-struct Guard(UnboundedSender<()>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.send(());
-    }
-}
-
-/// The API's answer: so many events, and perhaps a crash.
-fn events(count: u64, is_broken: bool, guard: Guard) -> impl Stream<Item = io::Result<Frame<Bytes>>> + Send {
-    stream::unfold((0, guard), move |(number, guard)| async move {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let event = match number < count {
-            true => Ok(Frame::data(Bytes::from(format!("id: {number}\ndata: event {number}\n\n")))),
-            false if is_broken => Err(io::Error::other("the API has crashed")),
-            false => return None,
-        };
-        Some((event, (number + 1, guard)))
-    })
-}
-
-async fn serve_api(listener: TcpListener, ended: UnboundedSender<()>) -> io::Result<()> {
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let ended = ended.clone();
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let (status, count, is_broken) = match request.uri().path() {
-                "/short" => (StatusCode::OK, 3, false),
-                "/endless" => (StatusCode::OK, u64::MAX, false),
-                "/broken" => (StatusCode::OK, 3, true),
-                _ => (StatusCode::NOT_FOUND, 0, false),
-            };
-            let mut response = Response::new(StreamBody::new(events(count, is_broken, Guard(ended.clone()))));
-            *response.status_mut() = status;
-            async move { Ok::<_, Infallible>(response) }
-        });
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-    }
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let url = std::env::var("NATS_URL").unwrap_or_else(|_| "nats://127.0.0.1:4222".to_owned());
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let (api, (ended, mut has_ended)) = (listener.local_addr()?, unbounded_channel());
-    tokio::spawn(serve_api(listener, ended));
+    tokio::spawn(api::serve(listener, ended));
     let server = Server::new(connection.clone());
     server.on("examples.relay", move |request, out| relay(api, request, out)).await?;
 
