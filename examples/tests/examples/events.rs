@@ -47,6 +47,16 @@ fn order_processor() {
 }
 
 #[test]
+fn outbox() {
+    run("outbox").has(&[
+        "1000 events were accepted without a server",
+        "1000 were found",
+        "1000 delivered, 0 left",
+        "1000 messages in the stream",
+    ]);
+}
+
+#[test]
 fn projection() {
     run("projection").has(&[
         "10 accounts, balance 990, all in the same order: true",

@@ -19,6 +19,16 @@ fn configuration() {
 }
 
 #[test]
+fn connections() {
+    run("connections").has(&[
+        "2 connections to begin with",
+        "4 connections for many calls, all of them counted: true",
+        "0 in flight in the end",
+        "0 leases were still held",
+    ]);
+}
+
+#[test]
 fn consul() {
     let server = testkit::shared_url();
     let connected = format!("connected to {server}");
