@@ -37,7 +37,9 @@ async fn watch(watch: Watch, pool: Pool, reading: Message) -> Result<(), Handler
     let sensor = reading.subject().rsplit('.').next().unwrap_or_default();
     if let Some(alert) = watch.read(sensor, reading.json()?) {
         // To everybody who wants to know. What must reach somebody goes to a stream: see `welcome_mail`.
-        let raised = pool.publish_as(format!("examples.alerts.raised.{sensor}"), &alert).await;
+        let raised = pool
+            .publish_as(format!("examples.alerts.raised.{sensor}"), &alert)
+            .await;
         raised.map_err(HandlerError::internal)?;
     }
     Ok(())

@@ -30,7 +30,11 @@ async fn main() -> anyhow::Result<()> {
     // The seeds' `StreamResponseHandler`: ten items, then no more. `(None, true)` would mean: nothing now, ask again.
     server
         .on_indexed("examples.batches.items", |_request, index| async move {
-            Ok(if index < 10 { (Some(format!("response {index}")), true) } else { (None, false) })
+            Ok(if index < 10 {
+                (Some(format!("response {index}")), true)
+            } else {
+                (None, false)
+            })
         })
         .await?;
     // The seeds' `BatchStreamSubscribeHandler`. The next page is read when the caller has room for it, and no page is once
@@ -52,7 +56,9 @@ async fn main() -> anyhow::Result<()> {
     server
         .on_stream("examples.batches.stream", |_request| async {
             let items = stream::iter(0..5).map(|number| Ok(number.to_string()));
-            Ok(items.chain(stream::once(async { Err(HandlerError::unavailable("the source is gone")) })))
+            Ok(items.chain(stream::once(async {
+                Err(HandlerError::unavailable("the source is gone"))
+            })))
         })
         .await?;
 
@@ -73,7 +79,10 @@ async fn main() -> anyhow::Result<()> {
                 Err(error) => break format!("{:?}", error.status().map(|status| status.code)),
             }
         };
-        println!("{subject} {payload:?}: {} items, the last is {last:?}, {end}", items.received());
+        println!(
+            "{subject} {payload:?}: {} items, the last is {last:?}, {end}",
+            items.received()
+        );
     }
     server.drain(Duration::from_secs(5)).await;
     Ok(())

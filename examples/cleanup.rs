@@ -34,7 +34,10 @@ impl Session {
         let mut file = File::create_new(&path)?;
         store.open.send_modify(|open| *open += 1);
         // From here on nothing has to think of it: not an early return, not a panic.
-        let session = Self { store: store.clone(), path };
+        let session = Self {
+            store: store.clone(),
+            path,
+        };
         (0..100).try_for_each(|line| writeln!(file, "line {line}"))?;
         Ok(session)
     }
@@ -49,7 +52,9 @@ impl Drop for Session {
 
 async fn read(store: Arc<Store>, request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
     let session = Session::open(&store).map_err(HandlerError::internal)?;
-    let file = tokio::fs::File::open(&session.path).await.map_err(HandlerError::internal)?;
+    let file = tokio::fs::File::open(&session.path)
+        .await
+        .map_err(HandlerError::internal)?;
     let mut lines = BufReader::new(file).lines();
     while let Some(line) = lines.next_line().await.map_err(HandlerError::internal)? {
         // The `?` is all that a caller who leaves needs: sending fails then.
@@ -75,7 +80,11 @@ async fn call(pool: &Pool, store: &Store, how: &'static str) -> anyhow::Result<(
             Ok(Some(_line)) if how == "wait" && lines.received() == 100 => break "left".to_owned(),
             Ok(Some(_line)) => {}
             Ok(None) => break "complete".to_owned(),
-            Err(error) => break error.status().map_or_else(String::new, |status| status.code.to_string()),
+            Err(error) => {
+                break error
+                    .status()
+                    .map_or_else(String::new, |status| status.code.to_string());
+            }
         }
     };
     let received = lines.received();
@@ -96,10 +105,18 @@ async fn main() -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join(format!("natstream-cleanup-{}", std::process::id()));
     fs::create_dir(&dir)?;
     let (opened, open) = (AtomicU64::new(0), watch::Sender::new(0));
-    let store = Arc::new(Store { dir: dir.clone(), opened, open });
+    let store = Arc::new(Store {
+        dir: dir.clone(),
+        opened,
+        open,
+    });
     let server = Server::new(connection.clone());
     let shared = store.clone();
-    server.on("examples.cleanup", move |request, out| read(shared.clone(), request, out)).await?;
+    server
+        .on("examples.cleanup", move |request, out| {
+            read(shared.clone(), request, out)
+        })
+        .await?;
 
     let pool = Pool::new(connection);
     for how in ["read", "wait", "fail", "panic"] {

@@ -40,9 +40,16 @@ async fn main() -> anyhow::Result<()> {
         sleep(Duration::from_millis(1)).await;
     }
     let stats = connections.stats();
-    println!("{} connections for many calls, all of them counted: {}", stats.connections, stats.in_flight == calls.len());
+    println!(
+        "{} connections for many calls, all of them counted: {}",
+        stats.connections,
+        stats.in_flight == calls.len()
+    );
     for server in &stats.servers {
-        println!("{}: {} of {} are up, score {}", server.server, server.up, server.connections, server.score);
+        println!(
+            "{}: {} of {} are up, score {}",
+            server.server, server.up, server.connections, server.score
+        );
     }
 
     // A call that has ended gives its share back by itself. What is too much is closed after a minute without work.
@@ -52,6 +59,9 @@ async fn main() -> anyhow::Result<()> {
     }
     println!("{} in flight in the end", connections.stats().in_flight);
     server.drain(Duration::from_secs(5)).await;
-    println!("{} leases were still held", connections.close(Duration::from_secs(5)).await);
+    println!(
+        "{} leases were still held",
+        connections.close(Duration::from_secs(5)).await
+    );
     Ok(())
 }

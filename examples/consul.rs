@@ -17,7 +17,11 @@ async fn main() -> anyhow::Result<()> {
         // Consul has half of it to answer.
         .set("timeout", "6s")
         .load()?;
-    println!("asked for {} at {}", settings.service_name(), settings.consul_address().unwrap_or("the default address"));
+    println!(
+        "asked for {} at {}",
+        settings.service_name(),
+        settings.consul_address().unwrap_or("the default address")
+    );
     let connection = Connection::connect(settings.connect_config()).await?;
     println!("connected to {}", connection.server_url().unwrap_or_default());
     connection.close(Duration::from_secs(5)).await?;

@@ -36,7 +36,10 @@ async fn main() -> anyhow::Result<()> {
     let spec = StreamSpec::new(STREAM, ["examples.forward.kept.>"]).storage(Storage::Memory);
     topology.ensure(&spec).await?;
     // The order of a subject holds whatever has to be sent again.
-    let bus = Bus::builder(connection.clone()).ordering(Ordering::Strict).open().await?;
+    let bus = Bus::builder(connection.clone())
+        .ordering(Ordering::Strict)
+        .open()
+        .await?;
     let server = Server::new(connection.clone());
     let forwarded = forward(&server, &bus).await?;
 
@@ -50,9 +53,14 @@ async fn main() -> anyhow::Result<()> {
     server.drain(LIMIT).await;
     bus.close(LIMIT).await?;
     let stats = forwarded.stats();
-    println!("{} messages, {} forwarded, {} dropped", stats.received, stats.processed, stats.dropped);
+    println!(
+        "{} messages, {} forwarded, {} dropped",
+        stats.received, stats.processed, stats.dropped
+    );
 
-    let consumer = Consumer::builder(connection, ConsumerSpec::new(STREAM, "check")).open().await?;
+    let consumer = Consumer::builder(connection, ConsumerSpec::new(STREAM, "check"))
+        .open()
+        .await?;
     let batch = consumer.fetch(MESSAGES, LIMIT).await?;
     let (mut next, mut in_order) = ([0, 1, 2], 0);
     for message in batch.messages() {

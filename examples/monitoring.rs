@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use natstream::{ConnectConfig, Connection, Dialect, Endpoint, EndpointStats, HandlerError, Pool, Request, ResponseSender, Server};
+use natstream::{
+    ConnectConfig, Connection, Dialect, Endpoint, EndpointStats, HandlerError, Pool, Request, ResponseSender, Server,
+};
 use serde::Deserialize;
 
 /// A service tells who it is (NATS ADR-32). `stats` is what it answers to `$SRV.STATS`; there is more in it.
@@ -36,7 +38,12 @@ async fn logged(request: Request, mut out: ResponseSender) -> Result<(), Handler
     let began = Instant::now();
     let served = serve(&request, &mut out).await;
     let code = served.as_ref().err().map(|error| error.status().code);
-    println!("{}: sent {}, error {code:?}, took {:?}", request.subject(), out.sent(), began.elapsed());
+    println!(
+        "{}: sent {}, error {code:?}, took {:?}",
+        request.subject(),
+        out.sent(),
+        began.elapsed()
+    );
     served
 }
 
@@ -59,9 +66,16 @@ async fn main() -> anyhow::Result<()> {
 
     let pool = Pool::new(connection.clone());
     for _ in 0..10 {
-        pool.request_stream_as("examples.monitoring", &100).await?.collect_all(1 << 20).await?;
+        pool.request_stream_as("examples.monitoring", &100)
+            .await?
+            .collect_all(1 << 20)
+            .await?;
     }
-    let _ = pool.request_stream_as("examples.monitoring", "no number").await?.try_next().await;
+    let _ = pool
+        .request_stream_as("examples.monitoring", "no number")
+        .await?
+        .try_next()
+        .await;
     // One that leaves early. Dropping the answer is all that it takes.
     let mut numbers = pool.request_stream_as("examples.monitoring", &u64::MAX).await?;
     numbers.try_next().await?;
@@ -72,9 +86,8 @@ async fn main() -> anyhow::Result<()> {
     while endpoints.iter().any(|endpoint| endpoint.stats().active > 0) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let sum = |count: fn(EndpointStats) -> u64| -> u64 {
-        endpoints.iter().map(|endpoint| count(endpoint.stats())).sum()
-    };
+    let sum =
+        |count: fn(EndpointStats) -> u64| -> u64 { endpoints.iter().map(|endpoint| count(endpoint.stats())).sum() };
     println!(
         "endpoints: {} finished, {} failed, {} cancelled",
         sum(|stats| stats.finished),
@@ -82,20 +95,37 @@ async fn main() -> anyhow::Result<()> {
         sum(|stats| stats.cancelled)
     );
     let stats = pool.stats();
-    println!("pool: {} attempts, {} in flight, {} retries", stats.attempts, stats.in_flight, stats.retries);
+    println!(
+        "pool: {} attempts, {} in flight, {} retries",
+        stats.attempts, stats.in_flight, stats.retries
+    );
     let state = *connection.state().borrow();
-    println!("connection: connected {}, for the {}. time", state.is_connected(), state.epoch);
+    println!(
+        "connection: connected {}, for the {}. time",
+        state.is_connected(),
+        state.epoch
+    );
 
     // Over NATS: everybody of this name answers with one message, and nobody says how many there are.
-    let question = pool.request_stream("$SRV.STATS.examples-monitoring", "").dialect(Dialect::Sentinel);
+    let question = pool
+        .request_stream("$SRV.STATS.examples-monitoring", "")
+        .dialect(Dialect::Sentinel);
     let mut answers = question.idle_timeout(Duration::from_secs(5)).typed::<Stats>().await?;
     let (mut requests, mut errors) = (0, 0);
     for _ in 0..2 {
-        let Some(service) = answers.try_next().await? else { break };
+        let Some(service) = answers.try_next().await? else {
+            break;
+        };
         let numbers = service.endpoints.iter().find(|endpoint| endpoint.name == "numbers");
         let is_ours = [&first.0, &second.0].iter().any(|server| server.id() == service.id);
         println!("$SRV: version {}, one of ours: {is_ours}", service.version);
-        if let Some(Numbers { num_requests, num_errors, last_error, .. }) = numbers {
+        if let Some(Numbers {
+            num_requests,
+            num_errors,
+            last_error,
+            ..
+        }) = numbers
+        {
             requests += num_requests;
             errors += num_errors;
             println!("  last error: {last_error:?}");

@@ -62,16 +62,24 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     let mut expected = 0;
     while let Some(number) = numbers.try_next().await? {
-        anyhow::ensure!(number == expected.to_string(), "expected {expected}, and got {number:?}");
+        anyhow::ensure!(
+            number == expected.to_string(),
+            "expected {expected}, and got {number:?}"
+        );
         expected += 1;
         if expected == 50_000 || expected == 100_000 {
             let epoch = state.borrow_and_update().epoch;
             cut.send_modify(|cuts| *cuts += 1);
             // A reader need not wait. This one does, so that the cut is not over before it was noticed.
-            state.wait_for(|state| state.is_connected() && state.epoch > epoch).await?;
+            state
+                .wait_for(|state| state.is_connected() && state.epoch > epoch)
+                .await?;
         }
     }
-    println!("{expected} numbers, each once, in order, over {} reconnects", numbers.reconnects());
+    println!(
+        "{expected} numbers, each once, in order, over {} reconnects",
+        numbers.reconnects()
+    );
     println!("guarantee {:?}, attempt {}", numbers.guarantee(), numbers.attempt());
     server.drain(Duration::from_secs(5)).await;
     Ok(())

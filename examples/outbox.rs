@@ -47,7 +47,9 @@ async fn main() -> anyhow::Result<()> {
 
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let topology = Topology::new(connection.clone());
-    topology.ensure(&StreamSpec::new(STREAM, ["examples.outbox"]).storage(Storage::Memory)).await?;
+    topology
+        .ensure(&StreamSpec::new(STREAM, ["examples.outbox"]).storage(Storage::Memory))
+        .await?;
     let outbox = Outbox::builder(&dir).open().await?;
     println!("{} were found", outbox.stats().found);
     // A program that can start without a server says `outbox.connect(config)`: it connects as soon as that is possible.

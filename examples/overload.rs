@@ -12,13 +12,19 @@ const CALLS: usize = 10;
 
 /// A report, fresh if the service has the time, and else the one of yesterday.
 async fn report(pool: Pool) -> Result<&'static str, RequestError> {
-    let report = pool.request_stream("examples.overload", "").await?.collect_all(1 << 20).await;
+    let report = pool
+        .request_stream("examples.overload", "")
+        .await?
+        .collect_all(1 << 20)
+        .await;
     match report {
         Ok(_items) => Ok("fresh"),
         // Certainly not processed. `retry_after` in the status says when it is worth asking again.
         Err(error)
             if error.kind() == RequestErrorKind::Refused
-                && error.status().is_some_and(|status| status.code == Code::ResourceExhausted) =>
+                && error
+                    .status()
+                    .is_some_and(|status| status.code == Code::ResourceExhausted) =>
         {
             Ok("yesterday's")
         }
@@ -62,7 +68,10 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     println!("in the end {fresh} fresh reports, {old} of yesterday");
-    println!("refused calls have cost nothing: {} handlers were begun", endpoint.stats().begun);
+    println!(
+        "refused calls have cost nothing: {} handlers were begun",
+        endpoint.stats().begun
+    );
 
     // Who can wait asks again: a retry waits as long as the service says, and its pauses grow.
     let patient = RetryPolicy::exponential_between(20, Duration::from_millis(10), Duration::from_millis(200));

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use natstream::recorder::{RecordedFiles, Recorder};
 use natstream::sinks::RollingWriter;
-use natstream::{CloseReason, ConnectConfig, Connection, HandlerError, Pool, Request, RequestError, ResponseSender, Server};
+use natstream::{
+    CloseReason, ConnectConfig, Connection, HandlerError, Pool, Request, RequestError, ResponseSender, Server,
+};
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -22,10 +24,18 @@ struct Average {
 }
 
 /// Extract: raw readings of a sensor. Every 50th line is none.
-async fn extract(count: u64, mut out: ResponseSender, ended: UnboundedSender<Option<CloseReason>>) -> Result<(), HandlerError> {
+async fn extract(
+    count: u64,
+    mut out: ResponseSender,
+    ended: UnboundedSender<Option<CloseReason>>,
+) -> Result<(), HandlerError> {
     let mut reason = None;
     for number in 0..count {
-        let line = if number % 50 == 49 { "?".to_owned() } else { format!("boiler {}", number % 40) };
+        let line = if number % 50 == 49 {
+            "?".to_owned()
+        } else {
+            format!("boiler {}", number % 40)
+        };
         if out.send(line).await.is_err() {
             reason = Some(out.closed().await);
             break;
@@ -51,13 +61,19 @@ async fn transform(pool: Pool, request: Request, mut out: ResponseSender) -> Res
     let (mut sum, mut count, mut group) = (0.0, 0, 0);
     while let Some(line) = readings.try_next().await.map_err(upstream)? {
         let line = String::from_utf8_lossy(&line);
-        let celsius = line.split_once(' ').and_then(|(_sensor, celsius)| celsius.parse::<f64>().ok());
+        let celsius = line
+            .split_once(' ')
+            .and_then(|(_sensor, celsius)| celsius.parse::<f64>().ok());
         let Some(celsius) = celsius else { continue };
         (sum, count) = (sum + celsius, count + 1);
         if count == GROUP {
             // Waits for whoever reads the averages, and so does the extractor. When that one has gone, the `?` ends this
             // handler, and dropping `readings` ends the extractor.
-            out.send_as(&Average { group, celsius: sum / count as f64 }).await?;
+            out.send_as(&Average {
+                group,
+                celsius: sum / count as f64,
+            })
+            .await?;
             (sum, count, group) = (0.0, 0, group + 1);
         }
     }
@@ -71,23 +87,39 @@ async fn main() -> anyhow::Result<()> {
     let (server, pool) = (Server::new(connection.clone()), Pool::new(connection));
     let (ended, mut has_ended) = unbounded_channel();
     server
-        .on_typed("examples.etl.extract", move |count, _request, out| extract(count, out, ended.clone()))
+        .on_typed("examples.etl.extract", move |count, _request, out| {
+            extract(count, out, ended.clone())
+        })
         .await?;
     let readings = pool.clone();
     server
-        .on("examples.etl.transform", move |request, out| transform(readings.clone(), request, out))
+        .on("examples.etl.transform", move |request, out| {
+            transform(readings.clone(), request, out)
+        })
         .await?;
 
     // Load: into a file, as fast as the disk takes it.
     let dir = std::env::temp_dir().join(format!("natstream-etl-{}", std::process::id()));
-    let mut recorder = Recorder::new(RollingWriter::builder(&dir, "averages").template("{name}.jsonl").open()?);
+    let mut recorder = Recorder::new(
+        RollingWriter::builder(&dir, "averages")
+            .template("{name}.jsonl")
+            .open()?,
+    );
     let request = pool.request_stream_as("examples.etl.transform", &100_000);
     let mut averages = request.deadline(Duration::from_secs(60)).await?;
     let recorded = recorder.record(&mut averages).await?;
     recorder.close().await?;
-    println!("{} averages of 100000 lines, the extractor was told: {:?}", recorded.records, has_ended.recv().await);
+    println!(
+        "{} averages of 100000 lines, the extractor was told: {:?}",
+        recorded.records,
+        has_ended.recv().await
+    );
     for file in RecordedFiles::list(&dir)?.closed {
-        println!("{} lines in {}", fs::read_to_string(&file)?.lines().count(), file.file_name().unwrap_or_default().display());
+        println!(
+            "{} lines in {}",
+            fs::read_to_string(&file)?.lines().count(),
+            file.file_name().unwrap_or_default().display()
+        );
     }
     fs::remove_dir_all(dir)?;
 

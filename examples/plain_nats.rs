@@ -32,7 +32,11 @@ async fn plain_responder(client: Client, mut requests: Subscriber) -> anyhow::Re
         for number in 0..5 {
             client.publish(reply.clone(), format!("item {number}").into()).await?;
         }
-        let end = if *request.payload == *b"fail" { "__STREAM_ERROR__:the disk is full" } else { "__STREAM_END__" };
+        let end = if *request.payload == *b"fail" {
+            "__STREAM_ERROR__:the disk is full"
+        } else {
+            "__STREAM_END__"
+        };
         client.publish(reply, end.into()).await?;
     }
     Ok(())
@@ -55,7 +59,9 @@ async fn main() -> anyhow::Result<()> {
         })
         .await?;
     server
-        .on("examples.plain.broken", |_request, _out| async { Err(HandlerError::unavailable("not today")) })
+        .on("examples.plain.broken", |_request, _out| async {
+            Err(HandlerError::unavailable("not today"))
+        })
         .await?;
     for subject in ["examples.plain.ours", "examples.plain.broken"] {
         let (items, end) = plain_caller(&client, subject).await?;
@@ -82,7 +88,11 @@ async fn main() -> anyhow::Result<()> {
             }
         };
         // What a complete answer proves: natively everything, in plain text that its end was seen.
-        println!("{subject} {payload:?}: {} items, {end}, guarantee {:?}", items.received(), items.guarantee());
+        println!(
+            "{subject} {payload:?}: {} items, {end}, guarantee {:?}",
+            items.received(),
+            items.guarantee()
+        );
     }
     server.drain(Duration::from_secs(5)).await;
     responder.abort();

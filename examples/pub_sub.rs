@@ -46,7 +46,12 @@ async fn main() -> anyhow::Result<()> {
     server.drain(LIMIT).await;
     for subscription in [audit, orders] {
         let stats = subscription.stats();
-        println!("{}: {} handled, {} failed", subscription.subject(), stats.processed, stats.failed);
+        println!(
+            "{}: {} handled, {} failed",
+            subscription.subject(),
+            stats.processed,
+            stats.failed
+        );
     }
     Ok(())
 }

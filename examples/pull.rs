@@ -26,7 +26,9 @@ async fn main() -> anyhow::Result<()> {
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let topology = Topology::new(connection.clone());
     // The stream is made, or found as it should be; one that differs is an error.
-    let spec = StreamSpec::new(STREAM, ["examples.pull.>"]).max_age(30 * DAY).storage(Storage::Memory);
+    let spec = StreamSpec::new(STREAM, ["examples.pull.>"])
+        .max_age(30 * DAY)
+        .storage(Storage::Memory);
     topology.ensure(&spec).await?;
     let bus = Bus::open(connection.clone()).await?;
     let mut last = 0;

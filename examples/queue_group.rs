@@ -41,7 +41,9 @@ async fn main() -> anyhow::Result<()> {
     }
     let (mut tasks, mut shares) = (vec![0; TASKS], BTreeMap::new());
     for _ in 0..TASKS {
-        let Some((worker, task)) = results.recv().await else { break };
+        let Some((worker, task)) = results.recv().await else {
+            break;
+        };
         tasks[task] += 1;
         *shares.entry(worker).or_insert(0) += 1;
     }

@@ -28,13 +28,20 @@ async fn main() -> anyhow::Result<()> {
         .await?;
 
     // A file is closed when it has 1 KiB, and would be at the end of the hour.
-    let files = RollingWriter::builder(&dir, "numbers").rotation(Rotation::HOURLY.or_size(1024)).open()?;
+    let files = RollingWriter::builder(&dir, "numbers")
+        .rotation(Rotation::HOURLY.or_size(1024))
+        .open()?;
     let mut recorder = Recorder::new(files);
-    let mut answer = Pool::new(connection).request_stream("examples.answer.count", "").await?;
+    let mut answer = Pool::new(connection)
+        .request_stream("examples.answer.count", "")
+        .await?;
     // An answer that breaks off is an error, after all that had come: nobody takes half of it for the whole.
     let recorded = recorder.record(&mut answer).await?;
     let receipt = recorder.close().await?;
-    println!("{} numbers, {} survive a power loss", recorded.records, receipt.survive_power_loss);
+    println!(
+        "{} numbers, {} survive a power loss",
+        recorded.records, receipt.survive_power_loss
+    );
 
     let files = RecordedFiles::list(&dir)?;
     let mut lines = 0;

@@ -15,7 +15,9 @@ async fn main() -> anyhow::Result<()> {
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let server = Server::new(connection.clone());
     server
-        .on_message("examples.request.ping", |request| async move { Ok(request.respond("pong").await?) })
+        .on_message("examples.request.ping", |request| async move {
+            Ok(request.respond("pong").await?)
+        })
         .queue_group("services")
         .await?;
     server
@@ -45,13 +47,21 @@ async fn main() -> anyhow::Result<()> {
 
     for subject in ["add", "forbidden", "nobody", "silent"] {
         // Of the last one only the clock can tell: it takes the request, and says nothing.
-        let limit = if subject == "silent" { Duration::from_millis(200) } else { LIMIT };
+        let limit = if subject == "silent" {
+            Duration::from_millis(200)
+        } else {
+            LIMIT
+        };
         let request = pool.request(format!("examples.request.{subject}"), "no list");
         let Err(error) = request.timeout(limit).await else {
             anyhow::bail!("{subject} has replied");
         };
         let code = error.status().map(|status| status.code);
-        println!("{subject}: {:?}, code {code:?}, ask again: {}", error.kind(), error.is_retryable());
+        println!(
+            "{subject}: {:?}, code {code:?}, ask again: {}",
+            error.kind(),
+            error.is_retryable()
+        );
     }
     server.drain(LIMIT).await;
     Ok(())

@@ -87,7 +87,11 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     println!("{expected} numbers, each once, in order");
-    println!("attempt {}, by another process: {}", numbers.attempt(), killed != process(&numbers));
+    println!(
+        "attempt {}, by another process: {}",
+        numbers.attempt(),
+        killed != process(&numbers)
+    );
     for responder in &mut responders {
         // The other one ends as its input does.
         drop(responder.stdin.take());

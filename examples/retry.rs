@@ -23,7 +23,9 @@ impl Upstream {
     }
 
     async fn ask(&self) -> std::io::Result<&'static str> {
-        let left = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let left = self
+            .failures
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         left.map_or(Ok("fresh"), |_| Err(std::io::ErrorKind::TimedOut.into()))
     }
 }
@@ -46,7 +48,10 @@ async fn answer(upstream: Arc<Upstream>, mut out: ResponseSender) -> Result<(), 
 async fn break_off(breaks: Arc<Upstream>, mut out: ResponseSender) -> Result<(), HandlerError> {
     for number in 0..10 {
         if number == 4 {
-            breaks.ask().await.map_err(|error| HandlerError::unavailable(error.to_string()))?;
+            breaks
+                .ask()
+                .await
+                .map_err(|error| HandlerError::unavailable(error.to_string()))?;
         }
         out.send(number.to_string()).await?;
     }
@@ -64,7 +69,9 @@ async fn main() -> anyhow::Result<()> {
     // Two failures are the handler's business, seven are three calls', and ten are more than anybody has patience for.
     for (name, failures) in [("once", 2), ("thrice", 7), ("hopeless", 100)] {
         let (upstream, subject) = (Upstream::failing(failures), format!("examples.retry.{name}"));
-        server.on(&subject, move |_request, out| answer(upstream.clone(), out)).await?;
+        server
+            .on(&subject, move |_request, out| answer(upstream.clone(), out))
+            .await?;
         let mut responses = pool.request_stream(subject, "").retry(policy.clone()).await?;
         match responses.try_next().await {
             Ok(item) => println!("{name}: {item:?} on attempt {}", responses.attempt()),
@@ -75,7 +82,9 @@ async fn main() -> anyhow::Result<()> {
     // After items were delivered, asking again would deliver them again. So the error is the caller's...
     let subject = "examples.retry.breaks";
     let breaks = Upstream::failing(2);
-    server.on(subject, move |_request, out| break_off(breaks.clone(), out)).await?;
+    server
+        .on(subject, move |_request, out| break_off(breaks.clone(), out))
+        .await?;
     let mut responses = pool.request_stream(subject, "").retry(policy.clone()).await?;
     let error = loop {
         match responses.try_next().await {
@@ -84,7 +93,12 @@ async fn main() -> anyhow::Result<()> {
             Err(error) => break error,
         }
     };
-    println!("broken: {:?} after {} items, attempt {}", error.kind(), error.items(), responses.attempt());
+    println!(
+        "broken: {:?} after {} items, attempt {}",
+        error.kind(),
+        error.items(),
+        responses.attempt()
+    );
 
     // ... unless it says that it begins anew, as the seeds do. `received` and `attempt` tell it that items come again.
     let mut responses = pool.request_stream(subject, "").retry(policy.restart()).await?;
@@ -95,7 +109,11 @@ async fn main() -> anyhow::Result<()> {
         }
         items.push(item);
     }
-    println!("from the beginning: {} items on attempt {}", items.len(), responses.attempt());
+    println!(
+        "from the beginning: {} items on attempt {}",
+        items.len(),
+        responses.attempt()
+    );
     server.drain(Duration::from_secs(5)).await;
     Ok(())
 }

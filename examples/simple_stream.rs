@@ -60,14 +60,24 @@ async fn main() -> anyhow::Result<()> {
     responses
         .for_each(|_item| {
             received += 1;
-            if received == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if received == 3 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })
         .await?;
-    println!("broken off: {received} responses, and the task was told: {:?}", has_left.recv().await);
+    println!(
+        "broken off: {received} responses, and the task was told: {:?}",
+        has_left.recv().await
+    );
 
     // An error is one on the caller's side, and not an item.
     let refused = pool.request_stream_as("examples.simple", &0).await?.try_next().await;
-    println!("refused: {:?}", refused.err().and_then(|error| Some(error.status()?.code)));
+    println!(
+        "refused: {:?}",
+        refused.err().and_then(|error| Some(error.status()?.code))
+    );
     server.drain(Duration::from_secs(5)).await;
     Ok(())
 }

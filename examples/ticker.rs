@@ -75,14 +75,20 @@ async fn main() -> anyhow::Result<()> {
     let (mut exchange, mut traders) = (Exchange::new(), JoinSet::new());
     for symbol in ["AAPL", "MSFT"] {
         let (cents, sequence) = (10_000, 0);
-        let (sender, prices) = watch::channel(Price { symbol: symbol.to_owned(), cents, sequence });
+        let (sender, prices) = watch::channel(Price {
+            symbol: symbol.to_owned(),
+            cents,
+            sequence,
+        });
         exchange.insert(symbol.to_owned(), prices);
         traders.spawn(trade(sender));
     }
     let server = Server::new(connection.clone());
     let exchange = Arc::new(exchange);
     let endpoint = server
-        .on("examples.stock.*", move |request, out| stream_prices(exchange.clone(), request, out))
+        .on("examples.stock.*", move |request, out| {
+            stream_prices(exchange.clone(), request, out)
+        })
         .await?;
 
     let pool = Pool::new(connection);
@@ -92,13 +98,19 @@ async fn main() -> anyhow::Result<()> {
     )?;
     println!("{} and {} were watched at a time", apple.symbol, microsoft.symbol);
     let later = watch_prices(pool.clone(), "AAPL", 1).await?;
-    println!("who comes later gets no old price: {}", later.sequence >= apple.sequence);
+    println!(
+        "who comes later gets no old price: {}",
+        later.sequence >= apple.sequence
+    );
     let unknown = watch_prices(pool, "NONE", 1).await.is_err();
     println!("nobody knows NONE: {unknown}");
 
     // Every handler ends, although the prices do not.
     let drained = server.drain(Duration::from_secs(5)).await;
     let stats = endpoint.stats();
-    println!("{} calls, {} still active, {} aborted", stats.requests, stats.active, drained.aborted);
+    println!(
+        "{} calls, {} still active, {} aborted",
+        stats.requests, stats.active, drained.aborted
+    );
     Ok(())
 }

@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use natstream::{
-    Code, ConnectConfig, Connection, HandlerError, Pool, Request, RequestBuilder, ResponseSender, Server,
-};
+use natstream::{Code, ConnectConfig, Connection, HandlerError, Pool, Request, RequestBuilder, ResponseSender, Server};
 use tokio::time::{sleep, timeout};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -53,7 +51,12 @@ async fn call(request: RequestBuilder) -> anyhow::Result<()> {
         }
     };
     let code = error.status().map(|status| status.code);
-    println!("{:?}, clock {:?}, code {code:?}, after items: {}", error.kind(), error.clock(), error.items() > 0);
+    println!(
+        "{:?}, clock {:?}, code {code:?}, after items: {}",
+        error.kind(),
+        error.clock(),
+        error.items() > 0
+    );
     Ok(())
 }
 

@@ -41,7 +41,10 @@ fn orders() -> impl Iterator<Item = Order> + Send {
 async fn search(search: Search, _request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
     let mut summary = Summary { orders: 0, amount: 0 };
     for order in orders() {
-        let is_theirs = search.customer.as_ref().is_none_or(|customer| *customer == order.customer);
+        let is_theirs = search
+            .customer
+            .as_ref()
+            .is_none_or(|customer| *customer == order.customer);
         if is_theirs && order.amount >= search.at_least {
             summary.orders += 1;
             summary.amount += order.amount;
@@ -61,17 +64,30 @@ async fn main() -> anyhow::Result<()> {
     // One that has an item of another version among its orders.
     server
         .on_items("examples.typed.mixed", |_request| async {
-            Ok([r#"{"id": 1, "customer": "ada", "amount": 5}"#, r#"{"id": "two"}"#, r#"{"id": 3, "customer": "ada", "amount": 7}"#])
+            Ok([
+                r#"{"id": 1, "customer": "ada", "amount": 5}"#,
+                r#"{"id": "two"}"#,
+                r#"{"id": 3, "customer": "ada", "amount": 7}"#,
+            ])
         })
         .await?;
 
     let pool = Pool::new(connection);
-    let question = Search { customer: Some("grace".to_owned()), at_least: 900 };
-    let mut orders = pool.request_stream_as("examples.typed.search", &question).typed::<Order>().await?;
+    let question = Search {
+        customer: Some("grace".to_owned()),
+        at_least: 900,
+    };
+    let mut orders = pool
+        .request_stream_as("examples.typed.search", &question)
+        .typed::<Order>()
+        .await?;
     while let Some(order) = orders.try_next().await? {
         anyhow::ensure!(order.customer == "grace" && order.id >= 900, "not asked for: {order:?}");
     }
-    let summary = orders.trailers().map(|bytes| Json::decode::<Summary>(bytes)).transpose()?;
+    let summary = orders
+        .trailers()
+        .map(|bytes| Json::decode::<Summary>(bytes))
+        .transpose()?;
     println!("{} orders; {summary:?}", orders.received());
 
     // A question that is none fails before the handler runs, and says why.

@@ -28,7 +28,9 @@ fn events(count: u64, is_broken: bool, guard: Guard) -> impl Stream<Item = io::R
     stream::unfold((0, guard), move |(number, guard)| async move {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let event = match number < count {
-            true => Ok(Frame::data(Bytes::from(format!("id: {number}\ndata: event {number}\n\n")))),
+            true => Ok(Frame::data(Bytes::from(format!(
+                "id: {number}\ndata: event {number}\n\n"
+            )))),
             false if is_broken => Err(io::Error::other("the API has crashed")),
             false => return None,
         };

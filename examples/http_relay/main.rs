@@ -65,7 +65,9 @@ async fn main() -> anyhow::Result<()> {
     let (api, (ended, mut has_ended)) = (listener.local_addr()?, unbounded_channel());
     tokio::spawn(api::serve(listener, ended));
     let server = Server::new(connection.clone());
-    server.on("examples.relay", move |request, out| relay(api, request, out)).await?;
+    server
+        .on("examples.relay", move |request, out| relay(api, request, out))
+        .await?;
 
     let pool = Pool::new(connection);
     for name in ["short", "endless", "broken", "unknown"] {

@@ -44,7 +44,10 @@ pub(crate) async fn send(writer: &mut OwnedWriteHalf, header: &str, control: boo
 /// The next message, or `None` when `wait` is over.
 pub(crate) async fn receive(reader: &mut OwnedReadHalf, wait: Option<Duration>) -> io::Result<Option<Framed>> {
     // Waiting for readable bytes loses none when it is given up. A message is then read to its end: the rest of it is near.
-    if tokio::time::timeout(wait.unwrap_or(PATIENCE), reader.readable()).await.is_err() {
+    if tokio::time::timeout(wait.unwrap_or(PATIENCE), reader.readable())
+        .await
+        .is_err()
+    {
         return Ok(None);
     }
     let len = reader.read_u32().await? as usize;

@@ -82,7 +82,9 @@ fn sync_async() {
     let lines: Vec<String> = lines.take(6).map(|line| line.expect("text")).collect();
     // It goes on until Ctrl-C, and then removes its stream. std knows SIGKILL only.
     let script = r#"kill -s INT "$1""#;
-    let interrupt = Command::new("/bin/sh").args(["-c", script, "interrupt", &child.id().to_string()]).status();
+    let interrupt = Command::new("/bin/sh")
+        .args(["-c", script, "interrupt", &child.id().to_string()])
+        .status();
     assert!(interrupt.expect("a shell").success());
     assert!(wait(&mut child), "it has failed after {lines:?}");
     // What the seed promises, word for word.

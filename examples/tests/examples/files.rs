@@ -12,7 +12,11 @@ fn exactly_once() {
 
 #[test]
 fn files() {
-    run("files").has(&["survives a kill: true", ".log: 2 records, ", "2 records survive a power loss"]);
+    run("files").has(&[
+        "survives a kill: true",
+        ".log: 2 records, ",
+        "2 records survive a power loss",
+    ]);
 }
 
 #[test]

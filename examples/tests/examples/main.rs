@@ -42,7 +42,10 @@ impl Shown {
     fn has(&self, parts: &[&str]) {
         let Self { example, text } = self;
         for part in parts {
-            assert!(text.contains(part), "`{part}` is missing in what {example} has shown:\n{text}");
+            assert!(
+                text.contains(part),
+                "`{part}` is missing in what {example} has shown:\n{text}"
+            );
         }
     }
 }
@@ -107,11 +110,16 @@ const TESTS: [&str; 5] = [
 #[test]
 fn every_example_is_tested_and_in_the_table() {
     let (manifest, table) = (include_str!("../../Cargo.toml"), include_str!("../../README.md"));
-    let paths = manifest.lines().filter_map(|line| line.strip_prefix("path = \"")?.strip_suffix('"'));
+    let paths = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("path = \"")?.strip_suffix('"'));
     let mut count = 0;
     for path in paths {
         let name = path.trim_end_matches("/main.rs").trim_end_matches(".rs");
-        assert!(table.contains(&format!("]({path})")), "{path} is not in examples/README.md");
+        assert!(
+            table.contains(&format!("]({path})")),
+            "{path} is not in examples/README.md"
+        );
         let is_tested = TESTS.iter().any(|test| test.contains(&format!("fn {name}()")));
         assert!(is_tested, "{name} is not tested");
         count += 1;

@@ -82,7 +82,10 @@ fn plain_nats() {
 
 #[test]
 fn resume() {
-    run("resume").has(&["200000 numbers, each once, in order", "attempt 2, by another process: true"]);
+    run("resume").has(&[
+        "200000 numbers, each once, in order",
+        "attempt 2, by another process: true",
+    ]);
 }
 
 #[test]
