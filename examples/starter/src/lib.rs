@@ -31,9 +31,10 @@ impl Service {
             .build();
         let orders = Arc::new(Orders::samples());
         let endpoint = server
-            .on_typed(format!("{}.search", settings.prefix), move |search, _, out| {
-                search::search(orders.clone(), search, out)
-            })
+            .on_typed(
+                format!("{}.search", settings.prefix),
+                move |search, _, out| search::search(orders.clone(), search, out),
+            )
             .name("search")
             // More are refused at once, and their callers know that nothing was done for them.
             .max_concurrent(settings.max_concurrent)

@@ -37,9 +37,8 @@ impl Orders {
     }
 
     fn find<'a>(&'a self, search: &'a Search) -> impl Iterator<Item = &'a Order> {
-        let is_wanted = |order: &&Order| {
-            order.customer == search.customer && order.amount >= search.at_least
-        };
+        let is_wanted =
+            |order: &&Order| order.customer == search.customer && order.amount >= search.at_least;
         self.0.iter().filter(is_wanted)
     }
 }
