@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -80,22 +80,17 @@ async fn call(pool: &Pool, store: &Store, how: &'static str) -> anyhow::Result<(
             Ok(Some(_line)) if how == "wait" && lines.received() == 100 => break "left".to_owned(),
             Ok(Some(_line)) => {}
             Ok(None) => break "complete".to_owned(),
-            Err(error) => {
-                break error
-                    .status()
-                    .map_or_else(String::new, |status| status.code.to_string());
-            }
+            Err(error) => break format!("{:?}", error.status().map(|status| status.code)),
         }
     };
     let received = lines.received();
     drop(lines);
     store.open.subscribe().wait_for(|open| *open == 0).await?;
-    println!("{how}: {received} lines, {end}, {} files left", files(&store.dir)?);
+    println!(
+        "{how}: {received} lines, {end}, {} files left",
+        fs::read_dir(&store.dir)?.count()
+    );
     Ok(())
-}
-
-fn files(dir: &Path) -> io::Result<usize> {
-    Ok(fs::read_dir(dir)?.count())
 }
 
 #[tokio::main]
@@ -104,11 +99,10 @@ async fn main() -> anyhow::Result<()> {
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let dir = std::env::temp_dir().join(format!("natstream-cleanup-{}", std::process::id()));
     fs::create_dir(&dir)?;
-    let (opened, open) = (AtomicU64::new(0), watch::Sender::new(0));
     let store = Arc::new(Store {
         dir: dir.clone(),
-        opened,
-        open,
+        opened: AtomicU64::new(0),
+        open: watch::Sender::new(0),
     });
     let server = Server::new(connection.clone());
     let shared = store.clone();

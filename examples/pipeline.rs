@@ -3,14 +3,11 @@
 //! `cargo xtask nats up`, then `NATS_URL=… cargo run -p examples --example pipeline`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::fs;
 use std::time::Duration;
 
-use natstream::recorder::{RecordedFiles, Recorder};
+use natstream::recorder::Recorder;
 use natstream::sinks::RollingWriter;
-use natstream::{
-    CloseReason, ConnectConfig, Connection, HandlerError, Pool, Request, RequestError, ResponseSender, Server,
-};
+use natstream::{ConnectConfig, Connection, HandlerError, Pool, Request, RequestError, ResponseSender, Server};
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -23,25 +20,15 @@ struct Average {
     celsius: f64,
 }
 
-/// Extract: raw readings of a sensor. Every 50th line is none.
-async fn extract(
-    count: u64,
-    mut out: ResponseSender,
-    ended: UnboundedSender<Option<CloseReason>>,
-) -> Result<(), HandlerError> {
-    let mut reason = None;
+/// Extract: raw readings of a sensor. Every 50th line is none. It tells how many lines it has sent.
+async fn extract(count: u64, mut out: ResponseSender, ended: UnboundedSender<u64>) -> Result<(), HandlerError> {
     for number in 0..count {
-        let line = if number % 50 == 49 {
-            "?".to_owned()
-        } else {
-            format!("boiler {}", number % 40)
-        };
+        let line = if number % 50 == 49 { "?" } else { "boiler 21.5" };
         if out.send(line).await.is_err() {
-            reason = Some(out.closed().await);
             break;
         }
     }
-    let _ = ended.send(reason);
+    let _ = ended.send(out.sent());
     Ok(())
 }
 
@@ -52,6 +39,14 @@ fn upstream(error: RequestError) -> HandlerError {
 
 /// Transform: averages of what is read from the other service, each sent as soon as it is known.
 async fn transform(pool: Pool, request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
+    tokio::select! {
+        // Whatever the other branch waits for, it is dropped, and with it the call to the extractor.
+        _reason = out.closed() => Ok(()),
+        transformed = averages(pool, request, &mut out) => transformed,
+    }
+}
+
+async fn averages(pool: Pool, request: Request, out: &mut ResponseSender) -> Result<(), HandlerError> {
     let mut readings = pool.request_stream("examples.etl.extract", request.payload().clone());
     if let Some(deadline) = request.deadline() {
         // What is left of the caller's time.
@@ -61,19 +56,14 @@ async fn transform(pool: Pool, request: Request, mut out: ResponseSender) -> Res
     let (mut sum, mut count, mut group) = (0.0, 0, 0);
     while let Some(line) = readings.try_next().await.map_err(upstream)? {
         let line = String::from_utf8_lossy(&line);
-        let celsius = line
-            .split_once(' ')
-            .and_then(|(_sensor, celsius)| celsius.parse::<f64>().ok());
-        let Some(celsius) = celsius else { continue };
+        let Some(celsius) = line.strip_prefix("boiler ").and_then(|text| text.parse::<f64>().ok()) else {
+            continue;
+        };
         (sum, count) = (sum + celsius, count + 1);
         if count == GROUP {
-            // Waits for whoever reads the averages, and so does the extractor. When that one has gone, the `?` ends this
-            // handler, and dropping `readings` ends the extractor.
-            out.send_as(&Average {
-                group,
-                celsius: sum / count as f64,
-            })
-            .await?;
+            let celsius = sum / count as f64;
+            // Waits for whoever reads the averages, and so does the extractor.
+            out.send_as(&Average { group, celsius }).await?;
             (sum, count, group) = (0.0, 0, group + 1);
         }
     }
@@ -100,36 +90,22 @@ async fn main() -> anyhow::Result<()> {
 
     // Load: into a file, as fast as the disk takes it.
     let dir = std::env::temp_dir().join(format!("natstream-etl-{}", std::process::id()));
-    let mut recorder = Recorder::new(
-        RollingWriter::builder(&dir, "averages")
-            .template("{name}.jsonl")
-            .open()?,
-    );
+    let mut recorder = Recorder::new(RollingWriter::builder(&dir, "averages").open()?);
     let request = pool.request_stream_as("examples.etl.transform", &100_000);
     let mut averages = request.deadline(Duration::from_secs(60)).await?;
     let recorded = recorder.record(&mut averages).await?;
     recorder.close().await?;
-    println!(
-        "{} averages of 100000 lines, the extractor was told: {:?}",
-        recorded.records,
-        has_ended.recv().await
-    );
-    for file in RecordedFiles::list(&dir)?.closed {
-        println!(
-            "{} lines in {}",
-            fs::read_to_string(&file)?.lines().count(),
-            file.file_name().unwrap_or_default().display()
-        );
-    }
-    fs::remove_dir_all(dir)?;
+    let lines = has_ended.recv().await;
+    println!("{} averages of {lines:?} lines", recorded.records);
+    std::fs::remove_dir_all(dir)?;
 
-    // As many readings as there ever will be, and somebody who wants three averages.
+    // More readings than there ever will be, and somebody who wants three averages.
     let mut averages = pool.request_stream_as("examples.etl.transform", &u64::MAX).await?;
     while averages.received() < 3 {
         anyhow::ensure!(averages.try_next().await?.is_some(), "the readings have ended");
     }
     drop(averages);
-    println!("after 3 averages the extractor was told: {:?}", has_ended.recv().await);
+    println!("the extractor has ended: {}", has_ended.recv().await.is_some());
     server.drain(Duration::from_secs(5)).await;
     Ok(())
 }

@@ -19,7 +19,11 @@ fn pub_sub() {
 
 #[test]
 fn queue_group() {
-    run("queue_group").has(&["each task once: true", "by 3 workers", "100 tasks without worker 1"]);
+    run("queue_group").has(&[
+        "each task once: true",
+        "by 3 workers",
+        "100 tasks while a worker left, which has given up 0",
+    ]);
 }
 
 #[test]

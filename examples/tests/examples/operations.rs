@@ -45,17 +45,27 @@ fn consul() {
 }
 
 #[test]
-fn monitoring() {
-    let shown = run("monitoring");
+fn discovery() {
+    let shown = run("discovery");
     shown.has(&[
+        "10 requests, shared by both",
+        "asked for itself, it answers: true",
+        "later: Some(NoResponders)",
+    ]);
+    let services = shown.text.matches("version 1.2.3, known: true\n  examples.discovery\n");
+    assert_eq!(services.count(), 2, "{}", shown.text);
+}
+
+#[test]
+fn monitoring() {
+    run("monitoring").has(&[
         "examples.monitoring: sent 100, error None",
         "examples.monitoring: sent 0, error Some(InvalidArgument)",
-        "endpoints: 10 finished, 1 failed, 1 cancelled",
+        "endpoint: 10 finished, 1 failed, 1 cancelled",
+        "errors: [(InvalidArgument, 1)]",
         "pool: 12 attempts, 0 in flight, 0 retries",
-        "connected true, for the 1. time",
-        "$SRV: 12 requests, 1 errors",
+        "connection: up true, since its epoch 1",
     ]);
-    assert_eq!(shown.text.matches("version 1.2.3, one of ours: true").count(), 2);
 }
 
 #[test]
