@@ -78,10 +78,8 @@ fn plain_nats() {
 
 #[test]
 fn resume() {
-    run("resume").has(&[
-        "200000 numbers, each once, in order",
-        "attempt 2, by another process: true",
-    ]);
+    // How many attempts it takes depends on how busy the machine is.
+    run("resume").has(&["200000 numbers, each once, in order", "by another process: true"]);
 }
 
 #[test]
