@@ -16,41 +16,42 @@
 //! The pages refer to others, which lie in `docs` of the repository: `bus.md`, `buckets.md`, `configuration.md`, `discovery.md`,
 //! `doctor.md`, `guarantees.md`, `performance.md`, `protocol.md`, `recording.md` and `reliability.md`.
 
-// The definitions of `links.md` come first, so they win over those of the pages, which lead to files.
+// The definitions of `links.md` come first, so they win over those of the pages, which lead to files. In doc tests they would
+// only have failures named after that file.
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/quick-start.md")]
 pub mod quick_start {}
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/streaming-calls.md")]
 pub mod streaming_calls {}
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/handlers.md")]
 pub mod handlers {}
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/errors-and-verdicts.md")]
 pub mod errors_and_verdicts {}
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/back-pressure.md")]
 pub mod back_pressure {}
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/timeouts-and-retries.md")]
 pub mod timeouts_and_retries {}
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/sinks.md")]
 pub mod sinks {}
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/coming-from-go.md")]
 pub mod coming_from_go {}
 
-#[doc = include_str!("guide/links.md")]
+#[cfg_attr(not(doctest), doc = include_str!("guide/links.md"))]
 #[doc = include_str!("../docs/guide/operating.md")]
 pub mod operating {}
 
