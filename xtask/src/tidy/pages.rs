@@ -146,7 +146,10 @@ fn links(page: &Source) -> impl Iterator<Item = (usize, &str)> {
     prose(page).flat_map(|(number, line)| {
         let inline = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let is_definition = line.starts_with('[');
-        let definition = line.split_once("]: ").filter(|_| is_definition).map(|(_, target)| target);
+        let definition = line
+            .split_once("]: ")
+            .filter(|_| is_definition)
+            .map(|(_, target)| target);
         inline
             .chain(definition)
             .filter(|target| !target.contains(':') && !target.is_empty())
@@ -158,8 +161,14 @@ fn links(page: &Source) -> impl Iterator<Item = (usize, &str)> {
 /// The anchors of a page's headings, as forges make them.
 fn headings(page: &Source) -> impl Iterator<Item = String> {
     prose(page).filter_map(|(_, line)| {
-        let text = line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))?;
-        let kept = text.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        let text = line
+            .trim_start_matches('#')
+            .strip_prefix(' ')
+            .filter(|_| line.starts_with('#'))?;
+        let kept = text
+            .trim()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
         Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
     })
 }
@@ -179,7 +188,10 @@ fn blocks(page: &Source) -> impl Iterator<Item = (usize, &str, Vec<&str>)> {
     let mut lines = page.lines();
     std::iter::from_fn(move || {
         let (number, fence) = lines.find(|(_, line)| line.starts_with("```"))?;
-        let code = lines.by_ref().map(|(_, line)| line).take_while(|line| !line.starts_with("```"));
+        let code = lines
+            .by_ref()
+            .map(|(_, line)| line)
+            .take_while(|line| !line.starts_with("```"));
         Some((number, fence.trim_start_matches('`').trim(), code.collect()))
     })
 }
@@ -191,7 +203,10 @@ mod tests {
 
     fn lines(check: fn(&[Source]) -> Vec<Finding>, sources: &[(&str, &str)]) -> Vec<(String, usize)> {
         let sources: Vec<Source> = sources.iter().map(|(path, text)| source(path, text)).collect();
-        check(&sources).into_iter().map(|finding| (finding.path, finding.line)).collect()
+        check(&sources)
+            .into_iter()
+            .map(|finding| (finding.path, finding.line))
+            .collect()
     }
 
     #[test]
@@ -206,7 +221,13 @@ mod tests {
     #[test]
     fn pages_that_nobody_finds_are_found() {
         let index = ("docs/README.md", "[a](a.md#b) [b](guide/b.md)");
-        let sources = [index, ("docs/a.md", ""), ("docs/guide/b.md", ""), ("docs/c.md", ""), ("d.md", "")];
+        let sources = [
+            index,
+            ("docs/a.md", ""),
+            ("docs/guide/b.md", ""),
+            ("docs/c.md", ""),
+            ("d.md", ""),
+        ];
         assert_eq!(lines(check_index, &sources), [("docs/c.md".to_owned(), 1)]);
     }
 
@@ -224,8 +245,14 @@ mod tests {
         let (original, same) = (("a.md", "one\n```\nx\n```\n"), ("a.zh.md", "一\n```\nx\n```\n"));
         assert_eq!(lines(check_translations, &[original, same]), []);
         let other = ("a.zh.md", "一\n\n```\ny\n```\n");
-        assert_eq!(lines(check_translations, &[original, other]), [("a.zh.md".to_owned(), 3)]);
+        assert_eq!(
+            lines(check_translations, &[original, other]),
+            [("a.zh.md".to_owned(), 3)]
+        );
         assert_eq!(lines(check_translations, &[same]), [("a.zh.md".to_owned(), 1)]);
-        assert_eq!(lines(check_translations, &[original, ("a.zh.md", "")]), [("a.zh.md".to_owned(), 1)]);
+        assert_eq!(
+            lines(check_translations, &[original, ("a.zh.md", "")]),
+            [("a.zh.md".to_owned(), 1)]
+        );
     }
 }
