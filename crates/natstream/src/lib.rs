@@ -38,7 +38,7 @@
 //! - `config`: `connect::settings` and `ConnectConfig::load`, for configuration from a file, the environment and contexts of
 //!   the `nats` CLI.
 //! - `consul`: servers from Consul, in `connect::consul`.
-//! - `eventbus`: [`Bus`] and [`Event`], for publishing to JetStream, `Consumer` for consuming, and the module `eventbus` with
+//! - `eventbus`: `Bus` and `Event`, for publishing to JetStream, `Consumer` for consuming, and the module `eventbus` with
 //!   all the rest; with `spool` it has `Outbox`, for events that outlive the process.
 //! - `kv` and `object`: `Kv` and `Objects`, buckets of values by key, and of objects of any size.
 //! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
