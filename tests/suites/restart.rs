@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use integration::{LIMIT, Peers};
-use natstream::{RequestErrorKind, ResponseSender};
-use testkit::{NatsServer, unique_subject, within};
-use tokio::sync::Notify;
+use integration::{LIMIT, Peers, connection};
+use natstream::{HandlerError, Pool, RequestErrorKind, ResponseSender, Server};
+use testkit::{Flow, NatsServer, Proxy, settles, shared_url, unique_subject, within};
+use tokio::sync::{Notify, mpsc};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_survives_two_restarts_of_nats_server() {
@@ -52,6 +52,61 @@ async fn a_stream_survives_two_restarts_of_nats_server() {
     }
     assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
     assert_eq!(responses.reconnects(), 2);
+}
+
+/// Nobody confirms an answer of one message: those of the last two seconds are sent again, whether they had arrived or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_one_message_that_were_lost_with_the_responders_connection_come_again() {
+    let proxy = Proxy::start(shared_url()).await;
+    let server = Server::new(connection(&proxy.url()).await);
+    let pool = Pool::new(connection(shared_url()).await);
+    let subject = unique_subject("restart");
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    let handler = move |_request, mut out: ResponseSender| {
+        let answered = answered.clone();
+        async move {
+            out.header("took", "3 ms")?;
+            out.send("one").await?;
+            let _ = answered.send(());
+            Err(HandlerError::not_found("no two"))
+        }
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut early = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let item = within(LIMIT, early.try_next()).await.expect("an item");
+    assert_eq!(item.as_deref(), Some(&b"one"[..]));
+    proxy.blackhole(Flow::ToServer, true);
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        calls.push(within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent"));
+    }
+    for _ in 0..21 {
+        within(LIMIT, answers.recv()).await.expect("answered");
+    }
+    let mut state = server.connection().state();
+    let epoch = state.borrow_and_update().epoch;
+    proxy.cut();
+    proxy.blackhole(Flow::ToServer, false);
+    within(
+        LIMIT,
+        state.wait_for(|state| state.epoch > epoch && state.is_connected()),
+    )
+    .await
+    .expect("back");
+    for mut call in calls {
+        let item = within(LIMIT, call.try_next()).await.expect("an item");
+        assert_eq!(item.as_deref(), Some(&b"one"[..]));
+        assert!(call.headers().is_some_and(|headers| headers.get("took").is_some()));
+        let error = within(LIMIT, call.try_next()).await.expect_err("failed");
+        assert_eq!((error.kind(), error.items()), (RequestErrorKind::Failed, 1));
+    }
+    // What had arrived has arrived again, and is nobody's.
+    let error = within(LIMIT, early.try_next()).await.expect_err("failed");
+    assert_eq!((error.kind(), error.items()), (RequestErrorKind::Failed, 1));
+    // Of a server that is gone nothing stays, once their time is over.
+    let own = server.connection().clone();
+    drop(server);
+    settles(LIMIT, || std::future::ready(own.driver().load()), (0, 0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

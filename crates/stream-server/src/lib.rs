@@ -45,6 +45,7 @@
 
 mod adapters;
 mod admission;
+mod answered;
 mod endpoint;
 mod error;
 mod finished;

@@ -155,6 +155,14 @@ impl Machine {
         }
     }
 
+    /// The message of an answer that is no more than this and was handed out, which the machine forgets.
+    pub(crate) fn release(&mut self) -> Option<Transmit> {
+        match self {
+            Self::Native(outbound) => outbound.release(),
+            Self::Plain(_) => None,
+        }
+    }
+
     /// Bytes kept for sending again.
     pub(crate) fn kept(&self) -> u64 {
         match self {

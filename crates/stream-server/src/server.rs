@@ -15,6 +15,7 @@ use stream_proto::{Code, Frame, Status};
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::timeout;
 
+use crate::answered::Answered;
 use crate::endpoint::{EndpointBuilder, EndpointShared};
 use crate::error::HandlerError;
 use crate::handler::{FnHandler, Handler};
@@ -48,7 +49,7 @@ const RESETS_PER_SECOND: u32 = 100;
 ///
 /// Memory: for each running call its request, and at most `min(retention, granted) + one unit` and the rest of an item
 /// that exceeds the credit, where retention above 2 MiB is 64 MiB for all calls of the process together; streams that were sent and wait for their confirmation keep 16 MiB and 10,000 entries together
-/// at most; refusals that wait for the connection, 4 MiB.
+/// at most; answers of one message, which nobody confirms, as much again, for 2 s; refusals that wait for the connection, 4 MiB.
 #[derive(Clone)]
 pub struct Server {
     pub(crate) inner: Arc<Inner>,
@@ -97,6 +98,7 @@ impl ServerBuilder {
         self.reply_prefixes.push(format!("{}.", self.connection.inbox_prefix()));
         let inner = Arc::new(Inner {
             refusals: Outbox::new(self.connection.driver().clone(), REFUSALS),
+            answered: Answered::new(self.connection.driver().clone()),
             connection: self.connection,
             reply_prefixes: self.reply_prefixes,
             identity: self.identity,
@@ -278,6 +280,8 @@ pub(crate) struct Inner {
     is_shut_down: AtomicBool,
     /// Streams whose end was sent, and not confirmed by the caller.
     unconfirmed: watch::Sender<usize>,
+    /// Answers of one message, which nobody confirms.
+    pub(crate) answered: Arc<Answered>,
     pub(crate) counters: ServerCounters,
     router: KeptRouter,
     /// Endpoints and subscriptions; `None` once the server was drained or dropped.

@@ -17,6 +17,7 @@ use stream_proto::{
 };
 use tokio::sync::Notify;
 
+use crate::answered::Kept;
 use crate::endpoint::EndpointShared;
 use crate::error::{SendError, SendErrorKind};
 use crate::finished::FINISHED;
@@ -358,6 +359,13 @@ impl StreamShared {
     /// Drains the machine after a change: messages, events, timers. Releases the lock, then wakes who waits.
     fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         self.transmit(&mut state);
+        let whole = state.outbound.release().map(|transmit| Kept {
+            reply: self.reply.clone(),
+            transmit,
+            answer: self.answer.map(|(_, answer)| answer),
+            metadata: state.metadata.take(),
+            until: 0,
+        });
         let mut is_ready = false;
         let mut forgotten = None;
         while let Some(event) = state.outbound.poll_event() {
@@ -396,6 +404,10 @@ impl StreamShared {
         state.deadline.set(&self.driver, next, self);
         drop(state);
         drop(forgotten);
+        if let Some(whole) = whole {
+            let server = &self.endpoint.server;
+            server.answered.keep(&server.connection, whole);
+        }
         if is_closed {
             self.closed.notify_waiters();
         }
@@ -441,7 +453,11 @@ impl StreamShared {
             Some(OutboundMessage {
                 subject: self.reply.clone(),
                 reply: control.map(RouteGuard::subject),
-                headers: self.headers(&transmit, metadata.as_deref()),
+                headers: headers(
+                    self.answer.as_ref().map(|(_, answer)| answer),
+                    &transmit,
+                    metadata.as_deref(),
+                ),
                 payload: transmit.payload,
             })
         });
@@ -464,21 +480,22 @@ impl StreamShared {
             outbound.give_up(CloseReason::Local);
         }
     }
+}
 
-    fn headers(&self, transmit: &Transmit, metadata: Option<&HeaderMap>) -> Option<HeaderMap> {
-        let metadata = metadata.filter(|_| transmit.metadata);
-        if !transmit.header && transmit.failure.is_none() && metadata.is_none() {
-            return None;
-        }
-        let mut headers = metadata.cloned().unwrap_or_default();
-        if let Some((_, answer)) = self.answer.as_ref().filter(|_| transmit.header) {
-            headers.insert(own_header(), HeaderValue::from(answer.encode()));
-        }
-        if let Some(failure) = &transmit.failure {
-            insert_failure(&mut headers, failure);
-        }
-        Some(headers)
+/// The headers of a message: `answer` is what a native stream says of itself, `metadata` the handler's own.
+pub(crate) fn headers(answer: Option<&Answer>, transmit: &Transmit, metadata: Option<&HeaderMap>) -> Option<HeaderMap> {
+    let metadata = metadata.filter(|_| transmit.metadata);
+    if !transmit.header && transmit.failure.is_none() && metadata.is_none() {
+        return None;
     }
+    let mut headers = metadata.cloned().unwrap_or_default();
+    if let Some(answer) = answer.filter(|_| transmit.header) {
+        headers.insert(own_header(), HeaderValue::from(answer.encode()));
+    }
+    if let Some(failure) = &transmit.failure {
+        insert_failure(&mut headers, failure);
+    }
+    Some(headers)
 }
 
 /// The largest header block that a handler may add.

@@ -239,6 +239,11 @@ impl Units {
         self.sealed.get(self.cursor)
     }
 
+    /// The last unit that was sealed and is kept.
+    pub(super) fn last(&self) -> Option<&Sealed> {
+        self.sealed.back()
+    }
+
     /// Position of the unit under construction.
     pub(super) fn open_position(&self) -> u64 {
         self.open_position

@@ -40,6 +40,45 @@ fn the_end_travels_with_the_last_data() {
 }
 
 #[test]
+fn an_answer_of_one_message_is_released_to_its_host() {
+    let not_found = Status::new(Code::NotFound, "no such thing");
+    for status in [Status::ok(), not_found] {
+        let mut outbound = outbound(open(), &OutboundConfig::default());
+        outbound.push(b"all").expect("room");
+        outbound.finish(status.clone());
+        assert!(outbound.release().is_none(), "it was not handed out");
+        let sent = outbound.poll_transmit(at(0)).expect("the answer");
+        let again = outbound.release().expect("the answer");
+        assert_eq!(
+            (&again.payload, again.header, again.metadata),
+            (&sent.payload, true, true)
+        );
+        assert_eq!((&again.failure, again.control), (&sent.failure, false));
+        assert_eq!(drain_events(&mut outbound), [OutboundEvent::Forgotten]);
+        assert!(outbound.is_end_sent() || outbound.is_forgotten());
+        assert_eq!((outbound.kept(), outbound.poll_timeout()), (0, None));
+        assert!(outbound.release().is_none(), "once");
+        assert_eq!(outbound.end(), Some(&status));
+    }
+}
+
+#[test]
+fn what_the_caller_confirms_or_a_mapping_ends_with_is_not_released() {
+    let mut two = confirmed(open(), &OutboundConfig::default(), 64 * KIB);
+    two.finish(Status::ok());
+    drain(&mut two, at(1));
+    assert!(two.is_end_sent() && two.release().is_none());
+    let config = OutboundConfig {
+        mapped: true,
+        ..OutboundConfig::default()
+    };
+    let mut mapped = outbound(open(), &config);
+    mapped.finish(Status::ok());
+    drain(&mut mapped, at(0));
+    assert!(mapped.is_end_sent() && mapped.release().is_none());
+}
+
+#[test]
 fn trailers_arrive_with_success() {
     let mut pair = Pair::new(InboundConfig::default(), &OutboundConfig::default());
     pair.handler.items.push_back(vec![1]);
