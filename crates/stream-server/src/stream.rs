@@ -14,12 +14,14 @@ use stream_proto::{
     CloseReason, Code, Frame, HEADER, Instant, Message, OutboundEvent, PushError, ServiceError, Status, Transmit,
 };
 use tokio::sync::Notify;
+use tracing::Span;
 
 use crate::endpoint::EndpointShared;
 use crate::error::{SendError, SendErrorKind};
 use crate::finished::FINISHED;
 use crate::limit::Permit;
 use crate::machine::Machine;
+use crate::observed::Ended;
 use crate::stats::count;
 use meter::Meter;
 
@@ -63,6 +65,8 @@ struct State {
     is_counted: bool,
     is_kept: bool,
     meter: Meter,
+    /// Is told how the call ended. In a box, since most calls have none.
+    span: Option<Box<Span>>,
 }
 
 /// The call's share of the limits of its endpoint and its server.
@@ -83,6 +87,17 @@ impl State {
     fn is_over(&self) -> bool {
         let is_sent = self.outbound.is_end_sent() || self.outbound.is_forgotten();
         is_sent && self.handler_returned && !self.sender_alive
+    }
+
+    /// The call is over: what its span is to be told.
+    fn observed(&mut self) -> Option<Ended> {
+        let span = self.span.take()?;
+        Some(Ended {
+            span,
+            end: self.outbound.end().cloned(),
+            closed: self.outbound.closed(),
+            stats: self.outbound.stats(),
+        })
     }
 
     /// What is kept for sending again, once: when everything was sent and only the confirmation is missing.
@@ -128,6 +143,7 @@ impl StreamShared {
                 is_counted: false,
                 is_kept: false,
                 meter: Meter::default(),
+                span: None,
             }),
             closed: Notify::new(),
         })
@@ -155,6 +171,23 @@ impl StreamShared {
         count(&self.endpoint.counters.begun);
         count(&self.endpoint.counters.active);
         true
+    }
+
+    /// The span of the call is told how it ends.
+    pub(crate) fn observe(&self, span: &Span) {
+        if !span.is_disabled() {
+            self.state.lock().span = Some(Box::new(span.clone()));
+        }
+    }
+
+    /// The subject of the endpoint.
+    pub(crate) fn subject(&self) -> &str {
+        &self.endpoint.subject
+    }
+
+    /// The number of the stream; a plain one has none.
+    pub(crate) fn sid(&self) -> Option<u32> {
+        self.answer.as_ref().map(|(sid, _)| *sid)
     }
 
     /// The call was over before its handler could begin.
@@ -381,8 +414,12 @@ impl StreamShared {
         let is_over = state.is_over() && !std::mem::replace(&mut state.is_done, true);
         let permits = if is_over { state.permits.take() } else { None };
         if permits.is_some() {
-            self.endpoint.counters.add_lasted(state.meter.lasted(self.now()));
+            let lasted = state.meter.lasted(self.now());
+            self.endpoint.counters.add_lasted(lasted);
+            #[cfg(feature = "metrics")]
+            self.endpoint.duration.record(lasted.as_secs_f64());
         }
+        let observed = if is_over { state.observed() } else { None };
         let awaits_close = state.outbound.awaits_close();
         let awaited_close = std::mem::replace(&mut state.awaits_close, awaits_close);
         if awaits_close != awaited_close {
@@ -395,6 +432,9 @@ impl StreamShared {
         state.deadline.set(&self.driver, next, self);
         drop(state);
         drop(forgotten);
+        if let Some(observed) = observed {
+            observed.tell();
+        }
         if is_closed {
             self.closed.notify_waiters();
         }
