@@ -560,7 +560,7 @@ impl Route for StreamShared {
             return;
         }
         count(&self.endpoint.counters.denied);
-        tracing::warn!(
+        tracing::error!(
             subject = self.endpoint.subject,
             reply = %self.reply,
             "nats-server lets this user not answer: it needs `allow_responses: {{max: -1, expires: \"24h\"}}`, or to \
