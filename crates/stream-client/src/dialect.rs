@@ -54,7 +54,10 @@ impl Dialect {
 
     /// Its text form.
     pub(crate) fn name(self) -> &'static str {
-        NAMES.iter().find(|(dialect, _)| *dialect == self).map_or("", |(_, name)| name)
+        NAMES
+            .iter()
+            .find(|(dialect, _)| *dialect == self)
+            .map_or("", |(_, name)| name)
     }
 
     /// Is the request one of the native dialect?

@@ -86,7 +86,10 @@ impl Observed {
         Self::begin(span, message, false)
     }
 
-    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "calls and requests are timed apart"))]
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(unused_variables, reason = "calls and requests are timed apart")
+    )]
     fn begin(span: Span, message: &mut Outgoing, is_call: bool) -> Self {
         message.carry(TraceContext::of(&span));
         let traced = (!span.is_disabled()).then(|| Box::new(Traced { span, bytes: 0 }));

@@ -187,7 +187,12 @@ impl Server {
     /// wants to know; it costs no message.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let is_serving = self.inner.served.lock().as_ref().is_some_and(|served| !served.is_empty());
+        let is_serving = self
+            .inner
+            .served
+            .lock()
+            .as_ref()
+            .is_some_and(|served| !served.is_empty());
         is_serving && self.inner.connection.state().borrow().is_connected()
     }
 

@@ -18,7 +18,10 @@ fn values(recorder: &DebuggingRecorder) -> BTreeMap<String, f64> {
     let values = all.into_iter().map(|(key, _, help, value)| {
         let (_, key) = key.into_parts();
         assert!(help.is_some(), "{} is not described", key.name());
-        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let labels: Vec<_> = key
+            .labels()
+            .map(|label| format!("{}={}", label.key(), label.value()))
+            .collect();
         let value = match value {
             DebugValue::Counter(count) => count as f64,
             DebugValue::Gauge(level) => level.into_inner(),
@@ -60,7 +63,9 @@ fn what_was_done_is_in_the_metrics() {
     for (name, value) in expected {
         assert_eq!(values.get(name), Some(&value), "{name} in {values:#?}");
     }
-    let handled = values.iter().find(|(name, _)| name.starts_with("natstream_consumer_handled_messages_total{"));
+    let handled = values
+        .iter()
+        .find(|(name, _)| name.starts_with("natstream_consumer_handled_messages_total{"));
     let (name, value) = handled.expect("the consumer");
     assert!(name.contains("consumer=c") && *value == 1.0, "{name}");
 }
@@ -75,18 +80,26 @@ async fn work() {
     });
     let endpoint = within(LIMIT, answer.name("e")).await.expect("served");
     for payload in ["", "fail"] {
-        let responses = within(LIMIT, peers.pool.request_stream(&subject, payload)).await.expect("sent");
+        let responses = within(LIMIT, peers.pool.request_stream(&subject, payload))
+            .await
+            .expect("sent");
         let _ = within(LIMIT, responses.collect_all(1000)).await;
     }
     let nobody = unique_subject("observe");
-    assert!(within(LIMIT, peers.pool.request(nobody, "").timeout(Duration::from_secs(20))).await.is_err());
+    assert!(
+        within(LIMIT, peers.pool.request(nobody, "").timeout(Duration::from_secs(20)))
+            .await
+            .is_err()
+    );
     settles(LIMIT, || async { endpoint.stats().active }, 0).await;
 
     let connection = connection(shared_url()).await;
     let (name, subject) = (unique_name("OBSERVE"), unique_subject("observe"));
     stream(&connection, StreamSpec::new(&name, [subject.as_str()])).await;
     let bus = within(LIMIT, Bus::open(connection.clone())).await.expect("open");
-    within(LIMIT, bus.publish(Event::new(subject, "x"))).await.expect("acked");
+    within(LIMIT, bus.publish(Event::new(subject, "x")))
+        .await
+        .expect("acked");
     let builder = Consumer::builder(connection.clone(), ConsumerSpec::new(&name, "c")).limit(1);
     let consumer = within(LIMIT, builder.open()).await.expect("open");
     let handled = consumer.for_each(|_| async { Ok::<_, ConsumeFailure>(()) });

@@ -14,7 +14,9 @@ async fn a_server_is_ready_while_it_serves_and_is_connected() {
     let mut nats = within(LIMIT, NatsServer::start()).await;
     let server = Server::new(connection(&nats.url()).await);
     assert!(!server.is_ready(), "nothing is served");
-    within(LIMIT, server.on(unique_subject("ready"), |_, _| async { Ok(()) })).await.expect("served");
+    within(LIMIT, server.on(unique_subject("ready"), |_, _| async { Ok(()) }))
+        .await
+        .expect("served");
     assert!(server.is_ready());
     assert_eq!(server.endpoints().len(), 1);
     nats.kill();

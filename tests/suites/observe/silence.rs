@@ -59,16 +59,36 @@ async fn calls(connection: &Connection) {
         // Some fail, and all are logged.
         let _ = within(LIMIT, request.await.expect("sent").collect_all(1 << 20)).await;
     }
-    drop(within(LIMIT, pool.request_stream(&subject, MARKER)).await.expect("sent"));
+    drop(
+        within(LIMIT, pool.request_stream(&subject, MARKER))
+            .await
+            .expect("sent"),
+    );
     let nobody = unique_subject("silence");
     assert!(within(LIMIT, pool.request(&nobody, MARKER)).await.is_err());
-    assert!(within(LIMIT, pool.request_stream(&nobody, MARKER).header("bad header", MARKER)).await.is_err());
+    assert!(
+        within(LIMIT, pool.request_stream(&nobody, MARKER).header("bad header", MARKER))
+            .await
+            .is_err()
+    );
     // Noise that is no call.
     within(LIMIT, pool.publish(&subject, MARKER)).await.expect("sent");
-    within(LIMIT, pool.publish(&subject, MARKER).reply_to("$JS.API.x")).await.expect("sent");
-    let handled = server.on_message(unique_subject("silence"), |_| async { Err(HandlerError::internal("no")) });
+    within(LIMIT, pool.publish(&subject, MARKER).reply_to("$JS.API.x"))
+        .await
+        .expect("sent");
+    let handled = server.on_message(unique_subject("silence"), |_| async {
+        Err(HandlerError::internal("no"))
+    });
     let handled = within(LIMIT, handled).await.expect("served");
-    assert!(within(LIMIT, pool.request(handled.subject(), MARKER).timeout(Duration::from_millis(200))).await.is_err());
+    assert!(
+        within(
+            LIMIT,
+            pool.request(handled.subject(), MARKER)
+                .timeout(Duration::from_millis(200))
+        )
+        .await
+        .is_err()
+    );
     within(LIMIT, server.drain(LIMIT)).await;
 }
 
@@ -76,7 +96,11 @@ async fn calls(connection: &Connection) {
 async fn events(connection: &Connection) {
     let (name, subject) = (unique_name("SILENCE"), unique_subject("silence"));
     let dead = unique_subject("silence.dead");
-    stream(connection, StreamSpec::new(&name, [format!("{subject}.>"), dead.clone()])).await;
+    stream(
+        connection,
+        StreamSpec::new(&name, [format!("{subject}.>"), dead.clone()]),
+    )
+    .await;
     let bus = within(LIMIT, Bus::open(connection.clone())).await.expect("open");
     for part in ["a", "b"] {
         let event = Event::new(format!("{subject}.{part}"), MARKER).header("X-Marker", MARKER);
@@ -85,7 +109,11 @@ async fn events(connection: &Connection) {
     let nowhere = Event::new(unique_subject("silence"), MARKER).deadline(Duration::from_millis(100));
     within(LIMIT, bus.enqueue(nowhere.clone())).await.expect("accepted");
     assert!(within(LIMIT, bus.publish(nowhere)).await.is_err());
-    assert!(within(LIMIT, bus.publish(Event::new("bad subject", MARKER))).await.is_err());
+    assert!(
+        within(LIMIT, bus.publish(Event::new("bad subject", MARKER)))
+            .await
+            .is_err()
+    );
     let spec = ConsumerSpec::new(&name, "c").filters([format!("{subject}.>")]);
     let consumer = Consumer::builder(connection.clone(), spec)
         .backoff([Duration::from_millis(1)])
@@ -102,7 +130,9 @@ async fn events(connection: &Connection) {
     let outbox = tempfile::tempdir().expect("a directory");
     let outbox = natstream::Outbox::builder(outbox.path()).open().await.expect("open");
     outbox.deliver_by(connection.clone());
-    within(LIMIT, outbox.enqueue(Event::new(format!("{subject}.c"), MARKER))).await.expect("written");
+    within(LIMIT, outbox.enqueue(Event::new(format!("{subject}.c"), MARKER)))
+        .await
+        .expect("written");
     within(LIMIT, outbox.close(LIMIT)).await.expect("delivered");
 }
 
@@ -111,9 +141,13 @@ async fn records(connection: &Connection) {
     let (dir, subject) = (tempfile::tempdir().expect("a directory"), unique_subject("silence"));
     let writer = RollingWriter::builder(dir.path(), "silence").open().expect("open");
     let recorder = Recorder::new(writer).max_records(1);
-    let recording = within(LIMIT, recorder.subscribe(connection, &subject, None)).await.expect("subscribed");
+    let recording = within(LIMIT, recorder.subscribe(connection, &subject, None))
+        .await
+        .expect("subscribed");
     let pool = Pool::new(connection.clone());
-    within(LIMIT, pool.publish(&subject, MARKER).header("X-Marker", MARKER)).await.expect("sent");
+    within(LIMIT, pool.publish(&subject, MARKER).header("X-Marker", MARKER))
+        .await
+        .expect("sent");
     within(LIMIT, recording.ended()).await.expect("recorded");
 }
 
@@ -137,7 +171,13 @@ async fn no_payload_and_no_secret_is_logged() {
     records(&connection).await;
     within(LIMIT, connection.close(LIMIT)).await.expect("closed");
     let log = String::from_utf8_lossy(&log.0.lock()).into_owned();
-    for said in ["stream.request", "stream.handle", "bus.handle", "file closed", "a message was not handled"] {
+    for said in [
+        "stream.request",
+        "stream.handle",
+        "bus.handle",
+        "file closed",
+        "a message was not handled",
+    ] {
         assert!(log.contains(said), "`{said}` is not in the log");
     }
     let line = log.lines().find(|line| line.contains(MARKER));

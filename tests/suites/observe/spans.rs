@@ -52,11 +52,17 @@ async fn a_call_that_is_complete_says_so_on_both_sides() {
     for seen in [&caller, &handler] {
         assert_eq!(seen.field("natstream.verdict"), "ended");
         assert_eq!(seen.field("rpc.response.status_code"), "OK");
-        assert_eq!((seen.field("natstream.items"), seen.field("natstream.bytes")), ("3", "11"));
+        assert_eq!(
+            (seen.field("natstream.items"), seen.field("natstream.bytes")),
+            ("3", "11")
+        );
         assert_eq!((seen.field("error.type"), seen.field("otel.status_code")), ("", ""));
     }
     assert_eq!(caller.field("natstream.attempts"), "1");
-    assert_eq!((caller.field("otel.kind"), handler.field("otel.kind")), ("client", "server"));
+    assert_eq!(
+        (caller.field("otel.kind"), handler.field("otel.kind")),
+        ("client", "server")
+    );
     assert_eq!(handler.said, ["the handler runs"]);
     assert!(caller.said.is_empty(), "{caller:?}");
 }
@@ -67,7 +73,10 @@ async fn a_failure_is_told_with_its_code() {
     for seen in [&caller, &handler] {
         assert_eq!(seen.field("natstream.verdict"), "failed");
         assert_eq!(seen.field("rpc.response.status_code"), "NOT_FOUND");
-        assert_eq!((seen.field("error.type"), seen.field("otel.status_code")), ("failed", "ERROR"));
+        assert_eq!(
+            (seen.field("error.type"), seen.field("otel.status_code")),
+            ("failed", "ERROR")
+        );
     }
 }
 
@@ -85,11 +94,21 @@ async fn a_cancelled_call_is_no_error() {
 async fn a_call_that_nobody_takes_has_a_verdict_too() {
     let spans = Spans::watch();
     let (peers, subject) = (Peers::connect().await, unique_subject("observe"));
-    let mut responses = within(LIMIT, peers.pool.request_stream(&subject, "")).await.expect("sent");
+    let mut responses = within(LIMIT, peers.pool.request_stream(&subject, ""))
+        .await
+        .expect("sent");
     assert!(within(LIMIT, responses.try_next()).await.is_err());
-    assert!(within(LIMIT, peers.pool.request_stream("not a subject", "")).await.is_err());
+    assert!(
+        within(LIMIT, peers.pool.request_stream("not a subject", ""))
+            .await
+            .is_err()
+    );
     assert!(within(LIMIT, peers.pool.request(&subject, "")).await.is_err());
-    let verdicts: Vec<_> = spans.all().into_iter().map(|seen| seen.field("error.type").to_owned()).collect();
+    let verdicts: Vec<_> = spans
+        .all()
+        .into_iter()
+        .map(|seen| seen.field("error.type").to_owned())
+        .collect();
     assert_eq!(verdicts, ["no_responders", "invalid_request", "no_responders"]);
 }
 
@@ -105,7 +124,10 @@ async fn requests_and_messages_have_spans() {
     within(LIMIT, peers.pool.request(&subject, "x")).await.expect("a reply");
     let caller = &spans.named("message.request", 1).await[0];
     let handler = &spans.named("message.handle", 1).await[0];
-    assert_eq!((caller.field("natstream.verdict"), caller.field("natstream.bytes")), ("ended", "4"));
+    assert_eq!(
+        (caller.field("natstream.verdict"), caller.field("natstream.bytes")),
+        ("ended", "4")
+    );
     assert_eq!((handler.field("natstream.verdict"), handler.said.len()), ("ended", 1));
     assert_eq!(handler.field("messaging.destination.name"), subject);
 }
@@ -120,8 +142,13 @@ async fn handled_events_have_spans_and_published_ones_have_none() {
     within(LIMIT, desk.bus.flush(LIMIT)).await.expect("acked");
     assert!(spans.all().is_empty(), "{:?}", spans.all());
     let consumer = Consumer::builder(desk.connection.clone(), ConsumerSpec::new(&desk.stream, "c"));
-    let consumer = within(LIMIT, consumer.limit(3).backoff([std::time::Duration::from_millis(1)]).open()).await;
-    let handled = consumer.expect("open").for_each(|message| async move {
+    let consumer = within(
+        LIMIT,
+        consumer.limit(3).backoff([std::time::Duration::from_millis(1)]).open(),
+    )
+    .await;
+    let consumer = consumer.expect("open");
+    let handled = consumer.for_each(|message| async move {
         tracing::info!("an event");
         match (message.sequence(), message.attempt()) {
             (2, 1) => Err(ConsumeFailure::retry("not yet")),

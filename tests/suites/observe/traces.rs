@@ -27,7 +27,9 @@ struct Exported {
 impl Exported {
     fn watch() -> Self {
         let exporter = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(exporter.clone())
+            .build();
         let wanted = Targets::new()
             .with_target("natstream::span", LevelFilter::DEBUG)
             .with_target("observe", LevelFilter::INFO);
@@ -49,8 +51,15 @@ impl Exported {
 
 /// What each span's parent is called, by the span's own name.
 fn parents(spans: &[SpanData]) -> HashMap<String, String> {
-    let names: HashMap<_, _> = spans.iter().map(|span| (span.span_context.span_id(), &span.name)).collect();
-    let parent = |span: &SpanData| names.get(&span.parent_span_id).map_or_else(String::new, ToString::to_string);
+    let names: HashMap<_, _> = spans
+        .iter()
+        .map(|span| (span.span_context.span_id(), &span.name))
+        .collect();
+    let parent = |span: &SpanData| {
+        names
+            .get(&span.parent_span_id)
+            .map_or_else(String::new, ToString::to_string)
+    };
     spans.iter().map(|span| (name(span), parent(span))).collect()
 }
 
@@ -77,7 +86,12 @@ async fn a_call_a_nested_call_and_an_event_are_one_trace() {
         move |_, mut out| {
             let (nested, inner, bus, event) = (nested.clone(), inner.clone(), bus.clone(), event.clone());
             async move {
-                let items = nested.request_stream(inner, "").await.expect("sent").collect_all(100).await;
+                let items = nested
+                    .request_stream(inner, "")
+                    .await
+                    .expect("sent")
+                    .collect_all(100)
+                    .await;
                 bus.publish(Event::new(event, "x")).await.expect("acked");
                 Ok(out.send(items.expect("items")[0].clone()).await?)
             }
@@ -86,16 +100,28 @@ async fn a_call_a_nested_call_and_an_event_are_one_trace() {
     within(LIMIT, on_outer).await.expect("served");
 
     let pool = Pool::new(connection(shared_url()).await);
-    let call = async { within(LIMIT, pool.request_stream(&outer, "")).await.expect("sent").collect_all(100).await };
-    within(LIMIT, call.instrument(info_span!(target: "observe", "caller"))).await.expect("complete");
+    let call = async {
+        within(LIMIT, pool.request_stream(&outer, ""))
+            .await
+            .expect("sent")
+            .collect_all(100)
+            .await
+    };
+    within(LIMIT, call.instrument(info_span!(target: "observe", "caller")))
+        .await
+        .expect("complete");
     let spec = ConsumerSpec::new(&desk.stream, "reader");
     let consumer = within(LIMIT, Consumer::builder(desk.connection.clone(), spec).limit(1).open()).await;
-    let handled = consumer.expect("open").for_each(|_| async { Ok::<_, ConsumeFailure>(()) });
+    let consumer = consumer.expect("open");
+    let handled = consumer.for_each(|_| async { Ok::<_, ConsumeFailure>(()) });
     within(LIMIT, handled).await.expect("handled");
 
     let spans = exported.spans(6).await;
     let trace = spans[0].span_context.trace_id();
-    assert!(spans.iter().all(|span| span.span_context.trace_id() == trace), "{spans:#?}");
+    assert!(
+        spans.iter().all(|span| span.span_context.trace_id() == trace),
+        "{spans:#?}"
+    );
     let (to_outer, to_inner) = (format!("stream.request {outer}"), format!("stream.request {inner}"));
     let expected = [
         ("caller", ""),
@@ -105,10 +131,20 @@ async fn a_call_a_nested_call_and_an_event_are_one_trace() {
         (&inner, "stream.request"),
         ("reader", &outer),
     ];
-    let expected: HashMap<_, _> = expected.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    let expected: HashMap<_, _> = expected
+        .iter()
+        .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+        .collect();
     assert_eq!(parents(&spans), expected);
     let kinds = |kind: SpanKind| spans.iter().filter(|span| span.span_kind == kind).count();
-    assert_eq!((kinds(SpanKind::Client), kinds(SpanKind::Server), kinds(SpanKind::Consumer)), (2, 2, 1));
+    assert_eq!(
+        (
+            kinds(SpanKind::Client),
+            kinds(SpanKind::Server),
+            kinds(SpanKind::Consumer)
+        ),
+        (2, 2, 1)
+    );
 }
 
 #[tokio::test]
@@ -129,12 +165,23 @@ async fn requests_and_messages_go_on_in_the_trace() {
     work.instrument(info_span!(target: "observe", "caller")).await;
     let spans = exported.spans(4).await;
     let caller = spans.iter().find(|span| span.name == "caller").expect("the caller");
-    let handled: Vec<_> = spans.iter().filter(|span| span.span_kind == SpanKind::Consumer).collect();
+    let handled: Vec<_> = spans
+        .iter()
+        .filter(|span| span.span_kind == SpanKind::Consumer)
+        .collect();
     assert_eq!(handled.len(), 2);
     let trace = caller.span_context.trace_id();
-    assert!(handled.iter().all(|span| span.span_context.trace_id() == trace && span.parent_span_is_remote));
+    assert!(
+        handled
+            .iter()
+            .all(|span| span.span_context.trace_id() == trace && span.parent_span_is_remote)
+    );
     let of_caller = |span: &&&SpanData| span.parent_span_id == caller.span_context.span_id();
-    assert_eq!(handled.iter().filter(of_caller).count(), 1, "that of the published message");
+    assert_eq!(
+        handled.iter().filter(of_caller).count(),
+        1,
+        "that of the published message"
+    );
 }
 
 /// Headers that a handler has seen.
@@ -143,7 +190,9 @@ async fn seen_headers(headers: &[(&str, &str)]) -> (Option<String>, Option<Strin
     let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let tell = peers.server.on(&subject, move |request, _out| {
         let header = |name| request.header(name).map(str::to_owned);
-        sender.send((header("traceparent"), header("tracestate"))).expect("somebody waits");
+        sender
+            .send((header("traceparent"), header("tracestate")))
+            .expect("somebody waits");
         async { Ok(()) }
     });
     within(LIMIT, tell).await.expect("served");
@@ -173,7 +222,10 @@ async fn a_parent_that_the_user_has_set_stays() {
         .await;
     assert_eq!(seen.0.as_deref(), Some(parent));
     let spans = exported.spans(3).await;
-    let handler = spans.iter().find(|span| span.span_kind == SpanKind::Server).expect("the handler");
+    let handler = spans
+        .iter()
+        .find(|span| span.span_kind == SpanKind::Server)
+        .expect("the handler");
     assert_eq!(handler.span_context.trace_id().to_string(), parent[3..35]);
     assert_eq!(handler.parent_span_id.to_string(), parent[36..52]);
 }
@@ -181,7 +233,9 @@ async fn a_parent_that_the_user_has_set_stays() {
 #[tokio::test]
 async fn where_spans_of_calls_are_not_wanted_the_one_around_is_carried() {
     let exporter = InMemorySpanExporter::default();
-    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    let provider = SdkTracerProvider::builder()
+        .with_simple_exporter(exporter.clone())
+        .build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("observe"));
     let subscriber = Registry::default().with(layer.with_filter(LevelFilter::INFO));
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -208,7 +262,8 @@ async fn events_of_every_bus_carry_the_trace_through_files_too() {
         within(LIMIT, bus.publish(event(0))).await.expect("acked");
         within(LIMIT, bus.enqueue(event(1))).await.expect("accepted");
         bus.try_enqueue(event(2)).expect("room");
-        within(LIMIT, bus.publish_batch([event(3)])).await;
+        let report = within(LIMIT, bus.publish_batch([event(3)])).await;
+        assert!(report.failed.is_empty(), "{report:?}");
         within(LIMIT, outbox.enqueue(event(4))).await.expect("written");
     };
     publish.instrument(info_span!(target: "observe", "publisher")).await;

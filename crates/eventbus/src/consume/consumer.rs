@@ -214,7 +214,6 @@ impl Consumer {
     }
 
     /// Its stream, its name, and how it was declared.
-    #[must_use]
     pub fn spec(&self) -> &ConsumerSpec {
         &self.inner.spec
     }

@@ -118,7 +118,9 @@ mod tests {
 
     #[tokio::test]
     async fn questions_are_read() {
-        let asked = question(b"GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("a question");
+        let asked = question(b"GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .expect("a question");
         assert!(asked.is_get && !asked.is_head);
         assert_eq!(asked.path, "/metrics");
         let asked = question(b"HEAD / HTTP/1.0\r\n\r\n").await.expect("a question");
@@ -148,7 +150,10 @@ mod tests {
         let answer = Answer::text(404, "no\n");
         let text = String::from_utf8(answer.bytes(false)).expect("text");
         assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
-        assert!(text.contains("\r\nContent-Length: 3\r\n") && text.ends_with("\r\n\r\nno\n"), "{text}");
+        assert!(
+            text.contains("\r\nContent-Length: 3\r\n") && text.ends_with("\r\n\r\nno\n"),
+            "{text}"
+        );
         assert!(answer.bytes(true).ends_with(b"\r\n\r\n"));
     }
 }

@@ -226,7 +226,16 @@ mod tests {
             assert_eq!(address(text).as_deref(), Ok(text));
         }
         assert_eq!(address(":0").as_deref(), Ok("0.0.0.0:0"));
-        for text in ["", "9090", "localhost", "localhost:", "a:70000", "::1:80", "http://a:80", "a:b"] {
+        for text in [
+            "",
+            "9090",
+            "localhost",
+            "localhost:",
+            "a:70000",
+            "::1:80",
+            "http://a:80",
+            "a:b",
+        ] {
             assert!(address(text).is_err(), "{text}");
         }
     }

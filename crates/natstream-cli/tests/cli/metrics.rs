@@ -40,7 +40,9 @@ impl Shown {
             lines,
         };
         let line = shown.says("metrics on http://").await;
-        let address = line.trim_start_matches("metrics on http://").trim_end_matches("/metrics");
+        let address = line
+            .trim_start_matches("metrics on http://")
+            .trim_end_matches("/metrics");
         shown.address = address.to_owned();
         shown
     }
@@ -64,7 +66,9 @@ impl Shown {
         let (status, body) = self.get("/metrics").await;
         assert_eq!(status, 200);
         let types = body.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-        types.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+        types
+            .filter_map(|line| line.split(' ').next().map(str::to_owned))
+            .collect()
     }
 
     async fn ready(&self) -> u16 {
@@ -92,7 +96,18 @@ const ANYWHERE: [&str; 2] = ["--metrics", "127.0.0.1:0"];
 async fn a_server_says_whether_it_lives_and_is_ready() {
     let mut nats = within(LIMIT, NatsServer::start()).await;
     let (subject, url) = (unique_subject("cli.metrics"), nats.url());
-    let args = ["serve", &subject, "-s", &url, "--drain", "50s", "--", "sh", "-c", "exec sleep 1000"];
+    let args = [
+        "serve",
+        &subject,
+        "-s",
+        &url,
+        "--drain",
+        "50s",
+        "--",
+        "sh",
+        "-c",
+        "exec sleep 1000",
+    ];
     let mut serve = Shown::start(&[&args[..4], &ANYWHERE, &args[4..]].concat()).await;
     serve.says("serving ").await;
     assert_eq!((serve.get("/healthz").await.0, serve.ready().await), (200, 200));
@@ -114,7 +129,8 @@ async fn a_server_says_whether_it_lives_and_is_ready() {
     let mut call = natstream(["call", &subject, "-s", &url]).spawn().expect("started");
     let active = || async {
         let (_, body) = serve.get("/metrics").await;
-        body.lines().any(|line| line.starts_with("natstream_server_active_calls") && line.ends_with(" 1"))
+        body.lines()
+            .any(|line| line.starts_with("natstream_server_active_calls") && line.ends_with(" 1"))
     };
     settles(LIMIT, active, true).await;
     signal(&serve.child, Signal::TERM);
@@ -193,7 +209,9 @@ fn metrics(value: &Value) -> BTreeSet<String> {
 
 fn names(expression: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = expression.split(|c| !is_part(c)).filter(|word| word.starts_with("natstream_"));
+    let words = expression
+        .split(|c| !is_part(c))
+        .filter(|word| word.starts_with("natstream_"));
     let name = |word: &str| {
         let parts = ["_bucket", "_sum", "_count"];
         let part = parts.iter().find_map(|part| word.strip_suffix(part));

@@ -1,8 +1,8 @@
 //! Buses, consumers and outboxes.
 
+use eventbus::{Bus, BusStats, Consumer, ConsumerStats, FastBus, FastStats};
 #[cfg(feature = "spool")]
 use eventbus::{Outbox, OutboxStats};
-use eventbus::{Bus, BusStats, Consumer, ConsumerStats, FastBus, FastStats};
 use metrics::Unit;
 
 use super::sealed::Observe;
@@ -208,14 +208,12 @@ const CONSUMER: Table<ConsumerStats> = Table {
 
 const READY: Table<Consumer> = Table {
     labels: &["stream", "consumer"],
-    metrics: &[
-        level(
-            "natstream_consumer_ready",
-            Unit::Count,
-            "1 while the connection is up and the consumer was not told to drain, else 0.",
-            |s| f64::from(u8::from(s.is_ready())),
-        ),
-    ],
+    metrics: &[level(
+        "natstream_consumer_ready",
+        Unit::Count,
+        "1 while the connection is up and the consumer was not told to drain, else 0.",
+        |s| f64::from(u8::from(s.is_ready())),
+    )],
 };
 
 #[cfg(feature = "spool")]

@@ -39,12 +39,9 @@ const POOL: Table<PoolStats> = Table {
             "Attempts that were made again.",
             |s| s.retries,
         ),
-        total(
-            "natstream_pool_items_total",
-            Unit::Count,
-            "Items received.",
-            |s| s.items,
-        ),
+        total("natstream_pool_items_total", Unit::Count, "Items received.", |s| {
+            s.items
+        }),
         total(
             "natstream_pool_retransmitted_total",
             Unit::Count,

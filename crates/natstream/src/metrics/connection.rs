@@ -22,9 +22,12 @@ struct Figures {
 const ONE: Table<Figures> = Table {
     labels: &["connection"],
     metrics: &[
-        level("natstream_connection_up", Unit::Count, "1 while the connection is established, else 0.", |s| {
-            f64::from(u8::from(s.is_up))
-        }),
+        level(
+            "natstream_connection_up",
+            Unit::Count,
+            "1 while the connection is established, else 0.",
+            |s| f64::from(u8::from(s.is_up)),
+        ),
         level(
             "natstream_connection_lame_duck",
             Unit::Count,
@@ -67,18 +70,24 @@ const ONE: Table<Figures> = Table {
 const MANY: Table<ConnectionsStats> = Table {
     labels: &["connections"],
     metrics: &[
-        level("natstream_connections_open", Unit::Count, "Connections that work is given to.", |s| {
-            s.connections as f64
-        }),
+        level(
+            "natstream_connections_open",
+            Unit::Count,
+            "Connections that work is given to.",
+            |s| s.connections as f64,
+        ),
         level(
             "natstream_connections_up",
             Unit::Count,
             "Those of them that are with a server.",
             |s| s.up as f64,
         ),
-        level("natstream_connections_leases", Unit::Count, "Leases that are held.", |s| {
-            s.in_flight as f64
-        }),
+        level(
+            "natstream_connections_leases",
+            Unit::Count,
+            "Leases that are held.",
+            |s| s.in_flight as f64,
+        ),
         level(
             "natstream_connections_servers_down",
             Unit::Count,

@@ -69,12 +69,7 @@ const SINK: Table<SinkStats> = Table {
             "Files that somebody else removed or cut while they were written.",
             |s| s.files_vanished,
         ),
-        total(
-            "natstream_sink_syncs_total",
-            Unit::Count,
-            "Syncs of data.",
-            |s| s.syncs,
-        ),
+        total("natstream_sink_syncs_total", Unit::Count, "Syncs of data.", |s| s.syncs),
         total(
             "natstream_sink_storage_failures_total",
             Unit::Count,

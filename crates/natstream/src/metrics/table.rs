@@ -27,6 +27,7 @@ pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) unit: Unit,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the page that lists them"))]
     pub(super) labels: &'static [&'static str],
     pub(super) help: &'static str,
 }
@@ -36,7 +37,10 @@ pub(super) enum Kind {
     Counter,
     Gauge,
     /// Recorded where a call ends.
-    #[cfg_attr(not(any(feature = "client", feature = "server")), expect(dead_code, reason = "none is left"))]
+    #[cfg_attr(
+        not(any(feature = "client", feature = "server")),
+        expect(dead_code, reason = "none is left")
+    )]
     Histogram,
 }
 

@@ -15,7 +15,12 @@ fn written(row: &Row) -> String {
     };
     let labels: Vec<String> = row.labels.iter().map(|label| format!("`{label}`")).collect();
     let unit = row.unit.as_str();
-    format!("| `{}` | {kind} | {unit} | {} | {} |", row.name, labels.join(", "), row.help)
+    format!(
+        "| `{}` | {kind} | {unit} | {} | {} |",
+        row.name,
+        labels.join(", "),
+        row.help
+    )
 }
 
 #[test]
@@ -32,7 +37,12 @@ fn the_page_lists_all_metrics_and_no_others() {
     let listed: BTreeSet<&str> = page.lines().filter(|line| line.starts_with("| `natstream_")).collect();
     let rows: Vec<String> = rows().iter().map(written).collect();
     let expected: BTreeSet<&str> = rows.iter().map(String::as_str).collect();
-    assert_eq!(listed, expected, "the rows that the page should have:\n{}", rows.join("\n"));
+    assert_eq!(
+        listed,
+        expected,
+        "the rows that the page should have:\n{}",
+        rows.join("\n")
+    );
 }
 
 #[test]
