@@ -1,59 +1,32 @@
 //! `--metrics`: what Prometheus and probes see of `serve`, `record` and `bus consume`.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::{NatsServer, settles, unique_subject, within};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::process::Child;
-use tokio::sync::mpsc;
 
 use crate::bus::stream;
-use crate::support::{LIMIT, natstream, run, signal};
+use crate::support::{LIMIT, Serving, natstream, run};
 
 /// A command with `--metrics`, and where it answers.
 struct Shown {
-    child: Child,
+    serving: Serving,
     address: String,
-    /// Lines of standard error as they come.
-    lines: mpsc::UnboundedReceiver<String>,
 }
 
 impl Shown {
-    async fn start(args: &[&str]) -> Self {
-        let mut command = natstream(args);
-        let mut child = command.stdout(Stdio::null()).spawn().expect("started");
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let (sender, lines) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = stderr.next_line().await {
-                // Read on when nobody wants it any more.
-                let _ = sender.send(line);
-            }
+    /// Ready when it has said what begins so.
+    async fn start(args: &[&str], says: &str) -> Self {
+        let serving = Serving::spawn_saying(&mut natstream(args), says).await;
+        let address = serving.said().lines().find_map(|line| {
+            let address = line.strip_prefix("metrics on http://")?;
+            address.strip_suffix("/metrics")
         });
-        let mut shown = Self {
-            child,
-            address: String::new(),
-            lines,
-        };
-        let line = shown.says("metrics on http://").await;
-        let address = line
-            .trim_start_matches("metrics on http://")
-            .trim_end_matches("/metrics");
-        shown.address = address.to_owned();
-        shown
-    }
-
-    async fn says(&mut self, beginning: &str) -> String {
-        loop {
-            let line = within(LIMIT, self.lines.recv()).await.expect("it runs");
-            if line.starts_with(beginning) {
-                return line;
-            }
-        }
+        let address = address.expect("it says where it answers").to_owned();
+        Self { serving, address }
     }
 
     /// The status and the body of a path.
@@ -108,8 +81,7 @@ async fn a_server_says_whether_it_lives_and_is_ready() {
         "-c",
         "exec sleep 1000",
     ];
-    let mut serve = Shown::start(&[&args[..4], &ANYWHERE, &args[4..]].concat()).await;
-    serve.says("serving ").await;
+    let serve = Shown::start(&[&args[..4], &ANYWHERE, &args[4..]].concat(), "serving ").await;
     assert_eq!((serve.get("/healthz").await.0, serve.ready().await), (200, 200));
     for (question, status) in [
         ("GET /other HTTP/1.1\r\n\r\n", 404),
@@ -133,11 +105,11 @@ async fn a_server_says_whether_it_lives_and_is_ready() {
             .any(|line| line.starts_with("natstream_server_active_calls") && line.ends_with(" 1"))
     };
     settles(LIMIT, active, true).await;
-    signal(&serve.child, Signal::TERM);
+    serve.serving.signal(Signal::TERM);
     settles(LIMIT, || serve.ready(), 503).await;
     assert_eq!(serve.get("/healthz").await.0, 200, "it drains");
-    signal(&serve.child, Signal::TERM);
-    within(LIMIT, serve.child.wait()).await.expect("it ends");
+    serve.serving.signal(Signal::TERM);
+    serve.serving.end().await.exits_with(130);
     within(LIMIT, call.wait()).await.expect("it ends");
 }
 
@@ -153,8 +125,11 @@ async fn a_wrong_address_is_a_mistake() {
 #[tokio::test]
 async fn the_dashboard_shows_what_there_is() {
     let subject = unique_subject("cli.metrics");
-    let mut serve = Shown::start(&[&["serve", &subject, "--count", "3"], &ANYWHERE[..]].concat()).await;
-    serve.says("serving ").await;
+    let serve = Shown::start(
+        &[&["serve", &subject, "--count", "3"], &ANYWHERE[..]].concat(),
+        "serving ",
+    )
+    .await;
     run(["call", &subject]).await.exits_with(0);
     // A call that is refused: errors are shown by their code.
     run(["call", &subject, "--no-control", "--deadline", "10s"]).await;
@@ -162,14 +137,12 @@ async fn the_dashboard_shows_what_there_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path().to_str().expect("text");
     let record = ["record", &subject, "--dir", dir, "--name", "test"];
-    let mut record = Shown::start(&[&record, &ANYWHERE[..]].concat()).await;
-    record.says("recording ").await;
+    let record = Shown::start(&[&record, &ANYWHERE[..]].concat(), "recording ").await;
 
     let (name, events) = stream(&[]).await;
     run(["bus", "publish", &events, "x"]).await.exits_with(0);
     let consume = ["bus", "consume", &name, "--durable", "c"];
-    let mut consume = Shown::start(&[&consume, &ANYWHERE[..]].concat()).await;
-    consume.says("consuming ").await;
+    let consume = Shown::start(&[&consume, &ANYWHERE[..]].concat(), "consuming ").await;
 
     let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/grafana/natstream.json");
     let dashboard = std::fs::read_to_string(dashboard).expect("the dashboard");
@@ -186,9 +159,8 @@ async fn the_dashboard_shows_what_there_is() {
     for shown in [&record, &consume] {
         assert_eq!(shown.ready().await, 200);
     }
-    for mut shown in [serve, record, consume] {
-        signal(&shown.child, Signal::TERM);
-        within(LIMIT, shown.child.wait()).await.expect("it ends");
+    for shown in [serve, record, consume] {
+        shown.serving.stop().await.exits_with(0);
     }
 }
 
