@@ -21,11 +21,11 @@ use crate::error::{SendError, SendErrorKind};
 use crate::finished::FINISHED;
 use crate::limit::Permit;
 use crate::machine::Machine;
-use crate::observed::Ended;
 use crate::stats::count;
 use meter::Meter;
 
 mod meter;
+mod observe;
 
 /// A stream, shared by its handler's task, its sender, the router and the driver.
 pub(crate) struct StreamShared {
@@ -87,17 +87,6 @@ impl State {
     fn is_over(&self) -> bool {
         let is_sent = self.outbound.is_end_sent() || self.outbound.is_forgotten();
         is_sent && self.handler_returned && !self.sender_alive
-    }
-
-    /// The call is over: what its span is to be told.
-    fn observed(&mut self) -> Option<Ended> {
-        let span = self.span.take()?;
-        Some(Ended {
-            span,
-            end: self.outbound.end().cloned(),
-            closed: self.outbound.closed(),
-            stats: self.outbound.stats(),
-        })
     }
 
     /// What is kept for sending again, once: when everything was sent and only the confirmation is missing.
@@ -171,23 +160,6 @@ impl StreamShared {
         count(&self.endpoint.counters.begun);
         count(&self.endpoint.counters.active);
         true
-    }
-
-    /// The span of the call is told how it ends.
-    pub(crate) fn observe(&self, span: &Span) {
-        if !span.is_disabled() {
-            self.state.lock().span = Some(Box::new(span.clone()));
-        }
-    }
-
-    /// The subject of the endpoint.
-    pub(crate) fn subject(&self) -> &str {
-        &self.endpoint.subject
-    }
-
-    /// The number of the stream; a plain one has none.
-    pub(crate) fn sid(&self) -> Option<u32> {
-        self.answer.as_ref().map(|(sid, _)| *sid)
     }
 
     /// The call was over before its handler could begin.

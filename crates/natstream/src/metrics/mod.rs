@@ -1,4 +1,4 @@
-//! What everything counts, as metrics of the facade [`metrics`](::metrics) (feature `metrics`).
+//! What everything counts, as metrics of the facade [`metrics`](https://docs.rs/metrics) (feature `metrics`).
 //!
 //! Nothing is counted twice: [`observe`] reads the figures that pools, servers, buses and so on have anyway, and hands them to
 //! the recorder that the program has installed. So nothing is paid for an item, and nothing between two looks. Call it when
