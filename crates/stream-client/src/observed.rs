@@ -48,24 +48,12 @@ pub(crate) struct Figures {
 impl Observed {
     /// A call begins: its request carries the span's place in the trace.
     pub(crate) fn call(message: &mut Outgoing, dialect: &'static str) -> Self {
-        let span = tracing::debug_span!(
-            target: TARGET,
-            "stream.request",
-            otel.kind = "client",
-            otel.status_code = Empty,
-            rpc.system.name = "natstream",
-            rpc.method = message.subject.as_str(),
-            rpc.response.status_code = Empty,
-            "error.type" = Empty,
-            natstream.dialect = dialect,
-            natstream.verdict = Empty,
-            natstream.items = Empty,
-            natstream.bytes = Empty,
-            natstream.attempts = Empty,
-            natstream.reconnects = Empty,
-            natstream.retransmitted = Empty,
-        );
-        Self::begin(span, message, true)
+        let span = call_span(&message.subject, dialect);
+        message.carry(TraceContext::of(&span));
+        let observed = Self::of(span);
+        #[cfg(feature = "metrics")]
+        let observed = observed.timed(&message.pool, true);
+        observed
     }
 
     /// A request for one reply begins.
@@ -83,21 +71,26 @@ impl Observed {
             natstream.items = Empty,
             natstream.bytes = Empty,
         );
-        Self::begin(span, message, false)
+        message.carry(TraceContext::of(&span));
+        let observed = Self::of(span);
+        #[cfg(feature = "metrics")]
+        let observed = observed.timed(&message.pool, false);
+        observed
     }
 
-    #[cfg_attr(
-        not(feature = "metrics"),
-        expect(unused_variables, reason = "calls and requests are timed apart")
-    )]
-    fn begin(span: Span, message: &mut Outgoing, is_call: bool) -> Self {
-        message.carry(TraceContext::of(&span));
-        let traced = (!span.is_disabled()).then(|| Box::new(Traced { span, bytes: 0 }));
+    fn of(span: Span) -> Self {
         Self {
-            traced,
+            traced: (!span.is_disabled()).then(|| Box::new(Traced { span, bytes: 0 })),
             #[cfg(feature = "metrics")]
-            timed: Some(times::Timed::begin(&message.pool, is_call)),
+            timed: None,
         }
+    }
+
+    /// It counts in the histograms of the pool, with calls or with requests.
+    #[cfg(feature = "metrics")]
+    fn timed(mut self, pool: &Pool, is_call: bool) -> Self {
+        self.timed = Some(times::Timed::begin(pool, is_call));
+        self
     }
 
     /// Items have come.
@@ -178,6 +171,26 @@ impl Figures {
     }
 }
 
+fn call_span(subject: &str, dialect: &'static str) -> Span {
+    tracing::debug_span!(
+        target: TARGET,
+        "stream.request",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        rpc.system.name = "natstream",
+        rpc.method = subject,
+        rpc.response.status_code = Empty,
+        "error.type" = Empty,
+        natstream.dialect = dialect,
+        natstream.verdict = Empty,
+        natstream.items = Empty,
+        natstream.bytes = Empty,
+        natstream.attempts = Empty,
+        natstream.reconnects = Empty,
+        natstream.retransmitted = Empty,
+    )
+}
+
 fn verdict(span: &Span, kind: Option<RequestErrorKind>) {
     let Some(kind) = kind else {
         span.record("natstream.verdict", "ended");
@@ -205,5 +218,40 @@ fn name(kind: RequestErrorKind) -> &'static str {
         RequestErrorKind::Refused => "refused",
         RequestErrorKind::Timeout => "timeout",
         RequestErrorKind::Unanswered => "unanswered",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(not(feature = "metrics"))]
+    fn a_call_that_nobody_observes_has_a_null_pointer() {
+        assert_eq!(size_of::<Observed>(), size_of::<usize>());
+        assert!(Observed::of(call_span("a", "native")).is_over());
+    }
+
+    #[test]
+    fn verdicts_have_names_of_their_own() {
+        use RequestErrorKind as Kind;
+        let kinds = [
+            Kind::Cancelled,
+            Kind::Connection,
+            Kind::Decode,
+            Kind::Failed,
+            Kind::InvalidRequest,
+            Kind::Lost,
+            Kind::NotPermitted,
+            Kind::NoResponders,
+            Kind::Protocol,
+            Kind::Refused,
+            Kind::Timeout,
+            Kind::Unanswered,
+        ];
+        let mut names = kinds.map(name).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), kinds.len());
     }
 }
