@@ -136,6 +136,16 @@ async fn events(connection: &Connection) {
     within(LIMIT, outbox.close(LIMIT)).await.expect("delivered");
 }
 
+/// A password in a URL, of a server that is there and of one that is not.
+async fn urls() {
+    let server = shared_url().trim_start_matches("nats://");
+    for (server, is_there) in [(server, true), ("127.0.0.1:1", false)] {
+        let config = ConnectConfig::new(format!("nats://someone:{MARKER}@{server}"));
+        let connected = within(LIMIT, Connection::connect(config)).await;
+        assert_eq!(connected.is_ok(), is_there);
+    }
+}
+
 /// Messages that are recorded.
 async fn records(connection: &Connection) {
     let (dir, subject) = (tempfile::tempdir().expect("a directory"), unique_subject("silence"));
@@ -166,6 +176,7 @@ async fn no_payload_and_no_secret_is_logged() {
     tracing::subscriber::set_global_default(subscriber).expect("the only one");
     let config = ConnectConfig::new(shared_url()).credentials(Credentials::user_password("someone", MARKER));
     let connection = within(LIMIT, Connection::connect(config)).await.expect("connected");
+    urls().await;
     calls(&connection).await;
     events(&connection).await;
     records(&connection).await;
