@@ -7,9 +7,11 @@ use integration::bus::stream;
 use integration::{LIMIT, Peers, connection};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use natstream::eventbus::topology::{ConsumerSpec, StreamSpec};
-use natstream::eventbus::{Consumer, HandlerError as ConsumeFailure};
-use natstream::metrics::{describe, observe};
-use natstream::{Bus, Event, HandlerError};
+use natstream::eventbus::{Consumer, FastBus, HandlerError as ConsumeFailure};
+use natstream::metrics::{Observe, describe, observe};
+use natstream::recorder::{Recorder, StreamRecording};
+use natstream::sinks::RollingWriter;
+use natstream::{Bus, ConnectConfig, Connection, Connections, Event, HandlerError, Outbox, Pool};
 use testkit::{settles, shared_url, unique_name, unique_subject, within};
 
 /// All values by name and labels; of histograms, how many they have.
@@ -68,6 +70,63 @@ fn what_was_done_is_in_the_metrics() {
         .find(|(name, _)| name.starts_with("natstream_consumer_handled_messages_total{"));
     let (name, value) = handled.expect("the consumer");
     assert!(name.contains("consumer=c") && *value == 1.0, "{name}");
+}
+
+#[test]
+fn everything_with_figures_can_be_observed() {
+    fn check<T: Observe>() {}
+    check::<Connection>();
+    check::<Consumer>();
+    check::<FastBus>();
+    check::<Pool>();
+    check::<StreamRecording>();
+
+    let recorder = DebuggingRecorder::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    metrics::with_local_recorder(&recorder, || {
+        describe();
+        runtime.expect("a runtime").block_on(others());
+    });
+    let values = values(&recorder);
+    for (name, value) in [
+        ("natstream_connections_up{connections=set}", 1.0),
+        ("natstream_outbox_spooled_events{outbox=o}", 1.0),
+        ("natstream_recording_received_messages_total{recording=r}", 0.0),
+        ("natstream_sink_accepted_records_total{sink=r}", 0.0),
+        ("natstream_subscription_in_progress{subscription=s}", 0.0),
+    ] {
+        assert_eq!(values.get(name), Some(&value), "{name} in {values:#?}");
+    }
+}
+
+async fn others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let connections = Connections::builder(ConnectConfig::new(shared_url())).warm_up();
+    let connections = within(LIMIT, connections.connect()).await.expect("connected");
+    observe("set", &connections);
+
+    let outbox = within(LIMIT, Outbox::builder(dir.path().join("outbox")).open())
+        .await
+        .expect("open");
+    within(LIMIT, outbox.enqueue(Event::new("a", "x")))
+        .await
+        .expect("written");
+    observe("o", &outbox);
+
+    let peers = Peers::connect().await;
+    let subscription = peers.server.on_message(unique_subject("observe"), |_| async { Ok(()) });
+    observe("s", &within(LIMIT, subscription).await.expect("served"));
+
+    let writer = RollingWriter::builder(dir.path().join("files"), "r")
+        .open()
+        .expect("open");
+    let connection = connection(shared_url()).await;
+    let (recorder, subject) = (Recorder::new(writer.clone()), unique_subject("observe"));
+    let recording = recorder.subscribe(&connection, &subject, None);
+    let recording = within(LIMIT, recording).await.expect("subscribed");
+    observe("r", &recording);
+    observe("r", &writer);
+    within(LIMIT, recording.stop(LIMIT)).await.expect("ended");
 }
 
 async fn work() {

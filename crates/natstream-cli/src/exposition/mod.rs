@@ -28,7 +28,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Questions that are answered at a time; others wait.
-const AT_A_TIME: usize = 16;
+const AT_A_TIME: usize = 64;
 
 /// How long nobody is let in after that has failed: there may be no descriptors.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -144,6 +144,10 @@ async fn the_dashboard_shows_what_there_is() {
     let consume = ["bus", "consume", &name, "--durable", "c"];
     let consume = Shown::start(&[&consume, &ANYWHERE[..]].concat(), "consuming ").await;
 
+    let (files, streams) = (format!("{dir}/stream"), ["--stream", &name, "--durable", "r", "--dir"]);
+    let archive = [&["record"], &streams[..], &[&files, "--name", "archive"], &ANYWHERE].concat();
+    let archive = Shown::start(&archive, "recording ").await;
+
     let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/grafana/natstream.json");
     let dashboard = std::fs::read_to_string(dashboard).expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
@@ -156,10 +160,11 @@ async fn the_dashboard_shows_what_there_is() {
         wanted.difference(&names).cloned().collect::<Vec<_>>()
     };
     settles(LIMIT, there, Vec::<String>::new()).await;
-    for shown in [&record, &consume] {
+    for shown in [&record, &consume, &archive] {
         assert_eq!(shown.ready().await, 200);
     }
-    for shown in [serve, record, consume] {
+    assert!(archive.names().await.contains("natstream_recording_position"));
+    for shown in [serve, record, consume, archive] {
         shown.serving.stop().await.exits_with(0);
     }
 }
