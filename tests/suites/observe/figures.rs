@@ -94,12 +94,33 @@ fn everything_with_figures_can_be_observed() {
         ("natstream_recording_received_messages_total{recording=r}", 0.0),
         ("natstream_sink_accepted_records_total{sink=r}", 0.0),
         ("natstream_subscription_in_progress{subscription=s}", 0.0),
+        ("natstream_server_active_calls{server=d,endpoint=slow}", 0.0),
+        ("natstream_server_failed_total{server=d,endpoint=slow}", 1.0),
     ] {
         assert_eq!(values.get(name), Some(&value), "{name} in {values:#?}");
     }
 }
 
+/// A server that drains names no endpoints, and they go on counting.
+async fn drained() {
+    let (peers, subject) = (Peers::connect().await, unique_subject("observe"));
+    let wait = peers.server.on(&subject, |_, out| async move {
+        out.closed().await;
+        Ok(())
+    });
+    let endpoint = within(LIMIT, wait.name("slow")).await.expect("served");
+    let _call = within(LIMIT, peers.pool.request_stream(&subject, ""))
+        .await
+        .expect("sent");
+    settles(LIMIT, || async { endpoint.stats().active }, 1).await;
+    observe("d", &peers.server);
+    within(LIMIT, peers.server.drain(Duration::ZERO)).await;
+    settles(LIMIT, || async { endpoint.stats().active }, 0).await;
+    observe("d", &endpoint);
+}
+
 async fn others() {
+    drained().await;
     let dir = tempfile::tempdir().expect("a directory");
     let connections = Connections::builder(ConnectConfig::new(shared_url())).warm_up();
     let connections = within(LIMIT, connections.connect()).await.expect("connected");

@@ -8,7 +8,7 @@ use natstream::connect::TraceContext;
 use natstream::eventbus::topology::ConsumerSpec;
 use natstream::eventbus::{Consumer, HandlerError as ConsumeFailure};
 use natstream::{Bus, Event, Pool, Server};
-use opentelemetry::trace::{SpanKind, TracerProvider as _};
+use opentelemetry::trace::{FutureExt as _, SpanKind, TraceContextExt as _, Tracer as _, TracerProvider as _};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use testkit::{settles_where, shared_url, unique_subject, within};
 use tracing::subscriber::DefaultGuard;
@@ -278,4 +278,16 @@ async fn events_of_every_bus_carry_the_trace_through_files_too() {
         let parent = message.headers.get("traceparent").expect("a parent");
         assert_eq!(parent[3..35], trace, "{message:?}");
     }
+}
+
+#[tokio::test]
+async fn a_context_of_opentelemetry_alone_is_carried() {
+    let provider = SdkTracerProvider::builder().build();
+    let span = provider.tracer("plain").start("caller");
+    let context = opentelemetry::Context::current_with_span(span);
+    let own = context.span().span_context().clone();
+    let (parent, _) = seen_headers(&[]).with_context(context).await;
+    let parent = parent.expect("it is carried");
+    assert_eq!(parent[3..35], own.trace_id().to_string());
+    assert_eq!(parent[36..52], own.span_id().to_string());
 }

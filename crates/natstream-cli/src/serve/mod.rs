@@ -219,9 +219,11 @@ async fn serve(
         signal = interrupts.next() => return Err(session::interrupted(signal)),
     };
     exposition.add({
-        let (server, name) = (server.clone(), args.name.clone());
+        let (server, endpoint, name) = (server.clone(), endpoint.clone(), args.name.clone());
         move || {
             observe(&name, &server);
+            // The server does not name it any more while it drains.
+            observe(&name, &endpoint);
             server.is_ready()
         }
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Unit, counter};
-use stream_server::{EndpointStats, Server, Subscription, SubscriptionStats};
+use stream_server::{Endpoint, EndpointStats, Server, Subscription, SubscriptionStats};
 
 use super::sealed::Observe;
 use super::table::{Kind, Row, Table, level, total};
@@ -223,20 +223,28 @@ pub(super) fn rows() -> Vec<Row> {
     tables.chain(OTHERS).collect()
 }
 
+/// With its endpoints, as long as it does not drain.
 impl Observe for Server {
     fn observe(&self, name: &str) {
         SERVER.tell(&[name], self);
         for endpoint in self.endpoints() {
-            let stats = endpoint.stats();
-            ENDPOINT.tell(&[name, endpoint.name()], &stats);
-            for (code, count) in &stats.errors {
-                let labels = [
-                    ("server", name.to_owned()),
-                    ("endpoint", endpoint.name().to_owned()),
-                    ("code", code.to_string()),
-                ];
-                counter!("natstream_server_errors_total", &labels).absolute(*count);
-            }
+            endpoint.observe(name);
+        }
+    }
+}
+
+/// The name is that of its server.
+impl Observe for Endpoint {
+    fn observe(&self, name: &str) {
+        let stats = self.stats();
+        ENDPOINT.tell(&[name, self.name()], &stats);
+        for (code, count) in &stats.errors {
+            let labels = [
+                ("server", name.to_owned()),
+                ("endpoint", self.name().to_owned()),
+                ("code", code.to_string()),
+            ];
+            counter!("natstream_server_errors_total", &labels).absolute(*count);
         }
     }
 }
