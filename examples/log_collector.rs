@@ -1,5 +1,5 @@
-//! Logs, metrics and forwarded messages: many events that nobody waits for, failures that are heard of all the same, and a
-//! shutdown that leaves nothing behind. `cargo run -p examples --example log_collector`.
+//! Logs and metrics: many events that nobody waits for, failures that are heard of all the same, and a shutdown that leaves
+//! nothing behind. `cargo run -p examples --example log_collector`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use natstream::eventbus::Dedup;
 use natstream::eventbus::topology::{Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Event, HandlerError, Pool, Server};
+use natstream::{Bus, ConnectConfig, Connection, Event};
 
 struct LogCollector {
     bus: Bus,
@@ -30,20 +30,6 @@ impl LogCollector {
     }
 }
 
-/// Messages that come without a stream go into one. In strict order they would keep theirs whatever happens.
-async fn forward_messages(server: &Server, bus: Bus) -> anyhow::Result<()> {
-    server
-        .on_message("examples.incoming", move |message| {
-            let bus = bus.clone();
-            async move {
-                let event = Event::new("examples.logs.forwarded", message.payload().clone());
-                bus.enqueue(event).await.map_err(HandlerError::internal)
-            }
-        })
-        .await?;
-    Ok(())
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let url = std::env::var("NATS_URL").unwrap_or_else(|_| "nats://127.0.0.1:4222".to_owned());
@@ -53,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     topology.ensure(&stream).await?;
 
     let lost = Arc::new(AtomicU64::new(0));
-    let bus = Bus::builder(connection.clone())
+    let bus = Bus::builder(connection)
         // No header on an event: faster, and one whose answer is lost is handed back.
         .dedup(Dedup::Off)
         .deadline(Duration::from_secs(5))
@@ -67,21 +53,13 @@ async fn main() -> anyhow::Result<()> {
         .open()
         .await?;
     let collector = LogCollector { bus: bus.clone() };
+    collector.report_metrics(0.5);
     for line in 0..5000 {
         collector.collect_log(format!("line {line}")).await?;
     }
-    collector.report_metrics(0.5);
-    let server = Server::new(connection.clone());
-    forward_messages(&server, bus.clone()).await?;
-    let pool = Pool::new(connection);
-    for _ in 0..10 {
-        pool.publish("examples.incoming", "hello").await?;
-    }
-    pool.flush(Duration::from_secs(5)).await?;
     collector.flush().await?;
 
-    // The shutdown: nothing new comes, handlers end, the bus delivers what is left, and the connection goes last.
-    server.drain(Duration::from_secs(5)).await;
+    // The shutdown: the bus delivers what is left, and the connection goes last.
     bus.close(Duration::from_secs(30)).await?;
     let stats = bus.stats();
     println!(

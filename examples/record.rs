@@ -1,4 +1,4 @@
-//! The seeds' `StreamSubscribeWithWriter`: a subject, and a streamed answer, into files, in a form of one's own.
+//! The seeds' `StreamSubscribeWithWriter`: the messages on a subject into files, in a form of one's own.
 //! `cargo xtask nats up`, then `NATS_URL=… cargo run -p examples --example record -- [DIR]`; without a directory, one that
 //! goes with the program.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use natstream::recorder::{RecordedFiles, Recorder};
 use natstream::sinks::{Format, Record, RollingWriter};
-use natstream::{ConnectConfig, Connection, Pool, Server};
+use natstream::{ConnectConfig, Connection, Pool};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -19,7 +19,6 @@ async fn main() -> anyhow::Result<()> {
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let pool = Pool::new(connection.clone());
 
-    // A subject: what a slow disk leaves no room for is dropped and counted, since NATS waits for nobody.
     let format = Format::custom(|record: &Record<'_>, out: &mut Vec<u8>| {
         out.extend_from_slice(record.subject_of().unwrap_or_default().as_bytes());
         out.extend_from_slice(b" -> ");
@@ -30,6 +29,7 @@ async fn main() -> anyhow::Result<()> {
         .template("{name}.log")
         .format(format)
         .open()?;
+    // What a slow disk leaves no room for is dropped and counted, since NATS waits for nobody.
     let recording = Recorder::new(files)
         .subscribe(&connection, "examples.record.>", None)
         .await?;
@@ -39,26 +39,6 @@ async fn main() -> anyhow::Result<()> {
     pool.flush(Duration::from_secs(5)).await?;
     let end = recording.stop(Duration::from_secs(5)).await?;
     println!("{} events, {} dropped", end.stats.recorded, end.stats.dropped);
-
-    // An answer: its handler is as fast as the disk, and nothing is dropped.
-    let server = Server::new(connection);
-    server
-        .on("examples.record.count", |_request, mut out| async move {
-            for number in 1..=1000 {
-                out.send(number.to_string()).await?;
-            }
-            Ok(())
-        })
-        .await?;
-    let files = RollingWriter::builder(&dir, "numbers").template("{name}.log").open()?;
-    let mut recorder = Recorder::new(files);
-    let mut answer = pool.request_stream("examples.record.count", "").await?;
-    let recorded = recorder.record(&mut answer).await?;
-    let receipt = recorder.close().await?;
-    println!(
-        "{} numbers, {} survive a power loss",
-        recorded.records, receipt.survive_power_loss
-    );
 
     for file in RecordedFiles::list(&dir)?.closed {
         let lines = fs::read_to_string(&file)?.lines().count();

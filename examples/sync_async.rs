@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use natstream::async_nats::Subscriber;
 use natstream::eventbus::topology::{Storage, StreamSpec, Topology};
 use natstream::{Bus, ConnectConfig, Connection, Event, Pool};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -44,8 +45,10 @@ async fn main() -> anyhow::Result<()> {
     bus.flush(Duration::from_secs(3)).await?;
     println!("所有异步发布已确认");
 
+    // Before it is said that it can be pressed.
+    let mut ctrl_c = signal(SignalKind::interrupt())?;
     println!("同步/异步发布演示运行中；按 Ctrl+C 退出");
-    tokio::signal::ctrl_c().await?;
+    ctrl_c.recv().await;
     bus.close(Duration::from_secs(5)).await?;
     topology.delete("EXAMPLE_SYNC").await?;
     Ok(())

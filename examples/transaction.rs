@@ -15,7 +15,7 @@ struct Account {
 /// Takes from one account and gives to the other. Whoever has booked on one of them meanwhile makes the whole fail.
 fn transfer(from: Account, to: Account, amount: i64) -> AtomicBatch {
     let booking = |account: Account, amount: i64| {
-        Event::new(format!("examples.accounts.{}", account.number), amount.to_string())
+        Event::new(format!("examples.transfers.{}", account.number), amount.to_string())
             .expect_last_subject_sequence(account.last)
     };
     [booking(from, -amount), booking(to, amount)].into_iter().collect()
@@ -26,11 +26,11 @@ async fn main() -> anyhow::Result<()> {
     let url = std::env::var("NATS_URL").unwrap_or_else(|_| "nats://127.0.0.1:4222".to_owned());
     let connection = Connection::connect(ConnectConfig::new(url)).await?;
     let topology = Topology::new(connection.clone());
-    let accounts = StreamSpec::new("EXAMPLE_ACCOUNTS", ["examples.accounts.*"])
+    let accounts = StreamSpec::new("EXAMPLE_TRANSFERS", ["examples.transfers.*"])
         .storage(Storage::Memory)
         .allow_atomic(true);
     topology.ensure(&accounts).await?;
-    let bus = AtomicBus::open(connection, "EXAMPLE_ACCOUNTS").await?;
+    let bus = AtomicBus::open(connection, "EXAMPLE_TRANSFERS").await?;
 
     let (seven, eight) = (Account { number: 7, last: 0 }, Account { number: 8, last: 0 });
     let ack = bus.commit(transfer(seven, eight, 5)).await?;
@@ -52,8 +52,8 @@ async fn main() -> anyhow::Result<()> {
     }
     println!(
         "{} messages in the stream",
-        topology.info("EXAMPLE_ACCOUNTS").await?.messages
+        topology.info("EXAMPLE_TRANSFERS").await?.messages
     );
-    topology.delete("EXAMPLE_ACCOUNTS").await?;
+    topology.delete("EXAMPLE_TRANSFERS").await?;
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) const TASK: Task = Task {
 Usage: cargo xtask test
 
 Runs every check and every test: format, tidy, vectors, lints, documentation, unit tests, integration
-tests with the examples, suites in their short form, doc tests. Test programs of the integration tests and
+tests with the examples, suites in their short form, doc tests, and the project `examples/starter`. Test programs of the integration tests and
 of the suites run side by side, one for each processor. Stops at the first step that fails; ends with a table of times.
 
 One nats-server serves all tests that need nothing special. It and the clients of others are
@@ -54,6 +54,8 @@ enum Action {
     /// The same, with programs side by side.
     Programs(Vec<String>),
     Docs,
+    /// The project that people copy, which is a workspace of its own.
+    Starter,
     Tidy,
     /// Are the files of test vectors up to date?
     Vectors,
@@ -126,6 +128,7 @@ fn steps(packages: &[Package]) -> Vec<Step> {
         }
     }
     steps.push(step("doc tests", tests(&["--doc"])));
+    steps.push(step("starter", Action::Starter));
     steps
 }
 
@@ -148,6 +151,12 @@ const BENCH: &str = "bench";
 
 /// Writes the test vectors of the protocol, or checks that they are what it would write.
 const VECTORS: &str = "docs/vectors/generate.py";
+
+/// The project that people copy.
+const STARTER: &str = "examples/starter/Cargo.toml";
+
+/// Which versions it is built with. Git knows nothing of it: whoever copies the project makes their own.
+const STARTER_LOCK: &str = "examples/starter/Cargo.lock";
 
 /// What the tests of a run share.
 #[derive(Default)]
@@ -191,6 +200,18 @@ impl Action {
                 parallel::test(workspace, command, |program| shared.serve(program))
             }
             Self::Docs => docs::build(workspace, &[]),
+            Self::Starter => {
+                let manifest = ["--manifest-path", STARTER];
+                run_command(workspace, workspace.cargo(["fmt", "--check"]).args(manifest))?;
+                // The same versions, in the same directory: as much as possible is not built again.
+                workspace.shell.copy_file("Cargo.lock", STARTER_LOCK)?;
+                let target = workspace.target();
+                let mut command = workspace.cargo(["test"]).args(manifest).arg("--target-dir").arg(target);
+                if let Some((_, server)) = &shared.server {
+                    command = command.env("NATS_URL", server.url());
+                }
+                run_command(workspace, command)
+            }
             Self::Tidy => tidy::check(workspace),
             Self::Vectors => run_command(workspace, workspace.command("python3", &[VECTORS, "--check"])),
         }

@@ -13,6 +13,7 @@ mod machine;
 mod manifest;
 mod manifests;
 mod npm;
+mod pages;
 mod rust;
 mod size;
 
@@ -24,7 +25,9 @@ Usage: cargo xtask tidy
 
 Checks rules that no compiler checks: which of our crates may depend on which, what manifests
 inherit, sorted dependencies, no paths of one machine, sizes of files, reasons for ignored
-tests and for sleeping ones, no address of a registry in lock files of npm. `cargo test -p xtask` checks the same.
+tests and for sleeping ones, no address of a registry in lock files of npm, pages whose links
+lead somewhere, that stand in docs/README.md, and whose examples are compiled.
+`cargo test -p xtask` checks the same.
 
 Needs git, and looks at files that git tracks or would add.
 ",
@@ -40,6 +43,10 @@ const CHECKS: &[Check] = &[
     machine::check,
     manifests::check,
     npm::check,
+    pages::check_examples,
+    pages::check_index,
+    pages::check_links,
+    pages::check_translations,
     rust::check_ignored_tests,
     rust::check_leftovers,
     rust::check_sleeps,
@@ -116,8 +123,8 @@ fn sources(workspace: &Workspace) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for path in paths.split_terminator('\0') {
         let full = workspace.root().join(path);
-        if full.is_dir() {
-            // A submodule or a link to a directory.
+        if full.is_dir() || full.is_symlink() {
+            // A submodule, or a link to what is looked at where it is.
             continue;
         }
         let bytes = match fs::read(&full) {

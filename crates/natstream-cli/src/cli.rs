@@ -1,5 +1,8 @@
 //! The command line.
 
+#[cfg(test)]
+mod pages;
+
 use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};

@@ -6,6 +6,13 @@ use async_nats::header::{HeaderName, HeaderValue};
 /// The header that is ours: `stream_proto::HEADER`, which this crate does not depend on.
 const TAKEN: &str = "Natstream";
 
+/// The name of the header that is ours. Made from text, it would be a copy each time.
+#[inline]
+#[must_use]
+pub const fn own_header() -> HeaderName {
+    HeaderName::from_static(TAKEN)
+}
+
 /// A header that every NATS client can read (ADR-4), or `None`: others tear connections down. Names and values are printable
 /// ASCII; `Natstream` and names that begin with `Nats-` are taken.
 #[must_use]

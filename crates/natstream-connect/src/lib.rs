@@ -107,7 +107,7 @@ pub use self::denials::Denials;
 pub use self::driver::{DeadlineSlot, Driven, Driver, TrySendError};
 pub use self::end::EndReason;
 pub use self::error::{ConnectError, ConnectErrorKind, FenceError, FenceErrorKind};
-pub use self::header::{headers_len, user_header};
+pub use self::header::{headers_len, own_header, user_header};
 pub use self::kept_router::KeptRouter;
 pub use self::observe::{Observer, observe};
 pub use self::outbox::Outbox;

@@ -3,8 +3,7 @@
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
+use rand::Rng as _;
 
 use crate::end::Patience;
 use crate::observe::Signals;
@@ -73,10 +72,9 @@ fn abandon() -> Duration {
     Duration::MAX
 }
 
-/// Without the operating system's generator there is no jitter, and the order of the servers
-/// stands.
+/// For jitter, and the order of servers.
 pub(crate) fn random() -> u64 {
-    SysRng.try_next_u64().unwrap_or(u64::MAX)
+    rand::rng().next_u64()
 }
 
 #[cfg(test)]

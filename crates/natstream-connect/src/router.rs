@@ -445,11 +445,9 @@ impl RouteGuard {
     /// The subject to be answered to. It is put together each time: ten thousand idle streams keep none.
     #[must_use]
     pub fn subject(&self) -> Subject {
-        let token = self.key.map(char::from);
-        let mut subject = String::with_capacity(self.alive.prefix.len() + token.len());
-        subject.push_str(&self.alive.prefix);
-        subject.extend(token);
-        Subject::from(subject)
+        // Letters and digits.
+        let token = std::str::from_utf8(&self.key).unwrap_or_default();
+        Subject::from([&*self.alive.prefix, token].concat())
     }
 }
 

@@ -1,22 +1,23 @@
 //! Names that nobody can guess.
 
-use rand::TryRng as _;
-use rand::rngs::SysRng;
+use rand::Rng as _;
 
 /// Characters of a token: 22 of 62 are 131 bits.
 pub(crate) const TOKEN_LEN: usize = 22;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A fresh token of 128 bits from the operating system's generator, as 22 letters and digits.
+/// A fresh token of 128 bits, as 22 letters and digits.
 ///
-/// NUIDs, which async-nats uses for inboxes, do not qualify: two of them give away all that follow.
+/// They come from a generator of the thread that nobody can guess (ChaCha, with seeds of the operating system): each stream
+/// has one or two, and a call into the kernel costs more than the rest of a stream's beginning. NUIDs, which async-nats uses
+/// for inboxes, do not qualify: two of them give away all that follow.
 ///
 /// # Panics
 /// When the operating system has no random bytes to give, which does not happen on a system that has booted.
 #[must_use]
 pub fn token() -> String {
-    letters().map(char::from).iter().collect()
+    letters().map(char::from).into_iter().collect()
 }
 
 /// The letters of a fresh [`token`].
@@ -25,7 +26,7 @@ pub(crate) fn letters() -> [u8; TOKEN_LEN] {
     let mut len = 0;
     let mut bytes = [0; TOKEN_LEN + 10];
     while len < TOKEN_LEN {
-        fill(&mut bytes);
+        rand::rng().fill_bytes(&mut bytes);
         // 248 = 4 × 62: what is above would make the first letters likelier.
         let random = bytes.iter().filter(|byte| **byte < 248);
         for (letter, byte) in letters[len..].iter_mut().zip(random) {
@@ -36,21 +37,13 @@ pub(crate) fn letters() -> [u8; TOKEN_LEN] {
     letters
 }
 
-/// 32 random bits from the operating system's generator.
+/// 32 random bits, of the same generator.
 ///
 /// # Panics
 /// As [`token`].
 #[must_use]
 pub fn random_u32() -> u32 {
-    let mut bytes = [0; 4];
-    fill(&mut bytes);
-    u32::from_ne_bytes(bytes)
-}
-
-fn fill(bytes: &mut [u8]) {
-    SysRng
-        .try_fill_bytes(bytes)
-        .expect("the operating system provides random bytes");
+    rand::rng().next_u32()
 }
 
 #[cfg(test)]

@@ -31,12 +31,14 @@
 //! JSON, or in the form of another [`Codec`]: `request_stream_as`, `.typed::<T>()`, [`Request::json`],
 //! [`ResponseSender::send_as`].
 //!
+//! The module `guide` of this documentation has a page for each topic, from a quick start to operating in production.
+//!
 //! # Features
 //! - `client` (default): [`Pool`], [`Responses`] and [`Reply`], for calls, requests and messages.
 //! - `config`: `connect::settings` and `ConnectConfig::load`, for configuration from a file, the environment and contexts of
 //!   the `nats` CLI.
 //! - `consul`: servers from Consul, in `connect::consul`.
-//! - `eventbus`: [`Bus`] and [`Event`], for publishing to JetStream, `Consumer` for consuming, and the module `eventbus` with
+//! - `eventbus`: `Bus` and `Event`, for publishing to JetStream, `Consumer` for consuming, and the module `eventbus` with
 //!   all the rest; with `spool` it has `Outbox`, for events that outlive the process.
 //! - `kv` and `object`: `Kv` and `Objects`, buckets of values by key, and of objects of any size.
 //! - `metrics`: what everything counts, as metrics of the facade `metrics`, in the module `metrics`.
@@ -51,6 +53,16 @@
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+// It needs what its examples use.
+#[cfg(all(
+    doc,
+    feature = "client",
+    feature = "server",
+    feature = "eventbus",
+    feature = "recorder"
+))]
+pub mod guide;
 
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]

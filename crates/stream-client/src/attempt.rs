@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::HeaderValue;
 use async_nats::message::OutboundMessage;
-use natstream_connect::{Router, TrySendError};
-use stream_proto::{HEADER, Inbound, InboundConfig, Instant};
+use natstream_connect::{Router, TrySendError, own_header};
+use stream_proto::{Inbound, InboundConfig, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant as Moment;
 
@@ -110,7 +111,7 @@ impl Request {
             None => {
                 config.plain = self.dialect.plain();
                 let inbound = Inbound::new(config, at);
-                headers.insert(HEADER, inbound.open().encode().as_str());
+                headers.insert(own_header(), HeaderValue::from(inbound.open().encode()));
                 Machine::Native(inbound)
             }
         };

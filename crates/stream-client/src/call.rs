@@ -7,11 +7,10 @@ use std::task::{Context, Poll, Waker};
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
-use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Route, RouteGuard};
+use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Route, RouteGuard, own_header};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
-    CloseCode, ControlUse, Denied, HEADER, InboundEvent, InboundStats, Instant, Items, Message, ServiceError,
-    Termination,
+    CloseCode, ControlUse, Denied, InboundEvent, InboundStats, Instant, Items, Message, ServiceError, Termination,
 };
 
 use crate::common::Waits;
@@ -270,7 +269,9 @@ impl Route for Call {
         let headers = message.headers.as_ref();
         let input = Message {
             status: message.status.map(|status| status.as_u16()),
-            header: headers.and_then(|headers| headers.get(HEADER)).map(HeaderValue::as_str),
+            header: headers
+                .and_then(|headers| headers.get(own_header()))
+                .map(HeaderValue::as_str),
             has_headers: headers.is_some(),
             has_control: reply.is_some(),
             service_error: headers.and_then(service_error),

@@ -107,9 +107,9 @@ pub struct PoolBuilder {
 impl PoolBuilder {
     /// Also sends to control subjects that begin with `prefix`.
     ///
-    /// Without it: those below `_INBOX`, below this connection's own inbox prefix, and those that an account import has
-    /// rewritten. A responder with an inbox prefix of its own needs it. Never name subjects that act: what is sent to
-    /// `$JS.API.…` would act with this caller's permissions.
+    /// Without it: those that begin with `_INBOX` (`_INBOX_orders` too) or with this connection's own inbox prefix, and those
+    /// that an account import has rewritten. A responder with an inbox prefix of another form needs it. Never name subjects
+    /// that act: what is sent to `$JS.API.…` would act with this caller's permissions.
     pub fn control_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefixes.push(prefix.into());
         self

@@ -259,7 +259,7 @@ impl Frame {
 }
 
 /// The fields of a unit up to the position; then come the status, if it is the last, and the data.
-pub(crate) fn put_unit_header(sid: u32, fin: bool, position: u64, out: &mut BytesMut) {
+pub(crate) fn put_unit_header(sid: u32, fin: bool, position: u64, out: &mut impl BufMut) {
     out.put_u8(MARKER);
     out.put_u8(UNIT);
     out.put_u32(sid);

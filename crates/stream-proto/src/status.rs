@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use crate::error::{DecodeError, Malformed};
 use crate::reader::Reader;
@@ -242,7 +242,7 @@ impl Block<'_> {
     }
 
     /// Appends the block with its length before it.
-    pub(crate) fn put_prefixed(&self, out: &mut BytesMut) {
+    pub(crate) fn put_prefixed(&self, out: &mut impl BufMut) {
         varint::put(self.len() as u64, out);
         out.put_u8(self.code);
         out.put_u8(self.flags);
@@ -272,6 +272,8 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     fn round_trip(status: &Status, items: u64, room: usize) -> (Status, u64) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
-use stream_proto::{Code, Frame, HEADER, Instant, Offer, Open, OutboundConfig, PlainDialect, Status};
+use natstream_connect::own_header;
+use stream_proto::{Code, Frame, Instant, Offer, Open, OutboundConfig, PlainDialect, Status};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::endpoint::{EndpointShared, ForeignDialect, max_message, max_unit};
@@ -100,7 +101,7 @@ impl EndpointShared {
         };
         // A copy: the subject is cut out of a read buffer of 64 KiB, which it would keep alive.
         let reply = Subject::from(reply.as_str());
-        let Some(header) = message.headers.as_ref().and_then(|headers| headers.get(HEADER)) else {
+        let Some(header) = message.headers.as_ref().and_then(|headers| headers.get(own_header())) else {
             count(&self.counters.foreign);
             return self.accept_foreign(message, reply, handler);
         };
@@ -234,7 +235,7 @@ impl EndpointShared {
         let is_heard = self.dialects.foreign == ForeignDialect::Text && self.dialects.client_offline;
         let name = headers
             .get(CONNECT_ID)
-            .filter(|_| is_heard && headers.get(HEADER).is_none())?;
+            .filter(|_| is_heard && headers.get(own_header()).is_none())?;
         offline::name(name.as_str())
     }
 
@@ -257,7 +258,7 @@ impl EndpointShared {
         };
         self.counters.error(&status);
         let mut headers = HeaderMap::new();
-        headers.insert(HEADER, stream_proto::VERSION.to_string().as_str());
+        headers.insert(own_header(), stream_proto::VERSION.to_string().as_str());
         insert_failure(&mut headers, &status);
         let payload = Frame::refusal(natstream_connect::random_u32(), status).encode();
         self.send_with_headers(reply, headers, payload);

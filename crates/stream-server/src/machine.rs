@@ -1,7 +1,7 @@
 //! The responder's half of a stream, in whichever dialect.
 
 use stream_proto::{
-    CloseReason, DecodeError, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, OutboundStats,
+    Answer, CloseReason, DecodeError, Instant, Message, Open, Outbound, OutboundConfig, OutboundEvent, OutboundStats,
     PlainDialect, PlainOutbound, PushError, Status, Transmit,
 };
 
@@ -32,10 +32,10 @@ impl Machine {
         Self::Plain(Box::new(PlainOutbound::new(dialect, config, max_message)))
     }
 
-    /// The stream id and the value of the answer's header, where there are any.
-    pub(crate) fn answer(&self) -> Option<(u32, String)> {
+    /// The stream id and what goes into the answer's header, where there are any.
+    pub(crate) fn answer(&self) -> Option<(u32, Answer)> {
         match self {
-            Self::Native(outbound) => Some((outbound.sid(), outbound.answer().encode())),
+            Self::Native(outbound) => Some((outbound.sid(), outbound.answer())),
             Self::Plain(_) => None,
         }
     }

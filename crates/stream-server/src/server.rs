@@ -83,9 +83,9 @@ impl ServerBuilder {
 
     /// Also answers to reply subjects that begin with `prefix`.
     ///
-    /// Without it: those below `_INBOX`, below this connection's own inbox prefix, and those that an account import has
-    /// rewritten. A caller with an inbox prefix of its own needs it. Never name subjects that act: an answer sent to
-    /// `$JS.API.…` would act with this server's permissions.
+    /// Without it: those that begin with `_INBOX` (`_INBOX_orders` too) or with this connection's own inbox prefix, and those
+    /// that an account import has rewritten. A caller with an inbox prefix of another form needs it. Never name subjects
+    /// that act: an answer sent to `$JS.API.…` would act with this server's permissions.
     pub fn reply_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.reply_prefixes.push(prefix.into());
         self

@@ -8,10 +8,12 @@ use std::thread::ThreadId;
 
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, HeaderValue, Subject};
-use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Driver, Route, RouteGuard, headers_len, user_header};
+use natstream_connect::{
+    Arrival, DeadlineSlot, Denials, Driven, Driver, Route, RouteGuard, headers_len, own_header, user_header,
+};
 use parking_lot::{Mutex, MutexGuard};
 use stream_proto::{
-    CloseReason, Code, Frame, HEADER, Instant, Message, OutboundEvent, PushError, ServiceError, Status, Transmit,
+    Answer, CloseReason, Code, Frame, Instant, Message, OutboundEvent, PushError, ServiceError, Status, Transmit,
 };
 use tokio::sync::Notify;
 use tracing::Span;
@@ -33,8 +35,8 @@ pub(crate) struct StreamShared {
     endpoint: Arc<EndpointShared>,
     /// The caller's reply subject.
     reply: Subject,
-    /// The stream id, and the value of the answer's header; a plain stream has none.
-    answer: Option<(u32, HeaderValue)>,
+    /// The stream id, and what goes into the answer's header; a plain stream has none.
+    answer: Option<(u32, Answer)>,
     /// What the caller of a plain stream calls itself.
     client: Option<Box<str>>,
     state: Mutex<State>,
@@ -108,9 +110,8 @@ impl StreamShared {
         outbound: Machine,
         client: Option<Box<str>>,
     ) -> Arc<Self> {
-        let answer = outbound.answer();
         Arc::new(Self {
-            answer: answer.map(|(sid, answer)| (sid, HeaderValue::from(answer.as_str()))),
+            answer: outbound.answer(),
             driver,
             endpoint,
             reply,
@@ -483,7 +484,7 @@ impl StreamShared {
         }
         let mut headers = metadata.cloned().unwrap_or_default();
         if let Some((_, answer)) = self.answer.as_ref().filter(|_| transmit.header) {
-            headers.insert(HEADER, answer.clone());
+            headers.insert(own_header(), HeaderValue::from(answer.encode()));
         }
         if let Some(failure) = &transmit.failure {
             insert_failure(&mut headers, failure);

@@ -11,6 +11,7 @@ mod timestamped;
 pub use self::frame::{FrameError, Frames};
 pub(crate) use self::frame::{
     HEADER_LEN as FRAME_HEADER_LEN, MAX_LEN as FRAME_MAX_LEN, checksum as frame_checksum, encode as encode_frame,
+    encode_parts as encode_frame_parts,
 };
 
 /// How records become bytes.

@@ -9,11 +9,12 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
-    DiskStorage, SinkError, SinkErrorKind, Storage, StorageFile,
-    format::{FRAME_HEADER_LEN, encode_frame},
+    Clock as _, DiskStorage, SinkError, SinkErrorKind, Storage, StorageFile, SystemClock,
+    format::{FRAME_HEADER_LEN, encode_frame_parts},
     storage::{make_dir, read_all, write_all},
 };
 
@@ -22,6 +23,10 @@ mod watermark;
 
 pub use self::reader::SegmentReader;
 use self::{reader::scan, watermark::Watermark};
+
+/// How long a log that is not durable goes on without a look whether its file is still there. A look costs as much as half a
+/// write, and makes the next write dearer: some file systems then stamp it with a time of its own.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Settings of a [`SegmentLog`].
 #[derive(Debug)]
@@ -65,6 +70,8 @@ pub struct SegmentLog {
     segments: Vec<Segment>,
     /// The last segment, open to write.
     file: Option<Box<dyn StorageFile>>,
+    /// Counts from the last look whether the file is still there.
+    looked: Option<SystemClock>,
     /// Frames that were appended and not committed.
     pending: Vec<u8>,
     /// Where the last of them begins.
@@ -146,6 +153,7 @@ impl SegmentLogBuilder {
         let mut log = SegmentLog {
             segments: Vec::new(),
             file: None,
+            looked: None,
             pending: Vec::new(),
             last: None,
             committed: watermark.first(),
@@ -255,8 +263,7 @@ impl SegmentLog {
         }
         self.last = Some(self.pending.len());
         let number = self.next;
-        let body = [&number.to_le_bytes()[..], payload].concat();
-        encode_frame(&body, &mut self.pending);
+        encode_frame_parts(&[&number.to_le_bytes(), payload], &mut self.pending);
         self.next += 1;
         Ok(number)
     }
@@ -289,6 +296,9 @@ impl SegmentLog {
 
     /// Writes what was appended: gives the number behind the last record that is safe.
     ///
+    /// When somebody else removes the file, a log that is not durable may take 10 ms to notice; what is written meanwhile is
+    /// lost with it.
+    ///
     /// # Errors
     /// [`Storage`](SinkErrorKind::Storage): nothing is lost, and the next `commit` tries it again.
     pub fn commit(&mut self) -> Result<u64, SinkError> {
@@ -315,9 +325,12 @@ impl SegmentLog {
         };
         let failed = |what: &str, error| SinkError::storage(what, &segment.path, error);
         write_all(&mut **file, &self.pending, segment.len).map_err(|error| failed("cannot write", error))?;
-        if !file.is_linked().map_err(|error| failed("cannot look at", error))? {
-            let error = io::ErrorKind::NotFound.into();
-            return Err(failed("it was removed by somebody else", error));
+        if self.durable || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            if !file.is_linked().map_err(|error| failed("cannot look at", error))? {
+                let error = io::ErrorKind::NotFound.into();
+                return Err(failed("it was removed by somebody else", error));
+            }
+            self.looked = Some(SystemClock::new());
         }
         if self.durable {
             file.sync().map_err(|error| failed("cannot sync", error))?;

@@ -14,7 +14,7 @@ use natstream::eventbus::topology::StreamSpec;
 use natstream::eventbus::{FastBus, FastBusBuilder, FastStats, PublishErrorKind};
 use natstream::{Connection, Event, PublishError};
 use testkit::{settles_where, within};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// A cluster needs some time to form and to elect on a busy machine.
@@ -68,16 +68,30 @@ async fn open_to(
 
 /// Publishes numbers to 20 subjects in the background.
 fn publish(bus: &FastBus, events: u64) -> JoinHandle<()> {
-    publish_to(bus, "S", events)
-}
-
-fn publish_to(bus: &FastBus, stream: &str, events: u64) -> JoinHandle<()> {
-    let (bus, subject) = (bus.clone(), stream.to_lowercase());
+    let bus = bus.clone();
     tokio::spawn(async move {
         for n in 0..events {
-            let event = Event::new(format!("{subject}.{}", n % 20), n.to_string());
+            let event = Event::new(format!("s.{}", n % 20), n.to_string());
             bus.enqueue(event).await.expect("accepted");
         }
+    })
+}
+
+/// Publishes a few thousand events a second until it is enough, and says how many.
+fn publish_until(bus: &FastBus, stream: &str, mut is_enough: watch::Receiver<bool>) -> JoinHandle<u64> {
+    let (bus, subject) = (bus.clone(), stream.to_lowercase());
+    tokio::spawn(async move {
+        let mut events = 0;
+        while !*is_enough.borrow_and_update() {
+            for n in events..events + 20 {
+                let event = Event::new(format!("{subject}.{}", n % 20), n.to_string());
+                bus.enqueue(event).await.expect("accepted");
+            }
+            events += 20;
+            // sleep: a pace at which elections do not make millions of events
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        events
     })
 }
 

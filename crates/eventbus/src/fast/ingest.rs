@@ -66,10 +66,14 @@ impl Machine for Ingest {
         self.engine.accept(now, event);
     }
 
-    /// Where the bytes are the limit, too, the stream may have nothing to tell of before the batch ends.
     fn hurry(&mut self) -> bool {
         self.engine.hurry();
         true
+    }
+
+    fn set_starved(&mut self, is_starved: bool) -> bool {
+        self.engine.set_starved(is_starved);
+        is_starved
     }
 
     fn next_number(&self) -> u64 {

@@ -33,9 +33,8 @@ impl Outbox {
         let copy = self.handle.syncer.as_ref().map(|_| event.clone());
         let mut item = Item { event, watch };
         let deliveries = &self.handle.deliveries;
+        let mut space = None;
         let written = loop {
-            let mut space = std::pin::pin!(deliveries.space.notified());
-            space.as_mut().enable();
             match self.put(item) {
                 Ok(written) => break written,
                 Err(full) if self.handle.is_closed.load(Ordering::Relaxed) => {
@@ -43,8 +42,16 @@ impl Outbox {
                 }
                 Err(full) => item = full,
             }
-            // Room may also come by a disk that works again, of which nobody tells.
-            let _ = tokio::time::timeout(RETRY, space).await;
+            match space.take() {
+                // Room may also come by a disk that works again, of which nobody tells.
+                Some(space) => drop(tokio::time::timeout(RETRY, space).await),
+                // From here on none is missed, so it is looked for once more. Most find some at once.
+                None => {
+                    let mut next = Box::pin(deliveries.space.notified());
+                    next.as_mut().enable();
+                    space = Some(next);
+                }
+            }
         };
         let Some(mut written) = written else { return Ok(()) };
         loop {
@@ -70,7 +77,7 @@ impl Outbox {
             // Whoever waits may go.
             deliveries.failing.notify_one();
         }
-        deliveries.work.notify_one();
+        deliveries.added();
         Ok(written)
     }
 

@@ -1,6 +1,6 @@
 //! What becomes of events of the spool.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use natstream_connect::Driver;
@@ -32,6 +32,8 @@ pub(crate) struct Deliveries {
     pub(super) counts: Counts,
     /// Something may be delivered, or was.
     pub(super) work: Notify,
+    /// The window is full: only what is done makes a difference.
+    is_full: AtomicBool,
     /// There may be room in the files.
     pub(super) space: Notify,
     /// Something is done.
@@ -70,6 +72,7 @@ impl Deliveries {
             refusals: is_durable.then(Mutex::default),
             counts: Counts::default(),
             work: Notify::new(),
+            is_full: AtomicBool::new(false),
             space: Notify::new(),
             progress: Notify::new(),
             failing: Notify::new(),
@@ -80,6 +83,20 @@ impl Deliveries {
 
     pub(super) fn now(&self) -> u64 {
         crate::nanos(Driver::clock().duration_since(self.began))
+    }
+
+    /// An event was added to the files.
+    pub(super) fn added(&self) {
+        if !self.is_full.load(Ordering::SeqCst) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Is the window full? To be asked before the files are: what is added behind that is told.
+    pub(super) fn is_full(&self, window: usize, window_bytes: usize) -> bool {
+        let is_full = !self.turns.lock().has_room(window, window_bytes);
+        self.is_full.store(is_full, Ordering::SeqCst);
+        is_full
     }
 
     /// An event of the files waits for its turn from now on.

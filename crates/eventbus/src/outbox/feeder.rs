@@ -209,14 +209,11 @@ impl Feeder {
     async fn take(&mut self) -> Option<(Turn, Event)> {
         let now = self.deliveries.now();
         loop {
-            {
-                let mut turns = self.deliveries.turns.lock();
-                if let Some(next) = turns.next(now) {
-                    return Some(next);
-                }
-                if !turns.has_room(self.config.window, self.config.window_bytes) {
-                    return None;
-                }
+            if let Some(next) = self.deliveries.turns.lock().next(now) {
+                return Some(next);
+            }
+            if self.deliveries.is_full(self.config.window, self.config.window_bytes) {
+                return None;
             }
             if let Some((number, record)) = self.loaded.pop_front() {
                 match record {

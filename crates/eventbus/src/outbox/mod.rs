@@ -161,7 +161,7 @@ impl Outbox {
             None => deliveries.spool.try_put(item),
         };
         taken.map_err(|full| TryEnqueueError::Full(full.event))?;
-        deliveries.work.notify_one();
+        deliveries.added();
         Ok(())
     }
 

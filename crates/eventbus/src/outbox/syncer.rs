@@ -146,7 +146,7 @@ impl Syncer {
     fn put_all(&self, deliveries: &Deliveries, items: &mut Items) {
         deliveries.spool.put_all(items);
         self.staged.lock().in_hand = items.len();
-        deliveries.work.notify_one();
+        deliveries.added();
     }
 
     /// Those who wait hear that they wait in vain; the other events are kept for whoever closes the outbox.

@@ -36,8 +36,13 @@ pub(crate) trait Machine: Send + 'static {
     /// Takes an event for which there is room.
     fn accept(&mut self, now: u64, event: Event, watcher: Option<Self::Watcher>);
 
-    /// Somebody waits for all that was accepted so far, or for room. Does anything follow from it?
+    /// Somebody waits for all that was accepted so far. Does anything follow from it?
     fn hurry(&mut self) -> bool {
+        false
+    }
+
+    /// Does somebody wait for room that there is not? Does anything follow from it?
+    fn set_starved(&mut self, _is_starved: bool) -> bool {
         false
     }
 

@@ -139,7 +139,7 @@ impl<M: Machine> Shared<M> {
         if !state.machine.has_room(size) || !state.producers.is_turn_of(*ticket) {
             state.producers.wait(ticket, size, cx.waker());
             *event = Some(offered);
-            if state.machine.hurry() {
+            if state.machine.set_starved(true) {
                 let after = self.finish(&mut state, now);
                 drop(state);
                 self.tell(after);
@@ -224,6 +224,8 @@ impl<M: Machine> Shared<M> {
 
     /// Hands over what is ready, sets the deadline, and gathers what has to be done without the lock.
     fn finish(self: &Arc<Self>, state: &mut State<M>, now: u64) -> After {
+        let State { machine, producers, .. } = &mut *state;
+        machine.set_starved(producers.is_waiting(|size| !machine.has_room(size)));
         self.transmit(state, now);
         self.plan_wake(state, now);
         let is_over = state.access == Access::Closed && state.machine.is_over();

@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 
 use crate::frame::{self, UNIT_COST};
 use crate::status::Status;
@@ -20,6 +20,12 @@ const KEPT_PLACES: usize = 512;
 
 /// First allocation for a unit when the one before was not filled: interactive streams send a few small items each time.
 const SMALL: usize = 256;
+
+/// Room before the header of a unit: a short status, as that of most ends, then stands before data that is in place already.
+const ROOM: usize = 16;
+
+/// A buffer that is too small grows by this, since the larger ones cost the most.
+const GROWTH: usize = 3;
 
 /// A sealed unit. Its bytes never change: sending it again is a clone.
 #[derive(Debug)]
@@ -44,7 +50,7 @@ pub(super) struct Units {
     max: usize,
     /// Small items are gathered up to this size.
     target: usize,
-    /// The message under construction, header included; empty while nothing was put into it.
+    /// The message under construction behind some room, header included; empty while nothing was put into it.
     open: BytesMut,
     open_position: u64,
     /// Whole items put in.
@@ -83,7 +89,7 @@ impl Units {
     #[inline]
     pub(super) fn put<'a>(&mut self, item: &'a [u8], limit: u64) -> &'a [u8] {
         let needed = varint::len(item.len() as u64) + item.len();
-        if item.len() >= ALONE || self.open.is_empty() || self.open.len() + needed > self.target {
+        if item.len() >= ALONE || self.open.is_empty() || self.open_len() + needed > self.target {
             self.seal();
             // Units can be so small (a tiny max_payload) that even a short item is split.
             if item.len() >= ALONE || frame::unit_header_len(self.open_position) + needed > self.max {
@@ -97,10 +103,15 @@ impl Units {
                 needed.max(SMALL)
             });
         }
+        let capacity = self.open.capacity();
+        if self.open.len() + needed > capacity {
+            let grown = (capacity * GROWTH).min(ROOM + self.target) - self.open.len();
+            self.open.reserve(grown.max(needed));
+        }
         varint::put(item.len() as u64, &mut self.open);
         self.open.put_slice(item);
         self.items += 1;
-        if self.open.len() >= self.target {
+        if self.open_len() >= self.target {
             self.seal();
         }
         &[]
@@ -115,7 +126,7 @@ impl Units {
                 }
                 self.begin(rest.len());
             }
-            let (part, after) = rest.split_at(rest.len().min(self.max - self.open.len()));
+            let (part, after) = rest.split_at(rest.len().min(self.max - self.open_len()));
             self.open.put_slice(part);
             self.items += u64::from(after.is_empty());
             self.seal_open();
@@ -127,7 +138,7 @@ impl Units {
     /// Closes the unit under construction, if it has data.
     pub(super) fn seal(&mut self) {
         if !self.open.is_empty() {
-            self.last_was_full = self.open.len() > self.target / 2;
+            self.last_was_full = self.open_len() > self.target / 2;
             self.seal_open();
         }
     }
@@ -145,18 +156,27 @@ impl Units {
     /// Writes the end into the unit under construction, or into one of its own when there is no room for it.
     pub(super) fn seal_fin(&mut self, status: &Status) {
         let status = status.block(self.items, self.max - frame::MAX_UNIT_HEADER);
-        if self.open.len() + status.prefixed_len() > self.max {
+        let status_len = status.prefixed_len();
+        if self.open_len() + status_len > self.max {
             self.seal();
         }
-        // The status stands before the data, so the unit is written anew. It happens once in a stream.
-        let gathered = core::mem::take(&mut self.open);
-        let header = frame::unit_header_len(self.open_position);
-        let data = gathered.get(header..).unwrap_or_default();
-        let mut message = BytesMut::with_capacity(header + status.prefixed_len() + data.len());
-        frame::put_unit_header(self.sid, true, self.open_position, &mut message);
-        status.put_prefixed(&mut message);
-        message.put_slice(data);
-        self.push_sealed(data.len(), message.freeze(), true);
+        let mut message = core::mem::take(&mut self.open);
+        let data = ROOM + frame::unit_header_len(self.open_position);
+        let data_len = message.len().saturating_sub(data);
+        // The status stands before the data.
+        if message.is_empty() || status_len > ROOM {
+            let mut anew = BytesMut::with_capacity(data + status_len + data_len);
+            anew.put_bytes(0, data + status_len);
+            anew.put_slice(message.get(data..).unwrap_or_default());
+            message = anew;
+            message.advance(ROOM);
+        } else {
+            message.advance(ROOM - status_len);
+        }
+        let mut front: &mut [u8] = &mut message;
+        frame::put_unit_header(self.sid, true, self.open_position, &mut front);
+        status.put_prefixed(&mut front);
+        self.push_sealed(data_len, fit(message), true);
     }
 
     /// Forgets units below `next`. False when `next` is not the edge of a unit that was sent and is still kept.
@@ -246,24 +266,25 @@ impl Units {
 
     /// Bytes kept, as the number line counts them.
     pub(super) fn kept(&self) -> u64 {
-        self.open_position - self.acked() + self.open.len() as u64
+        self.open_position - self.acked() + self.open_len() as u64
+    }
+
+    fn open_len(&self) -> usize {
+        self.open.len().saturating_sub(ROOM)
     }
 
     fn begin(&mut self, data: usize) {
         let header = frame::unit_header_len(self.open_position);
-        self.open = BytesMut::with_capacity((header + data).min(self.max));
+        self.open = BytesMut::with_capacity(ROOM + (header + data).min(self.max));
+        self.open.put_bytes(0, ROOM);
         frame::put_unit_header(self.sid, false, self.open_position, &mut self.open);
     }
 
     fn seal_open(&mut self) {
         let mut message = core::mem::take(&mut self.open);
-        // A buffer that was meant for more would be kept until it is acknowledged, and the number line counts only what
-        // is in it: without this, a retention of 1 MiB could hold 30 MiB.
-        if message.capacity() > 2 * message.len() + SMALL {
-            message = BytesMut::from(&message[..]);
-        }
+        message.advance(ROOM);
         let data = message.len() - frame::unit_header_len(self.open_position);
-        self.push_sealed(data, message.freeze(), false);
+        self.push_sealed(data, fit(message), false);
     }
 
     fn push_sealed(&mut self, data: usize, payload: Bytes, fin: bool) {
@@ -276,5 +297,15 @@ impl Units {
             items: self.items,
         });
         self.open_position = end;
+    }
+}
+
+/// A buffer that was meant for more would be kept until it is acknowledged, and the number line counts only what is in it:
+/// without this, a retention of 1 MiB could hold 30 MiB.
+fn fit(message: BytesMut) -> Bytes {
+    if message.capacity() > 2 * message.len() + SMALL - ROOM {
+        Bytes::copy_from_slice(&message)
+    } else {
+        message.freeze()
     }
 }

@@ -23,11 +23,20 @@ impl Formatter for LengthPrefixed {
 }
 
 pub(crate) fn encode(payload: &[u8], out: &mut Vec<u8>) {
+    encode_parts(&[payload], out);
+}
+
+/// A payload that comes in parts.
+pub(crate) fn encode_parts(payload: &[&[u8]], out: &mut Vec<u8>) {
     // A payload beyond `MAX_LEN` does not fit into the sink's buffer, and is refused there.
-    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let len: usize = payload.iter().map(|part| part.len()).sum();
+    let len = u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
     out.extend_from_slice(&len);
-    out.extend_from_slice(&checksum(len, payload).to_le_bytes());
-    out.extend_from_slice(payload);
+    let sum = payload
+        .iter()
+        .fold(checksum(len, &[]), |sum, part| crc32c::crc32c_append(sum, part));
+    out.extend_from_slice(&sum.to_le_bytes());
+    payload.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// Over the length too: a run of zeros is not a sequence of empty frames.

@@ -160,7 +160,8 @@ impl Engine {
         }
     }
 
-    /// Ends the batch when all that somebody waits for is in it, or nothing follows that would prove what is in it.
+    /// Ends the batch when all that somebody waits for is in it, or nothing follows that would prove what is in it, or make the
+    /// stream tell of it.
     pub(super) fn close_if_done(&mut self, now: u64) {
         let Some(batch) = &mut self.batch else {
             return;
@@ -168,8 +169,10 @@ impl Engine {
         let hurry = |number: u64| number < self.hurry_before;
         let waits = self.sent > 0 && self.queue.front().is_some_and(|first| hurry(first.number));
         let is_sent = self.queue.get(self.sent).is_none_or(|next| !hurry(next.number));
-        let is_unproven = batch.weak > batch.proof && self.sent == self.queue.len();
-        if batch.phase == Phase::Open && (waits && is_sent || is_unproven) {
+        let is_unproven = batch.weak > batch.proof;
+        let is_stuck = self.is_starved && self.sent > 0 && batch.next - 1 - batch.told < batch.flow;
+        let is_all = self.sent == self.queue.len();
+        if batch.phase == Phase::Open && (waits && is_sent || is_all && (is_unproven || is_stuck)) {
             batch.close(now);
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct Engine {
     is_careful: bool,
     /// Events before this number are flushed: somebody waits for them.
     hurry_before: u64,
+    /// Somebody waits for room that there is not.
+    is_starved: bool,
     /// Events with a deadline of their own, by it.
     own_deadlines: BTreeSet<(u64, u64)>,
     failed: VecDeque<PublishError>,
@@ -92,6 +94,7 @@ impl Engine {
             fruitless: 0,
             is_careful: false,
             hurry_before: 0,
+            is_starved: false,
             own_deadlines: BTreeSet::new(),
             failed: VecDeque::new(),
             next_number: 0,
@@ -266,6 +269,12 @@ impl Engine {
     /// Somebody waits for all that was accepted so far: the batch ends when it is sent.
     pub(crate) fn hurry(&mut self) {
         self.hurry_before = self.next_number;
+    }
+
+    /// Does somebody wait for room that there is not? Where the bytes are the limit, the stream may have nothing to tell of
+    /// before the batch ends.
+    pub(crate) fn set_starved(&mut self, is_starved: bool) {
+        self.is_starved = is_starved;
     }
 
     /// The number of the oldest event that is not settled.

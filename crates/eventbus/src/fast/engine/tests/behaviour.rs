@@ -69,6 +69,28 @@ fn a_flush_does_not_wait_until_the_batch_is_idle() {
 }
 
 #[test]
+fn whoever_waits_for_room_does_not_wait_until_the_batch_is_idle() {
+    let mut world = world(roomy());
+    let starve = Step::Starve { is_starved: true };
+    run(&mut world, &[accept(3), starve, Step::Wait { millis: 10 }]);
+    assert_eq!(counts(&world), (3, 0, 0, 0));
+    world.finish();
+}
+
+#[test]
+fn a_batch_goes_on_when_the_stream_will_make_room_by_itself() {
+    let mut world = world(roomy());
+    let starve = |is_starved| Step::Starve { is_starved };
+    for acked in [2, 4] {
+        let wait = Step::Wait { millis: 10 };
+        run(&mut world, &[accept(2), starve(true), wait, starve(false)]);
+        assert_eq!(counts(&world), (acked, 0, 0, 0), "told after each second message");
+    }
+    assert_eq!(world.engine.counts().batches, 1);
+    world.finish();
+}
+
+#[test]
 fn a_gap_sends_the_rest_again_and_stores_nothing_twice() {
     let mut world = world(roomy());
     run(

@@ -60,6 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::LeaderChange),
         1 => Just(Step::Restart),
         1 => Just(Step::Flush),
+        1 => any::<bool>().prop_map(|is_starved| Step::Starve { is_starved }),
     ]
 }
 

@@ -41,6 +41,10 @@ pub(super) enum Step {
     LeaderChange,
     Restart,
     Flush,
+    /// Somebody waits for room, or does no more.
+    Starve {
+        is_starved: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -122,6 +126,7 @@ impl World {
             }
             Step::Restart => self.server.restart(),
             Step::Flush => self.engine.hurry(),
+            Step::Starve { is_starved } => self.engine.set_starved(is_starved),
         }
         self.settle();
     }
