@@ -9,7 +9,7 @@ use async_nats::header::{
 };
 use async_nats::subject::{Subject, ToSubject};
 use bytes::Bytes;
-use natstream_connect::{check_publish_subject, headers_len, user_header};
+use natstream_connect::{TraceContext, check_publish_subject, headers_len, user_header};
 use serde::Serialize;
 
 /// An event: a subject, a payload, and what goes with them.
@@ -235,6 +235,15 @@ impl Event {
     pub(crate) fn without_deadline(mut self) -> Self {
         if let Some(extras) = &mut self.extras {
             extras.deadline = None;
+        }
+        self
+    }
+
+    /// Takes along where it is published in a trace, unless it says so itself: who handles it goes on there.
+    #[inline]
+    pub(crate) fn in_trace(mut self) -> Self {
+        if let Some(context) = TraceContext::current() {
+            context.write(&mut self.extras().headers);
         }
         self
     }

@@ -36,6 +36,7 @@ mod content;
 mod doctor;
 mod duration;
 mod exit;
+mod exposition;
 mod format;
 mod interrupt;
 mod kv;

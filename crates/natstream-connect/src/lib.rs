@@ -28,6 +28,7 @@
 //!   publisher or subscriber without permission.
 //! - With the feature `config`, `ConnectConfig::load` and the module `settings` read a configuration
 //!   from flags, the environment, a YAML file and contexts of the `nats` CLI.
+//! - [`TraceContext`], with the feature `otel`, lets traces of OpenTelemetry go on across messages.
 //! - [`Codec`], by default [`Json`], is how typed calls and messages of the crates above are written.
 //! - A client that somebody else connected is welcome: [`Connection::from_nats`], and [`observe`]
 //!   to make its state exact.
@@ -93,6 +94,7 @@ mod subscriber;
 mod supervisor;
 mod tls;
 mod token;
+mod trace_context;
 
 pub use async_nats;
 
@@ -122,3 +124,4 @@ pub use self::subject::{
 pub use self::subscriber::{Losses, Subscriber, SubscriberError, SubscriberErrorKind};
 pub use self::tls::Tls;
 pub use self::token::{random_u32, token};
+pub use self::trace_context::TraceContext;

@@ -68,7 +68,7 @@ impl<S: RecordSink> Pump<S> {
         }
         if self.is_failing {
             self.is_failing = false;
-            tracing::warn!("the sink takes records again");
+            tracing::info!("the sink takes records again");
         }
         if self.flush_at.is_none() {
             self.flush_at = Some(now() + self.flush_interval);
@@ -80,7 +80,7 @@ impl<S: RecordSink> Pump<S> {
         self.failures.fetch_add(1, Ordering::Relaxed);
         if !self.is_failing {
             self.is_failing = true;
-            tracing::error!(%error, "the sink takes no records at the moment; what it has taken is kept");
+            tracing::warn!(%error, "the sink takes no records at the moment; what it has taken is kept");
         }
     }
 

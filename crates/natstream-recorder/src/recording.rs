@@ -291,7 +291,7 @@ impl Tell {
 
     fn tell(&mut self) {
         if self.count > 0 {
-            tracing::warn!(messages = self.count, "{}", self.what);
+            tracing::error!(messages = self.count, "{}", self.what);
             self.count = 0;
             self.last = Some(now());
         }

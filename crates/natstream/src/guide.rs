@@ -14,7 +14,7 @@
 //!
 //! # Documents of the repository
 //! The pages refer to others, which lie in `docs` of the repository: `bus.md`, `buckets.md`, `configuration.md`, `discovery.md`,
-//! `doctor.md`, `guarantees.md`, `performance.md`, `protocol.md`, `recording.md` and `reliability.md`.
+//! `doctor.md`, `guarantees.md`, `observability.md`, `performance.md`, `protocol.md`, `recording.md` and `reliability.md`.
 
 // The definitions of `links.md` come first, so they win over those of the pages, which lead to files. In doc tests they would
 // only have failures named after that file.
@@ -64,4 +64,7 @@ mod elsewhere {
     #[cfg(all(feature = "kv", feature = "object"))]
     #[doc = include_str!("../docs/buckets.md")]
     mod buckets {}
+
+    #[doc = include_str!("../docs/observability.md")]
+    mod observability {}
 }

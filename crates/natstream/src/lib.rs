@@ -41,6 +41,9 @@
 //! - `eventbus`: `Bus` and `Event`, for publishing to JetStream, `Consumer` for consuming, and the module `eventbus` with
 //!   all the rest; with `spool` it has `Outbox`, for events that outlive the process.
 //! - `kv` and `object`: `Kv` and `Objects`, buckets of values by key, and of objects of any size.
+//! - `metrics`: what everything counts, as metrics of the facade `metrics`, in the module `metrics`.
+//! - `otel`: traces of OpenTelemetry go on across calls, messages and events, in the headers `traceparent` and `tracestate`
+//!   ([`TraceContext`]); spans there are without it.
 //! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
 //! - `sinks`: the module `sinks`, files of records that roll and survive; with `gzip` and `zstd` they are compressed.
 //! - `recorder`: the module `recorder`, subjects and streams into such files; with `eventbus` those of JetStream too, exactly once.
@@ -61,6 +64,10 @@
 ))]
 pub mod guide;
 
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
+
 #[cfg(feature = "spool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "spool")))]
 pub use eventbus::Outbox;
@@ -75,7 +82,8 @@ pub use eventbus::object::Objects;
 pub use eventbus::{self, Bus, Consumer, Event, PublishAck, PublishError, PublishErrorKind};
 pub use natstream_connect::{
     Codec, CodecError, ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus,
-    Connections, ConnectionsBuilder, Credentials, EndReason, FenceError, FenceErrorKind, Json, Secret, Tls, async_nats,
+    Connections, ConnectionsBuilder, Credentials, EndReason, FenceError, FenceErrorKind, Json, Secret, Tls,
+    TraceContext, async_nats,
 };
 #[cfg(feature = "client")]
 pub use stream_client::{

@@ -54,6 +54,8 @@ pub(crate) struct Common {
     /// Places for calls that run at a time, where that is limited.
     pub(crate) places: Option<Arc<Semaphore>>,
     pub(crate) stats: Mutex<PoolStats>,
+    #[cfg(feature = "metrics")]
+    pub(crate) times: crate::observed::Times,
     running: Mutex<Running>,
     /// Those that have a name of their own.
     pub(crate) clients: Mutex<HashMap<String, Weak<Client>>>,
@@ -89,6 +91,8 @@ impl Common {
             retries,
             places: max_in_flight.map(|calls| Arc::new(Semaphore::new(calls.min(Semaphore::MAX_PERMITS)))),
             stats: Mutex::default(),
+            #[cfg(feature = "metrics")]
+            times: crate::observed::Times::new(),
             running: Mutex::default(),
             clients: Mutex::default(),
             idle: Notify::new(),

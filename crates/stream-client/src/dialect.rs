@@ -52,6 +52,14 @@ impl Dialect {
         }
     }
 
+    /// Its text form.
+    pub(crate) fn name(self) -> &'static str {
+        NAMES
+            .iter()
+            .find(|(dialect, _)| *dialect == self)
+            .map_or("", |(_, name)| name)
+    }
+
     /// Is the request one of the native dialect?
     pub(crate) fn asks_natively(self) -> bool {
         !matches!(self, Self::Text | Self::Sentinel)

@@ -24,7 +24,7 @@
 //! reads the answer so too.
 //!
 //! The types to know are [`Pool`], [`RequestBuilder`] (what can be set for one call) and [`Responses`].
-//! The crate has no features.
+//! The feature `metrics` (off) adds histograms of how long calls take, by the facade `metrics`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -37,6 +37,7 @@ mod error;
 mod flush;
 mod host;
 mod machine;
+mod observed;
 mod offline;
 mod outgoing;
 mod pool;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::client::PublishError;
 use bytes::Bytes;
-use natstream_connect::{CodecError, ConnectionStatus, Driver, check_publish_subject, headers_len, user_header};
+use natstream_connect::{
+    CodecError, ConnectionStatus, Driver, TraceContext, check_publish_subject, headers_len, user_header,
+};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
@@ -108,6 +110,13 @@ impl Outgoing {
         match user_header(name, value) {
             Some((name, value)) => self.headers.insert(name, value),
             None => self.bad_header = Some(name.to_owned()),
+        }
+    }
+
+    /// Whoever gets it knows its place in the trace, unless the user says otherwise.
+    pub(crate) fn carry(&mut self, context: Option<TraceContext>) {
+        if let Some(context) = context {
+            context.write(&mut self.headers);
         }
     }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use async_nats::message::OutboundMessage;
-use natstream_connect::{TrySendError, check_publish_subject};
+use natstream_connect::{TraceContext, TrySendError, check_publish_subject};
 
 use crate::error::{Flaw, RequestError};
 use crate::outgoing::{Outgoing, Patience};
@@ -78,7 +78,8 @@ impl PublishBuilder {
     ///
     /// # Cancel safety
     /// Nothing was sent when the future is dropped.
-    pub async fn send(self) -> Result<(), RequestError> {
+    pub async fn send(mut self) -> Result<(), RequestError> {
+        self.message.carry(TraceContext::current());
         self.check()?;
         let patience = Patience::connecting(self.connect_timeout);
         let try_send = |link| self.try_send(&link);

@@ -20,6 +20,7 @@ use crate::call::{compact, service_error};
 use crate::common::Waits;
 use crate::error::{Clock, RequestError};
 use crate::host::Host;
+use crate::observed::{Figures, Observed};
 use crate::outgoing::{Outgoing, Patience};
 use crate::pool::Link;
 use crate::typed::Typed;
@@ -101,7 +102,23 @@ impl ReplyBuilder {
     ///
     /// # Cancel safety
     /// The reply is lost when the future is dropped; the request may have been sent.
-    pub async fn send(self) -> Result<Reply, RequestError> {
+    pub async fn send(mut self) -> Result<Reply, RequestError> {
+        let mut observed = Observed::request(&mut self.message);
+        let outcome = self.ask().await;
+        if let Ok(reply) = &outcome {
+            observed.came_bytes(reply.payload.len());
+        }
+        observed.ended(
+            outcome.as_ref().err(),
+            Figures {
+                items: u64::from(outcome.is_ok()),
+                ..Figures::default()
+            },
+        );
+        outcome
+    }
+
+    async fn ask(&self) -> Result<Reply, RequestError> {
         self.message.check()?;
         let patience = Patience::connecting(self.timeout);
         // Kept until the end.

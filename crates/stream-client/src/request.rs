@@ -14,6 +14,7 @@ use crate::attempt::Request;
 use crate::dialect::Dialect;
 use crate::error::RequestError;
 use crate::host::{ASSEMBLY, BUFFERED};
+use crate::observed::{Figures, Observed};
 use crate::outgoing::Outgoing;
 use crate::recovery::{NextRequest, Recovery};
 use crate::responses::Responses;
@@ -257,10 +258,17 @@ impl RequestBuilder {
         request.deadline = deadline.and_then(|deadline| now.checked_add(deadline));
         request.attempt_limit = retry.as_ref().and_then(RetryPolicy::attempt_limit);
         request.message.pool.inner.common.retries.deposit(now);
-        let attempt = request.send().await?;
+        let mut observed = Observed::call(&mut request.message, request.dialect.name());
+        let attempt = match request.send().await {
+            Ok(attempt) => attempt,
+            Err(error) => {
+                observed.ended(Some(&error), Figures::default());
+                return Err(error);
+            }
+        };
         let subject = attempt.call.subject();
         let recovery = Recovery::new(request, retry, resume, attempt.is_in_grace);
-        Ok(Responses::new(attempt, subject, recovery))
+        Ok(Responses::new(attempt, subject, recovery, observed))
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::task::coop;
 use crate::attempt::Attempt;
 use crate::call::Next;
 use crate::error::RequestError;
+use crate::observed::{Figures, Observed};
 use crate::recovery::Recovery;
 
 /// What the end of a stream proves.
@@ -54,10 +55,16 @@ pub struct Responses {
     retransmitted: u64,
     /// The least that the attempts before prove whose items were handed out and do not come again.
     proven: Guarantee,
+    observed: Observed,
 }
 
 impl Responses {
-    pub(crate) fn new(attempt: Attempt, subject: Arc<str>, recovery: Option<Box<Recovery>>) -> Self {
+    pub(crate) fn new(
+        attempt: Attempt,
+        subject: Arc<str>,
+        recovery: Option<Box<Recovery>>,
+        observed: Observed,
+    ) -> Self {
         Self {
             attempt,
             subject,
@@ -70,6 +77,7 @@ impl Responses {
             reconnects: 0,
             retransmitted: 0,
             proven: Guarantee::Complete,
+            observed,
         }
     }
 
@@ -256,9 +264,36 @@ impl Responses {
             Err(error) if recovery.begin_unsent(&error, &mut self.received) => Ok(()),
             Err(error) => {
                 self.is_done = true;
+                self.tell(Some(&error));
                 Err(error.after(self.received))
             }
         }))
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            items: self.received,
+            attempts: self.attempts,
+            reconnects: self.reconnects(),
+            retransmitted: self.retransmitted(),
+        }
+    }
+
+    /// Tells whoever observes the call of its verdict.
+    fn tell(&mut self, error: Option<&RequestError>) {
+        if !self.observed.is_over() {
+            let figures = self.figures();
+            self.observed.ended(error, figures);
+        }
+    }
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        if !self.observed.is_over() {
+            let figures = self.figures();
+            self.observed.abandoned(figures);
+        }
     }
 }
 
@@ -299,7 +334,10 @@ impl Stream for Responses {
             let next = ready!(self.attempt.call.poll_next(cx));
             coop.made_progress();
             match next {
-                Next::Items(items) => self.items = items,
+                Next::Items(items) => {
+                    self.observed.came(&items);
+                    self.items = items;
+                }
                 Next::End(termination) => {
                     self.attempt.ended();
                     let error = RequestError::from_termination(&self.subject, self.received, &termination);
@@ -309,6 +347,7 @@ impl Stream for Responses {
                         continue;
                     }
                     self.is_done = true;
+                    self.tell(error.as_ref());
                     self.termination = Some(Box::new(termination));
                     return Poll::Ready(error.map(Err));
                 }

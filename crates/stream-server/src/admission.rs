@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::endpoint::{EndpointShared, ForeignDialect, max_message, max_unit};
 use crate::limit::{Entry, Turn, line_up};
 use crate::machine::Machine;
+use crate::observed;
 use crate::offline::{self, CONNECT_ID};
 use crate::probe;
 use crate::request::Request;
@@ -33,9 +34,12 @@ fn run(stream: Arc<StreamShared>, request: Request, permits: Permits, handler: &
     if !stream.started(permits) {
         return stream.never_started();
     }
+    let span = observed::call(stream.subject(), stream.sid(), &request);
+    stream.observe(&span);
     let run = Run {
         handler: handler(request, ResponseSender::new(stream.clone())),
         stream,
+        span,
     };
     #[expect(clippy::disallowed_methods, reason = "one task for each running handler")]
     tokio::spawn(run);

@@ -298,6 +298,8 @@ impl EndpointBuilder {
             router,
             stage: Stage::new(Some(self.server.connection.serve(self.subject.clone()))),
             subject: self.subject,
+            #[cfg(feature = "metrics")]
+            duration: metrics::histogram!("natstream_server_call_duration_seconds", "endpoint" => identity.name.clone()),
             identity,
             config: self.config,
             dialects: self.dialects,
@@ -308,7 +310,7 @@ impl EndpointBuilder {
         serving::start(shared.clone(), subscriber, move |message| {
             endpoint.accept(message, &handler);
         })?;
-        Ok(Endpoint { shared })
+        Ok(Endpoint::new(shared))
     }
 }
 
@@ -338,10 +340,20 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    pub(crate) fn new(shared: Arc<EndpointShared>) -> Self {
+        Self { shared }
+    }
+
     /// The subject.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.shared.subject
+    }
+
+    /// Its [name](EndpointBuilder::name).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.identity.name
     }
 
     /// Counters, those of running calls included.
@@ -380,6 +392,9 @@ pub(crate) struct EndpointShared {
     pub(crate) subject: String,
     pub(crate) identity: EndpointIdentity,
     pub(crate) counters: Counters,
+    /// How long calls take. Whoever installs a recorder does so before: then no call has to look for it.
+    #[cfg(feature = "metrics")]
+    pub(crate) duration: metrics::Histogram,
     pub(crate) config: OutboundConfig,
     pub(crate) limit: Limit,
     pub(crate) retry_after: Duration,

@@ -38,7 +38,7 @@
 //! [`Server::on_message`] handles messages of publishers and of programs that ask for one reply, with the same limits and the
 //! same drain: see [`SubscriptionBuilder`].
 //!
-//! The crate has no features.
+//! The feature `metrics` (off) adds a histogram of how long calls take, by the facade `metrics`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -53,6 +53,7 @@ mod handler;
 mod limit;
 mod machine;
 mod message;
+mod observed;
 mod offline;
 mod probe;
 mod request;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use stream_proto::{Code, Status};
+use tracing::Span;
 
 use crate::error::HandlerError;
 use crate::stream::StreamShared;
@@ -18,26 +19,30 @@ pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerEr
 pub(crate) struct Run {
     pub(crate) handler: HandlerFuture,
     pub(crate) stream: Arc<StreamShared>,
+    /// What the handler logs stands in it.
+    pub(crate) span: Span,
 }
 
 impl Future for Run {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.enter_handler();
-        let handler = self.handler.as_mut();
+        let run = &mut *self;
+        let _entered = run.span.enter();
+        run.stream.enter_handler();
+        let handler = run.handler.as_mut();
         match catch_unwind(AssertUnwindSafe(move || handler.poll(cx))) {
             Ok(Poll::Pending) => {
-                self.stream.leave_handler();
+                run.stream.leave_handler();
                 return Poll::Pending;
             }
             Ok(Poll::Ready(result)) => {
-                self.stream.handler_returned(result.map_err(HandlerError::into_status));
+                run.stream.handler_returned(result.map_err(HandlerError::into_status));
             }
             Err(_) => {
                 // The panic hook has shown what happened; the caller is not told more than that.
                 let status = Status::new(Code::Internal, "the handler panicked");
-                self.stream.handler_returned(Err(status));
+                run.stream.handler_returned(Err(status));
             }
         }
         Poll::Ready(())

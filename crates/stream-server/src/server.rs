@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::timeout;
 
 use crate::answered::Answered;
-use crate::endpoint::{EndpointBuilder, EndpointShared};
+use crate::endpoint::{Endpoint, EndpointBuilder, EndpointShared};
 use crate::error::HandlerError;
 use crate::handler::{FnHandler, Handler};
 use crate::limit::Limit;
@@ -176,6 +176,26 @@ impl Server {
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.inner.counters.snapshot()
+    }
+
+    /// The endpoints that are served now; none once it was drained.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let endpoints = self.inner.endpoints().unwrap_or_default();
+        endpoints.into_iter().map(Endpoint::new).collect()
+    }
+
+    /// Can it be asked: is its connection up, and is something served, which was not told to drain? What a readiness probe
+    /// wants to know; it costs no message.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let is_serving = self
+            .inner
+            .served
+            .lock()
+            .as_ref()
+            .is_some_and(|served| !served.is_empty());
+        is_serving && self.inner.connection.state().borrow().is_connected()
     }
 
     /// The connection that this server uses.

@@ -7,15 +7,12 @@ use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 
 use async_nats::message::OutboundMessage;
-use async_nats::{HeaderMap, HeaderValue, Subject};
-use natstream_connect::{
-    Arrival, DeadlineSlot, Denials, Driven, Driver, Route, RouteGuard, headers_len, own_header, user_header,
-};
+use async_nats::{HeaderMap, Subject};
+use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Driver, Route, RouteGuard, headers_len, user_header};
 use parking_lot::{Mutex, MutexGuard};
-use stream_proto::{
-    Answer, CloseReason, Code, Frame, Instant, Message, OutboundEvent, PushError, ServiceError, Status, Transmit,
-};
+use stream_proto::{Answer, CloseReason, Code, Frame, Instant, Message, OutboundEvent, PushError, Status};
 use tokio::sync::Notify;
+use tracing::Span;
 
 use crate::answered::Kept;
 use crate::endpoint::EndpointShared;
@@ -26,7 +23,11 @@ use crate::machine::Machine;
 use crate::stats::count;
 use meter::Meter;
 
+pub(crate) use self::headers::{MAX_METADATA, headers, insert_failure};
+
+mod headers;
 mod meter;
+mod observe;
 
 /// A stream, shared by its handler's task, its sender, the router and the driver.
 pub(crate) struct StreamShared {
@@ -66,6 +67,8 @@ struct State {
     is_counted: bool,
     is_kept: bool,
     meter: Meter,
+    /// Is told how the call ended. In a box, since most calls have none.
+    span: Option<Box<Span>>,
 }
 
 /// The call's share of the limits of its endpoint and its server.
@@ -130,6 +133,7 @@ impl StreamShared {
                 is_counted: false,
                 is_kept: false,
                 meter: Meter::default(),
+                span: None,
             }),
             closed: Notify::new(),
         })
@@ -390,8 +394,12 @@ impl StreamShared {
         let is_over = state.is_over() && !std::mem::replace(&mut state.is_done, true);
         let permits = if is_over { state.permits.take() } else { None };
         if permits.is_some() {
-            self.endpoint.counters.add_lasted(state.meter.lasted(self.now()));
+            let lasted = state.meter.lasted(self.now());
+            self.endpoint.counters.add_lasted(lasted);
+            #[cfg(feature = "metrics")]
+            self.endpoint.duration.record(lasted.as_secs_f64());
         }
+        let observed = if is_over { state.observed() } else { None };
         let awaits_close = state.outbound.awaits_close();
         let awaited_close = std::mem::replace(&mut state.awaits_close, awaits_close);
         if awaits_close != awaited_close {
@@ -407,6 +415,9 @@ impl StreamShared {
         if let Some(whole) = whole {
             let server = &self.endpoint.server;
             server.answered.keep(&server.connection, whole);
+        }
+        if let Some(observed) = observed {
+            observed.tell();
         }
         if is_closed {
             self.closed.notify_waiters();
@@ -482,37 +493,6 @@ impl StreamShared {
     }
 }
 
-/// The headers of a message: `answer` is what a native stream says of itself, `metadata` the handler's own.
-pub(crate) fn headers(answer: Option<&Answer>, transmit: &Transmit, metadata: Option<&HeaderMap>) -> Option<HeaderMap> {
-    let metadata = metadata.filter(|_| transmit.metadata);
-    if !transmit.header && transmit.failure.is_none() && metadata.is_none() {
-        return None;
-    }
-    let mut headers = metadata.cloned().unwrap_or_default();
-    if let Some(answer) = answer.filter(|_| transmit.header) {
-        headers.insert(own_header(), HeaderValue::from(answer.encode()));
-    }
-    if let Some(failure) = &transmit.failure {
-        insert_failure(&mut headers, failure);
-    }
-    Some(headers)
-}
-
-/// The largest header block that a handler may add.
-pub(crate) const MAX_METADATA: usize = 4096;
-
-/// Longest text of the error header: it must fit into what a unit leaves free for headers. The whole message is in the unit.
-const MAX_FAILURE_HEADER: usize = 256;
-
-/// The two headers in which NATS services say that they failed (ADR-32), in ASCII; the code is never 503.
-pub(crate) fn insert_failure(headers: &mut HeaderMap, failure: &Status) {
-    let ascii = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let message = failure.to_string();
-    let message: String = message.chars().take(MAX_FAILURE_HEADER).map(ascii).collect();
-    headers.insert(ServiceError::TEXT, message.as_str());
-    headers.insert(ServiceError::CODE, failure.code.as_u8().to_string().as_str());
-}
-
 impl Route for StreamShared {
     fn deliver(self: Arc<Self>, Arrival { message, .. }: Arrival<'_>) {
         let input = Message {
@@ -538,7 +518,7 @@ impl Route for StreamShared {
             return;
         }
         count(&self.endpoint.counters.denied);
-        tracing::warn!(
+        tracing::error!(
             subject = self.endpoint.subject,
             reply = %self.reply,
             "nats-server lets this user not answer: it needs `allow_responses: {{max: -1, expires: \"24h\"}}`, or to \

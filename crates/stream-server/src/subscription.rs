@@ -9,10 +9,12 @@ use std::sync::atomic::AtomicU64;
 use async_nats::Subject;
 use natstream_connect::Subscriber;
 use stream_proto::{Code, Status};
+use tracing::{Instrument as _, Span};
 
 use crate::error::{HandlerError, ServeError, ServeErrorKind};
 use crate::limit::{Entry, Limit, Permit, line_up};
 use crate::message::{Message, Responder};
+use crate::observed;
 use crate::request::Request;
 use crate::run::HandlerFuture;
 use crate::server::{Inner, Server};
@@ -293,6 +295,8 @@ struct Task {
     shared: Arc<Shared>,
     responder: Option<Arc<Responder>>,
     outcome: Outcome,
+    /// Of the handler, once it has begun.
+    span: Span,
 }
 
 enum Outcome {
@@ -311,12 +315,15 @@ impl Task {
             shared,
             responder,
             outcome: Outcome::Dropped,
+            span: Span::none(),
         }
     }
 
     async fn run(mut self, message: Message, handler: Handler, _permit: Permit) {
         self.outcome = Outcome::Begun;
-        self.outcome = match handler(message).await {
+        self.span = observed::message(&self.shared.subject, &message);
+        let handling = self.span.in_scope(|| handler(message));
+        self.outcome = match handling.instrument(self.span.clone()).await {
             Ok(()) => Outcome::Processed,
             Err(error) => Outcome::Failed(error.into_status()),
         };
@@ -344,8 +351,11 @@ impl Drop for Task {
             Outcome::Failed(status) => (&counters.failed, Some(status.clone())),
         };
         count(counter);
+        let name = if status.is_none() { "ended" } else { "failed" };
+        observed::verdict(&self.span, name, status.is_some());
         if let Some(status) = status {
-            tracing::debug!(subject = self.shared.subject, %status, "a message was not processed");
+            self.span
+                .in_scope(|| tracing::debug!(subject = self.shared.subject, %status, "a message was not processed"));
             if let Some(responder) = self.responder.as_ref().filter(|_| self.shared.is_in_group) {
                 responder.fail(&status);
             }

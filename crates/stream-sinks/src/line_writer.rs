@@ -173,7 +173,7 @@ impl Clone for LineWriter {
 impl Drop for LineWriter {
     fn drop(&mut self) {
         if let Err(error) = self.end_line() {
-            tracing::warn!(%error, "the last line was not accepted");
+            tracing::error!(%error, "the last line was not accepted");
         }
     }
 }

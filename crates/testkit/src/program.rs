@@ -151,7 +151,7 @@ pub async fn end(child: Child) -> Run {
         .into()
 }
 
-/// A `natstream serve` that serves; dropping it kills it.
+/// A `natstream serve`, or another command that goes on until it is told to end; dropping it kills it.
 #[derive(Debug)]
 pub struct Serving {
     child: Child,
@@ -177,6 +177,15 @@ impl Serving {
     ///
     /// When it does not say that it serves.
     pub async fn spawn(command: &mut Command) -> Self {
+        Self::spawn_saying(command, "serving ").await
+    }
+
+    /// [`spawn`](Self::spawn) with a command that says something else when it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not say so.
+    pub async fn spawn_saying(command: &mut Command, beginning: &str) -> Self {
         let mut child = command.stdout(Stdio::null()).spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("standard error is a pipe");
         let mut stderr = BufReader::new(stderr).lines();
@@ -192,8 +201,14 @@ impl Serving {
             lines,
             said: String::new(),
         };
-        serving.says("serving ").await;
+        serving.says(beginning).await;
         serving
+    }
+
+    /// What it has said so far, as far as somebody has waited for it.
+    #[must_use]
+    pub fn said(&self) -> &str {
+        &self.said
     }
 
     /// Waits for a line that begins so.

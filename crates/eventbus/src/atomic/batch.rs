@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_nats::subject::Subject;
+use natstream_connect::TraceContext;
 
 use crate::event::Event;
 
@@ -85,6 +86,14 @@ impl AtomicBatch {
     #[must_use]
     pub fn into_events(self) -> Vec<Event> {
         self.events
+    }
+
+    /// Its events take along where they are published in a trace.
+    pub(super) fn in_trace(self) -> Self {
+        match TraceContext::current() {
+            Some(_) => self.events.into_iter().map(Event::in_trace).collect(),
+            None => self,
+        }
     }
 
     /// What a stream refuses as a duplicate when it knows this id, and never stores: no stream has a name with a dot, which the

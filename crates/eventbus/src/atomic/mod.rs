@@ -118,7 +118,7 @@ impl AtomicBus {
     /// # Cancel safety
     /// Dropped early, the batch may be stored, as a whole, or not.
     pub async fn commit(&self, batch: AtomicBatch) -> Result<AtomicAck, AtomicError> {
-        let batch = self.check(batch)?;
+        let batch = self.check(batch.in_trace())?;
         let shared = &self.shared;
         let due = deadline(shared.tries.deadline);
         let Ok(Ok(_place)) = timeout_at(due, shared.places.acquire()).await else {

@@ -127,7 +127,7 @@ impl Bus {
     /// # Cancel safety
     /// Dropped while it waits for room, the event is gone with the future; [`try_enqueue`](Self::try_enqueue) hands it back.
     pub async fn enqueue(&self, event: impl Into<Event>) -> Result<(), PublishError> {
-        self.accept(event.into(), None).await
+        self.accept(event.into().in_trace(), None).await
     }
 
     /// As [`enqueue`](Self::enqueue), and says later what became of the event.
@@ -138,10 +138,7 @@ impl Bus {
     /// # Cancel safety
     /// As [`enqueue`](Self::enqueue).
     pub async fn enqueue_pending(&self, event: impl Into<Event>) -> Result<PendingAck, PublishError> {
-        let event = event.into();
-        let (watcher, pending) = PendingAck::new(&event);
-        self.accept(event, Some(watcher)).await?;
-        Ok(pending)
+        self.accept_pending(event.into().in_trace()).await
     }
 
     /// Takes an event into the window if there is room now.
@@ -149,7 +146,7 @@ impl Bus {
     /// # Errors
     /// [`Full`](TryEnqueueError::Full) hands the event back; [`Failed`](TryEnqueueError::Failed) as [`enqueue`](Self::enqueue).
     pub fn try_enqueue(&self, event: impl Into<Event>) -> Result<(), TryEnqueueError> {
-        self.handle.try_accept(event.into())
+        self.handle.try_accept(event.into().in_trace())
     }
 
     /// Publishes many events through the window, and says what became of each.
@@ -167,7 +164,7 @@ impl Bus {
         let mut all = 0;
         for event in events {
             let watcher = Watcher::Batch(batch.clone(), all);
-            self.handle.accept_or_tell(event.into(), watcher).await;
+            self.handle.accept_or_tell(event.into().in_trace(), watcher).await;
             all += 1;
         }
         batch.done(all).await
@@ -216,6 +213,13 @@ impl Bus {
     #[must_use]
     pub fn connection(&self) -> &natstream_connect::Connection {
         self.handle.connection()
+    }
+
+    /// Takes an event as it is.
+    pub(crate) async fn accept_pending(&self, event: Event) -> Result<PendingAck, PublishError> {
+        let (watcher, pending) = PendingAck::new(&event);
+        self.accept(event, Some(watcher)).await?;
+        Ok(pending)
     }
 
     pub(crate) async fn accept(&self, event: Event, watcher: Option<Watcher>) -> Result<(), PublishError> {

@@ -344,7 +344,7 @@ impl Batches {
             .await
             .is_err()
         {
-            tracing::warn!("messages that nats-server has given up were not put aside");
+            tracing::error!("messages that nats-server has given up were not put aside");
         }
     }
 }

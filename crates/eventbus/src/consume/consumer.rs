@@ -213,6 +213,18 @@ impl Consumer {
         self.inner.drains.send_replace(true);
     }
 
+    /// Its stream, its name, and how it was declared.
+    pub fn spec(&self) -> &ConsumerSpec {
+        &self.inner.spec
+    }
+
+    /// Can it get messages: is its connection up, and was it not told to drain? What a readiness probe wants to know; it costs
+    /// no message.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.inner.is_drained() && self.inner.connection.state().borrow().is_connected()
+    }
+
     /// What has become of all messages so far.
     #[must_use]
     pub fn stats(&self) -> ConsumerStats {

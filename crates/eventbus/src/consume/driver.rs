@@ -404,7 +404,7 @@ impl Session {
         let left: Vec<Message> = self.lanes.drain().into_iter().chain(behind).collect();
         for message in left {
             if let Some(given_up) = self.given_up.remove(&message.sequence()) {
-                tracing::warn!(
+                tracing::error!(
                     sequence = given_up.sequence,
                     "a message that nats-server has given up was not put aside"
                 );

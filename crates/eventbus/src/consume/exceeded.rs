@@ -96,7 +96,7 @@ impl Exceeded {
     /// Puts the message aside, sooner or later.
     pub(super) fn add(&mut self, message: GivenUp) {
         if self.waiting.len() >= WAITING {
-            tracing::warn!(
+            tracing::error!(
                 sequence = message.sequence,
                 "a message is not put aside: too many wait for it"
             );

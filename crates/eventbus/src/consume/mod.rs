@@ -38,6 +38,7 @@ mod key;
 mod letters;
 mod link;
 mod message;
+mod observed;
 #[cfg(any(feature = "kv", feature = "object"))]
 #[cfg_attr(
     not(feature = "kv"),

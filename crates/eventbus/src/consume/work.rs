@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tracing::Instrument as _;
 
 use super::acks::AckSender;
 use super::counts::{Counts, count};
 use super::dead_letter::dead_letter;
 use super::error::HandlerError;
 use super::message::Message;
+use super::observed;
 use super::reasons::{Failure, Reasons};
 use super::word::Word;
 use crate::bus::Bus;
@@ -70,7 +72,9 @@ impl Work {
             return self.settle(message, &failure, true).await;
         }
         // The call may panic as well as the future.
-        let handled = AssertUnwindSafe(async { handler(message.clone()).await }).catch_unwind();
+        let span = observed::handle(self, message);
+        let handling = async { handler(message.clone()).await }.instrument(span.clone());
+        let handled = AssertUnwindSafe(handling).catch_unwind();
         let outcome = match self.limit {
             None => handled.await,
             Some(limit) => match tokio::time::timeout(limit, handled).await {
@@ -80,6 +84,7 @@ impl Work {
         };
         let error = match outcome {
             Ok(Ok(())) => {
+                observed::verdict(span, None);
                 // Whoever runs attempts kicks.
                 self.acks.say_later(message.reply(), &Word::Ack);
                 if is_suspect {
@@ -94,13 +99,16 @@ impl Work {
             Err(panic) => HandlerError::retry(panic_reason(&*panic)),
         };
         count(&self.counts.failed);
-        tracing::debug!(
-            stream = self.stream,
-            sequence = message.sequence(),
-            attempt = message.attempt(),
-            reason = error.reason(),
-            "a message was not handled"
-        );
+        span.in_scope(|| {
+            tracing::debug!(
+                stream = self.stream,
+                sequence = message.sequence(),
+                attempt = message.attempt(),
+                reason = error.reason(),
+                "a message was not handled"
+            );
+        });
+        observed::verdict(span, Some(error.is_final()));
         let failure = Failure {
             reason: error.reason().to_owned(),
             attempts: message.attempt(),

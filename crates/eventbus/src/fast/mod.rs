@@ -133,7 +133,7 @@ impl FastBus {
     /// # Cancel safety
     /// Dropped while it waits for room, the event is gone with the future; [`try_enqueue`](Self::try_enqueue) hands it back.
     pub async fn enqueue(&self, event: impl Into<Event>) -> Result<(), PublishError> {
-        self.handle.accept(event.into(), None).await
+        self.handle.accept(event.into().in_trace(), None).await
     }
 
     /// Takes an event if there is room now.
@@ -141,7 +141,7 @@ impl FastBus {
     /// # Errors
     /// [`Full`](TryEnqueueError::Full) hands the event back; [`Failed`](TryEnqueueError::Failed) as [`enqueue`](Self::enqueue).
     pub fn try_enqueue(&self, event: impl Into<Event>) -> Result<(), TryEnqueueError> {
-        self.handle.try_accept(event.into())
+        self.handle.try_accept(event.into().in_trace())
     }
 
     /// Waits until all events that were accepted so far are acked or have failed, at most this long.

@@ -193,7 +193,8 @@ impl Upload {
 
     async fn send(&mut self, payload: Bytes) -> Result<(), ObjectError> {
         let event = Event::new(self.subject.clone(), payload.clone());
-        let ack = self.store.bus.enqueue_pending(event).await;
+        // Nobody handles a chunk, which may have no room for more headers.
+        let ack = self.store.bus.accept_pending(event).await;
         let ack = ack.map_err(|error| ObjectError::publish(&self.store.bucket, error))?;
         self.window.push_back(Under { payload, ack });
         Ok(())

@@ -149,7 +149,7 @@ impl Deliveries {
     fn reject(&self, turn: Turn, error: PublishError) {
         let (number, record) = (turn.number(), encode(error.event()));
         if let Err(problem) = self.spool.reject(number, &record, &error.to_string()) {
-            tracing::error!(%problem, "a refused event cannot be kept, and is tried again");
+            tracing::warn!(%problem, "a refused event cannot be kept, and is tried again");
             return self.rest(turn, error);
         }
         self.counts.rejected.fetch_add(1, Ordering::Relaxed);

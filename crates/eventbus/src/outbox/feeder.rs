@@ -236,7 +236,7 @@ impl Feeder {
     async fn discard(&self, number: u64, record: &[u8]) {
         self.deliveries.ledger.lock().hand_over(number);
         while let Err(error) = self.deliveries.discard(number, record) {
-            tracing::error!(number, %error, "a record that cannot be read cannot be kept; it is tried again");
+            tracing::warn!(number, %error, "a record that cannot be read cannot be kept; it is tried again");
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -251,7 +251,7 @@ impl Feeder {
                 self.reader = loaded.reader;
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "the files of an outbox cannot be read; it is tried again");
+                tracing::warn!(%error, "the files of an outbox cannot be read; it is tried again");
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => {

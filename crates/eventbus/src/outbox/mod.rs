@@ -126,7 +126,7 @@ impl Outbox {
     /// # Cancel safety
     /// Dropped early, the event may have been accepted, and is delivered then.
     pub async fn publish(&self, event: impl Into<Event>) -> Result<Published, PublishError> {
-        let event = event.into();
+        let event = event.into().in_trace();
         let deadline = event.own_deadline().unwrap_or(self.handle.deadline);
         let (watch, outcome) = oneshot::channel();
         self.accept(event, Some(watch)).await?;
@@ -145,7 +145,7 @@ impl Outbox {
     /// # Cancel safety
     /// Dropped early, the event may have been accepted, and is delivered then.
     pub async fn enqueue(&self, event: impl Into<Event>) -> Result<(), PublishError> {
-        self.accept(event.into(), None).await
+        self.accept(event.into().in_trace(), None).await
     }
 
     /// Takes an event if there is room for it, and the files can be written. With [`SpoolLevel::Power`] it is not on the disk yet
@@ -154,7 +154,7 @@ impl Outbox {
     /// # Errors
     /// [`TryEnqueueError`], with the event.
     pub fn try_enqueue(&self, event: impl Into<Event>) -> Result<(), TryEnqueueError> {
-        let event = self.prepare(event.into()).map_err(TryEnqueueError::Failed)?;
+        let event = self.prepare(event.into().in_trace()).map_err(TryEnqueueError::Failed)?;
         let (deliveries, item) = (&self.handle.deliveries, Item { event, watch: None });
         let taken = match &self.handle.syncer {
             Some(syncer) => syncer.put(item).map(drop),

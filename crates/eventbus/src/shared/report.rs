@@ -30,7 +30,7 @@ impl Reporter {
             call(on_failure, error);
         } else if let Some(count) = self.untold.add(now()) {
             let (subject, kind) = (error.event().subject(), error.kind());
-            tracing::warn!(
+            tracing::error!(
                 count,
                 subject,
                 ?kind,

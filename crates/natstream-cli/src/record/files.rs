@@ -125,6 +125,11 @@ impl FileOptions {
         self.dir.as_deref().unwrap_or_else(|| Path::new(""))
     }
 
+    /// What the files are called.
+    pub(super) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
     /// The name of the format.
     pub(super) fn format(&self) -> &'static str {
         self.format.name()
@@ -132,7 +137,7 @@ impl FileOptions {
 
     /// The files as they are told, and with this mode unless one was given.
     pub(super) fn builder(&self, sync: Sync) -> RollingWriterBuilder {
-        let base = self.name.as_deref().unwrap_or_default();
+        let base = self.name();
         let mut builder = RollingWriter::builder(self.dir(), base)
             .rotation(self.rotate)
             .zone(self.zone.clone())

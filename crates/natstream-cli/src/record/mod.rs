@@ -7,10 +7,12 @@ mod progress;
 mod stream;
 mod verify;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use natstream::connect::{check_queue_group, check_subscribe_subject};
+use natstream::metrics::{Observe, observe};
 use natstream::recorder::{Recorder, Recording, RecordingEnd, RecordingError, RecordingStats};
 use natstream::sinks::RollingWriter;
 use serde_json::json;
@@ -21,6 +23,7 @@ use self::stream::StreamOptions;
 use self::verify::VerifyArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::exposition::{Exposition, MetricsArgs};
 use crate::program::Context;
 use crate::session;
 use crate::size;
@@ -83,6 +86,8 @@ struct SubscriptionArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", conflicts_with = "stream", value_parser = size::parse_positive)]
     buffer: u64,
     #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
     files: FileOptions,
 }
 
@@ -98,6 +103,7 @@ pub(crate) async fn run(
         queue,
         max_items,
         buffer,
+        metrics,
         files,
     } = args.subscription;
     if let Some(RecordCommand::Verify(args)) = args.command {
@@ -109,7 +115,9 @@ pub(crate) async fn run(
         ));
     }
     if let Some(source) = stream.source(subjects.clone(), max_items)? {
-        return stream::record(context()?, source, &files).await;
+        let context = context()?;
+        let exposition = metrics.start(context.console).await?;
+        return stream::record(context, source, &files, &exposition).await;
     }
     match <[String; 1]>::try_from(subjects) {
         Ok([subject]) => {
@@ -119,7 +127,7 @@ pub(crate) async fn run(
                 max_items,
                 buffer: size::to_usize(buffer),
             };
-            record(context()?, &what, &files).await
+            record(context()?, &what, &files, &metrics).await
         }
         Err(_) => Err(Failure::usage("there is one subject, unless a stream is recorded")),
     }
@@ -133,7 +141,12 @@ struct What {
     buffer: usize,
 }
 
-async fn record(mut context: Context, args: &What, files: &FileOptions) -> Result<Exit, Failure> {
+async fn record(
+    mut context: Context,
+    args: &What,
+    files: &FileOptions,
+    metrics: &MetricsArgs,
+) -> Result<Exit, Failure> {
     check_subscribe_subject(&args.subject).map_err(|error| Failure::subject(&args.subject, error))?;
     if let Some(group) = &args.queue {
         check_queue_group(group).map_err(|_| Failure::usage(format!("`{group}` is not a queue group")))?;
@@ -143,16 +156,19 @@ async fn record(mut context: Context, args: &What, files: &FileOptions) -> Resul
         writer = files.open() => writer?,
         signal = context.interrupts.next() => return Err(session::interrupted(signal)),
     };
+    let exposition = metrics.start(context.console).await?;
     let connection = session::connect(&context.connection, "natstream record", &mut context.interrupts).await?;
+    exposition.add_connection(&connection);
     let mut recorder = Recorder::new(writer.clone()).max_buffered(args.buffer);
     if let Some(count) = args.max_items {
         recorder = recorder.max_records(count);
     }
     let subscribe = recorder.subscribe(&connection, &args.subject, args.queue.as_deref());
     let recording = tokio::select! {
-        recording = subscribe => recording?,
+        recording = subscribe => Arc::new(recording?),
         signal = context.interrupts.next() => return Err(session::interrupted(signal)),
     };
+    show(&exposition, files.name(), &recording, &writer);
     context
         .console
         .progress(&format!("recording {} to {}", args.subject, files.dir().display()));
@@ -160,6 +176,7 @@ async fn record(mut context: Context, args: &What, files: &FileOptions) -> Resul
     let end = tokio::select! {
         end = recording.ended() => end,
         signal = context.interrupts.next() => {
+            exposition.drain();
             tracing::debug!(signal, "told to end");
             stop(&recording, &mut context).await?
         }
@@ -182,6 +199,21 @@ async fn record(mut context: Context, args: &What, files: &FileOptions) -> Resul
         Ok(_) if is_closed => Err(session::ended(&connection)),
         Ok(_) => recorded,
     }
+}
+
+/// Shows what is recorded. It is ready as long as somebody has the recording: none is kept alive by being looked at.
+fn show<R: Observe + Send + Sync + 'static>(
+    exposition: &Exposition,
+    name: &str,
+    recording: &Arc<R>,
+    writer: &RollingWriter,
+) {
+    let (name, recording, writer) = (name.to_owned(), Arc::downgrade(recording), writer.clone());
+    exposition.add(move || {
+        observe(&name, &writer);
+        let recording = recording.upgrade();
+        recording.inspect(|recording| observe(&name, &**recording)).is_some()
+    });
 }
 
 /// Ends it; a second signal ends the program at once.

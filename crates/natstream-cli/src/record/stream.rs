@@ -1,5 +1,6 @@
 //! `natstream record --stream`: from JetStream, exactly once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,9 +15,11 @@ use serde_json::json;
 
 use super::files::FileOptions;
 use super::progress::{Figures, Progress};
+use super::show;
 use crate::console::Console;
 use crate::duration;
 use crate::exit::{Exit, Failure};
+use crate::exposition::Exposition;
 use crate::program::Context;
 use crate::session;
 use crate::size;
@@ -64,8 +67,14 @@ impl StreamOptions {
     }
 }
 
-pub(super) async fn record(mut context: Context, source: Source, files: &FileOptions) -> Result<Exit, Failure> {
+pub(super) async fn record(
+    mut context: Context,
+    source: Source,
+    files: &FileOptions,
+    exposition: &Exposition,
+) -> Result<Exit, Failure> {
     let connection = session::connect(&context.connection, "natstream record", &mut context.interrupts).await?;
+    exposition.add_connection(&connection);
     // A message must fit into the sink's buffer in any form: as JSON it may be six times as large.
     let buffer = connection.max_payload().saturating_mul(7).clamp(8 << 20, 1 << 30);
     let builder = files.builder(Sync::Commit).buffer(buffer);
@@ -78,9 +87,10 @@ pub(super) async fn record(mut context: Context, source: Source, files: &FileOpt
     }
     let stream = source.spec.stream().to_owned();
     let recording = tokio::select! {
-        recording = recorder.record(connection.clone(), source.spec) => recording.map_err(failure)?,
+        recording = recorder.record(connection.clone(), source.spec) => Arc::new(recording.map_err(failure)?),
         signal = context.interrupts.next() => return Err(session::interrupted(signal)),
     };
+    show(exposition, files.name(), &recording, recording.writer());
     let position = recording.stats().position;
     let dir = files.dir().display();
     context
@@ -90,6 +100,7 @@ pub(super) async fn record(mut context: Context, source: Source, files: &FileOpt
     let end = tokio::select! {
         end = recording.ended() => end,
         signal = context.interrupts.next() => {
+            exposition.drain();
             tracing::debug!(signal, "told to end");
             stop(&recording, &mut context).await?
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use natstream::connect::{Operation, check_queue_group, check_subscribe_subject};
+use natstream::metrics::observe;
 use natstream::{Connection, Endpoint, EndpointBuilder, ForeignDialect, Server};
 use serde_json::json;
 
@@ -21,6 +22,7 @@ use self::generate::Generate;
 use crate::children::Children;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::exposition::{Exposition, MetricsArgs};
 use crate::program::Context;
 use crate::session::{self, Refusals};
 use crate::{duration, size};
@@ -97,6 +99,8 @@ pub(crate) struct ServeArgs {
     /// How long running calls may go on after SIGTERM or Ctrl-C.
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration::parse)]
     drain: Duration,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 /// The forms of an answer for other programs.
@@ -180,8 +184,10 @@ impl ServeArgs {
 pub(crate) async fn run(mut context: Context, args: ServeArgs) -> Result<Exit, Failure> {
     let children = Children::default();
     let source = args.source(&children)?;
+    let exposition = args.metrics.start(context.console).await?;
     let connection = session::connect(&context.connection, "natstream serve", &mut context.interrupts).await?;
-    let outcome = serve(&mut context, &connection, &args, source, &children).await;
+    exposition.add_connection(&connection);
+    let outcome = serve(&mut context, &connection, &args, source, &children, &exposition).await;
     // Whatever is left: the calls have been told.
     children.kill_all();
     tokio::select! {
@@ -200,6 +206,7 @@ async fn serve(
     args: &ServeArgs,
     source: Source,
     children: &Children,
+    exposition: &Exposition,
 ) -> Result<Exit, Failure> {
     let Context {
         interrupts, console, ..
@@ -211,9 +218,19 @@ async fn serve(
         endpoint = args.start(&server, source) => endpoint?,
         signal = interrupts.next() => return Err(session::interrupted(signal)),
     };
+    exposition.add({
+        let (server, endpoint, name) = (server.clone(), endpoint.clone(), args.name.clone());
+        move || {
+            observe(&name, &server);
+            // The server does not name it any more while it drains.
+            observe(&name, &endpoint);
+            server.is_ready()
+        }
+    });
     console.progress(&format!("serving {}", args.subject));
     let outcome = tokio::select! {
         signal = interrupts.next() => {
+            exposition.drain();
             console.progress(&format!("{signal}: draining"));
             tokio::select! {
                 drained = server.drain(args.drain) => Ok(drained),

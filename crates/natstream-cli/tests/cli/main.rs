@@ -14,6 +14,7 @@ mod exit;
 mod file;
 mod ls;
 mod messages;
+mod metrics;
 mod record;
 mod record_stream;
 mod secrets;

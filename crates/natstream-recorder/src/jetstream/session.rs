@@ -273,7 +273,7 @@ impl Session {
     fn judge(&mut self, stream: &StreamInfo) {
         let missed = self.gaps.judge(stream.first_sequence);
         if missed > 0 {
-            tracing::warn!(
+            tracing::error!(
                 messages = missed,
                 stream = self.stream,
                 first = stream.first_sequence,

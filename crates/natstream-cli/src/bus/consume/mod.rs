@@ -15,6 +15,7 @@ use natstream::Connection;
 use natstream::connect::{check_publish_subject, check_subscribe_subject, subject_matches};
 use natstream::eventbus::topology::Topology;
 use natstream::eventbus::{Consumer, Key};
+use natstream::metrics::observe;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -26,6 +27,7 @@ use super::consumer::{Settings, compare};
 use crate::children::Children;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::exposition::{Exposition, MetricsArgs};
 use crate::format::FormatArgs;
 use crate::program::Context;
 use crate::session::{self, Refusals};
@@ -102,6 +104,8 @@ pub(crate) struct ConsumeArgs {
     #[arg(long, value_name = "DUR", default_value = "10s", value_parser = duration::parse)]
     drain: Duration,
     #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
     format: FormatArgs,
     /// Run this command for each message.
     #[arg(last = true, value_names = ["CMD", "ARGS"], conflicts_with_all = ["raw", "jsonl"])]
@@ -130,8 +134,10 @@ pub(crate) async fn run(mut context: Context, args: ConsumeArgs) -> Result<Exit,
         Some((program, rest)) => Some(Arc::new(Command::new(program, rest, &args, &children)?)),
         None => None,
     };
+    let exposition = args.metrics.start(context.console).await?;
     let connection = session::connect(&context.connection, "natstream bus", &mut context.interrupts).await?;
-    let outcome = consume(&mut context, &connection, &args, command).await;
+    exposition.add_connection(&connection);
+    let outcome = consume(&mut context, &connection, &args, command, &exposition).await;
     children.kill_all();
     tokio::select! {
         () = async {
@@ -148,10 +154,18 @@ async fn consume(
     connection: &Connection,
     args: &ConsumeArgs,
     command: Option<Arc<Command>>,
+    exposition: &Exposition,
 ) -> Result<Exit, Failure> {
     let mut refusals = Refusals::of(connection);
     let console = context.console;
     let consumer = ask(&mut context.interrupts, &mut refusals, open(connection, args)).await?;
+    exposition.add({
+        let (consumer, name) = (consumer.clone(), args.durable.clone());
+        move || {
+            observe(&name, &consumer);
+            consumer.is_ready()
+        }
+    });
     console.progress(&format!("consuming {} as {}", args.stream, args.durable));
     let began = clock::now();
     let stop = watch::Sender::new(false);
@@ -173,6 +187,7 @@ async fn consume(
                     if stop.send_replace(true) {
                         break Err(session::interrupted(signal));
                     }
+                    exposition.drain();
                     console.progress(&format!("{signal}: draining"));
                 }
                 outcome = &mut running => break outcome,
