@@ -67,7 +67,7 @@ impl Peer {
     /// How it is set: what is tuned for one must be tuned for all.
     pub(crate) fn setting(self) -> &'static str {
         match self {
-            Self::Natstream => "natstream: defaults (frames of 8 KiB, windows up to 2 MiB); one connection each side",
+            Self::Natstream => "natstream: defaults (frames of 8 KiB, windows up to 8 MiB); one connection each side",
             Self::AsyncNats => {
                 "async-nats: one message an item, an empty one at the end, a subscription for each call; its capacity is \
                  16 Mi messages, because the default of 65,536 loses some; the rest as by default; one connection each side"
