@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use stream_proto::{Denied, LostCause, Status, Termination};
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::call::{compact, service_error};
 use crate::common::Waits;
@@ -32,6 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// | setting | default |
 /// |---|---|
 /// | [`timeout`](Self::timeout) | 5 s |
+/// | [`deadline_at`](Self::deadline_at) | none |
 ///
 /// It asks as any NATS program does, and takes the first message that comes. A streaming endpoint answers it in a plain dialect:
 /// the reply is then its first item, or in the text dialect the signal that there is none (`__STREAM_END__`,
@@ -42,6 +43,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct ReplyBuilder {
     message: Outgoing,
     timeout: Duration,
+    deadline_at: Option<Instant>,
 }
 
 impl ReplyBuilder {
@@ -49,6 +51,7 @@ impl ReplyBuilder {
         Self {
             message,
             timeout: TIMEOUT,
+            deadline_at: None,
         }
     }
 
@@ -63,6 +66,15 @@ impl ReplyBuilder {
     /// Time for all of it: waiting for the connection, and for the reply.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// When all of it is over at the latest, like [`timeout`](Self::timeout); of both, the earlier one holds. `None` sets
+    /// nothing.
+    ///
+    /// A handler passes on what is left of its own caller's time: `.deadline_at(request.deadline())`.
+    pub fn deadline_at(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.deadline_at = deadline.into();
         self
     }
 
@@ -103,7 +115,7 @@ impl ReplyBuilder {
     /// The reply is lost when the future is dropped; the request may have been sent.
     pub async fn send(self) -> Result<Reply, RequestError> {
         self.message.check()?;
-        let patience = Patience::connecting(self.timeout);
+        let patience = Patience::connecting(self.timeout).and_deadline(self.deadline_at);
         // Kept until the end.
         let _place = self.message.place(patience).await?;
         let try_send = |(link, router): (Link, Router)| self.try_send(link, &router);

@@ -11,7 +11,8 @@ use stream_proto::{CloseReason, Code, Status};
 /// How a handler says that it failed. The caller gets the code, the message and the details.
 ///
 /// There is no conversion from any error: what the caller may see of an error is a choice. `?` works on
-/// [`SendError`], since the caller that a send fails for has gone.
+/// [`SendError`], since the caller that a send fails for has gone. A handler that is a caller itself passes the failure behind
+/// it on with [`upstream`](Self::upstream).
 #[derive(Clone, Debug)]
 pub struct HandlerError {
     status: Box<Status>,
@@ -48,6 +49,17 @@ impl HandlerError {
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Code::Unavailable, message).retryable(true)
+    }
+
+    /// The failure of a call that the handler has made itself, with its code, message, details and whether asking again may help:
+    /// a [`Status`], or the `RequestError` of stream-client, whose `to_status` says which code a call has that was lost or ran
+    /// out of time.
+    ///
+    /// What the service behind this one says is passed on as it is; say something of your own with [`new`](Self::new) where
+    /// callers are not to see it. In a handler: `.map_err(HandlerError::upstream)?`.
+    #[must_use]
+    pub fn upstream(failure: impl Into<Status>) -> Self {
+        Self::from(failure.into())
     }
 
     /// Opaque bytes for the caller, at most 4 KiB; longer ones are left out.
@@ -93,6 +105,18 @@ impl fmt::Display for HandlerError {
 }
 
 impl Error for HandlerError {}
+
+/// A failure in all its parts but `not_processed`: a handler that says it has run.
+impl From<Status> for HandlerError {
+    fn from(status: Status) -> Self {
+        Self {
+            status: Box::new(Status {
+                not_processed: false,
+                ..status
+            }),
+        }
+    }
+}
 
 impl From<SendError> for HandlerError {
     fn from(error: SendError) -> Self {
