@@ -19,35 +19,35 @@ pub struct HandlerError {
 }
 
 impl HandlerError {
-    /// A failure with a code and a message for the caller.
+    /// A failure with a code and a message for the caller: a text, or whatever else can be shown, such as an error.
     #[must_use]
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl fmt::Display) -> Self {
         Self {
-            status: Box::new(Status::new(code, message)),
+            status: Box::new(Status::new(code, message.to_string())),
         }
     }
 
-    /// A fault of this side, with the error's text for the caller.
+    /// A fault of this side.
     #[must_use]
-    pub fn internal(error: impl fmt::Display) -> Self {
-        Self::new(Code::Internal, error.to_string())
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::new(Code::Internal, message)
     }
 
     /// The request is wrong.
     #[must_use]
-    pub fn invalid(message: impl Into<String>) -> Self {
+    pub fn invalid(message: impl fmt::Display) -> Self {
         Self::new(Code::InvalidArgument, message)
     }
 
     /// Something asked for does not exist.
     #[must_use]
-    pub fn not_found(message: impl Into<String>) -> Self {
+    pub fn not_found(message: impl fmt::Display) -> Self {
         Self::new(Code::NotFound, message)
     }
 
     /// Not available now; asking again may help.
     #[must_use]
-    pub fn unavailable(message: impl Into<String>) -> Self {
+    pub fn unavailable(message: impl fmt::Display) -> Self {
         Self::new(Code::Unavailable, message).retryable(true)
     }
 
@@ -129,7 +129,7 @@ impl From<SendError> for HandlerError {
             SendErrorKind::Unsent => Code::Unavailable,
             SendErrorKind::TooLarge { .. } => Code::ResourceExhausted,
         };
-        Self::new(code, error.to_string())
+        Self::new(code, error)
     }
 }
 

@@ -83,7 +83,7 @@ impl Message {
     ///
     /// # Cancel safety
     /// When the future is dropped before it completes, nothing was sent.
-    pub async fn respond_error(&self, code: Code, message: impl Into<String>) -> Result<(), SendError> {
+    pub async fn respond_error(&self, code: Code, message: impl fmt::Display) -> Result<(), SendError> {
         let responder = self.responder.as_ref().ok_or_else(no_reply)?;
         let status = HandlerError::new(code, message).into_status();
         responder.send(Some(failure(&status)), Bytes::new()).await
