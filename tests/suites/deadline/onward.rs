@@ -61,12 +61,12 @@ async fn the_failure_behind_a_handler_is_passed_on_whole() {
 
 #[tokio::test]
 async fn nobody_behind_a_handler_is_worth_another_try() {
-    let (Peers { pool, .. }, front, _back) = relayed().await;
+    let (Peers { pool, server: _server }, front, _back) = relayed().await;
     let mut items = within(LIMIT, pool.request_stream(&front, "")).await.expect("sent");
     let error = within(LIMIT, items.try_next()).await.expect_err("nobody is behind it");
-    let status = error.status().expect("a status");
     // It was the handler in front that failed: it has run.
-    assert_eq!(error.kind(), RequestErrorKind::Failed);
+    assert_eq!(error.kind(), RequestErrorKind::Failed, "{error}");
+    let status = error.status().expect("a status");
     assert_eq!((status.code, status.retryable), (Code::Unavailable, true));
 }
 
