@@ -63,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     let batch = consumer.fetch(MESSAGES, LIMIT).await?;
     let (mut next, mut in_order) = ([0, 1, 2], 0);
-    for message in batch.messages() {
+    for message in &batch {
         let number: usize = std::str::from_utf8(message.payload())?.parse()?;
         in_order += usize::from(next[number % 3] == number);
         next[number % 3] = number + 3;

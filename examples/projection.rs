@@ -25,7 +25,7 @@ type Accounts = Arc<Mutex<BTreeMap<String, Account>>>;
 
 async fn apply(accounts: Accounts, message: Message) -> Result<(), HandlerError> {
     let name = message.subject().rsplit('.').next().unwrap_or_default().to_owned();
-    let amount: i64 = std::str::from_utf8(message.payload())?.parse()?;
+    let amount: i64 = message.json()?;
     if message.sequence().is_multiple_of(40) && message.attempt() == 1 {
         return Err(HandlerError::retry("the database is busy"));
     }

@@ -15,18 +15,18 @@ pub struct HandlerError {
 impl HandlerError {
     /// It may go well later: the message is tried again.
     #[must_use]
-    pub fn retry(reason: impl Into<String>) -> Self {
+    pub fn retry(reason: impl fmt::Display) -> Self {
         Self {
-            reason: reason.into(),
+            reason: reason.to_string(),
             is_final: false,
         }
     }
 
     /// It will never go well: the message is put aside at once.
     #[must_use]
-    pub fn reject(reason: impl Into<String>) -> Self {
+    pub fn reject(reason: impl fmt::Display) -> Self {
         Self {
-            reason: reason.into(),
+            reason: reason.to_string(),
             is_final: true,
         }
     }
@@ -169,5 +169,9 @@ mod tests {
         let error: HandlerError = std::io::Error::other("disk").into();
         assert_eq!((error.reason(), error.is_final()), ("disk", false));
         assert!(HandlerError::reject("x").is_final());
+        // Errors can be their reasons, and so can texts of any kind.
+        let parsed = "x".parse::<u8>().map_err(HandlerError::reject);
+        assert!(parsed.is_err_and(|error| error.is_final()));
+        assert_eq!(HandlerError::retry(format!("{} tries", 3)).reason(), "3 tries");
     }
 }
