@@ -5,8 +5,11 @@
 use std::time::Duration;
 
 use natstream::eventbus::Ordering;
-use natstream::eventbus::topology::{ConsumerSpec, Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Consumer, Event, HandlerError, Pool, Server, Subscription};
+use natstream::eventbus::topology::Storage;
+use natstream::{
+    Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, Event, HandlerError, Pool, Server, StreamSpec,
+    Subscription, Topology,
+};
 
 const STREAM: &str = "EXAMPLE_FORWARD";
 const MESSAGES: usize = 300;

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use natstream::recorder::Recorder;
-use natstream::sinks::RollingWriter;
-use natstream::{ConnectConfig, Connection, HandlerError, Pool, Request, ResponseSender, Server};
+use natstream::{
+    ConnectConfig, Connection, HandlerError, Pool, Recorder, Request, ResponseSender, RollingWriter, Server,
+};
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 

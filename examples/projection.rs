@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use natstream::eventbus::topology::{ConsumerSpec, Storage, StreamSpec, Topology};
-use natstream::eventbus::{Consumer, HandlerError, Key, Message};
-use natstream::{Bus, ConnectConfig, Connection, Event};
+use natstream::eventbus::topology::Storage;
+use natstream::eventbus::{HandlerError, Message};
+use natstream::{Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, Event, Key, StreamSpec, Topology};
 
 const ACCOUNTS: u64 = 10;
 const EVENTS: u64 = 50;

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use natstream::eventbus::topology::{AckPolicy, ConsumerSpec, Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Consumer, Event};
+use natstream::eventbus::topology::{AckPolicy, Storage};
+use natstream::{Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, Event, StreamSpec, Topology};
 
 const STREAM: &str = "EXAMPLE_PULL";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use natstream::eventbus::topology::{ConsumerSpec, Retention, Storage, StreamSpec, Topology};
-use natstream::eventbus::{Consumer, HandlerError, Message};
-use natstream::{Bus, ConnectConfig, Connection, Event};
+use natstream::eventbus::topology::{Retention, Storage};
+use natstream::eventbus::{HandlerError, Message};
+use natstream::{Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, Event, StreamSpec, Topology};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinSet;
 

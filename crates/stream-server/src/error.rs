@@ -10,6 +10,8 @@ use stream_proto::{CloseReason, Code, Status};
 
 /// How a handler says that it failed. The caller gets the code, the message and the details.
 ///
+/// The handlers of a bus have another type of this name: `eventbus::HandlerError` says whether a message is tried again.
+///
 /// There is no conversion from any error: what the caller may see of an error is a choice. `?` works on
 /// [`SendError`], since the caller that a send fails for has gone. A handler that is a caller itself passes the failure behind
 /// it on with [`upstream`](Self::upstream).

@@ -23,6 +23,9 @@ use crate::stream::insert_failure;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A message: its subject, payload and headers as a [`Request`] has them, and the right to respond.
+///
+/// It is what [`Server::on_message`](crate::Server::on_message) gives. The messages of streams are another type of this name,
+/// `eventbus::Message`.
 #[derive(Clone)]
 pub struct Message {
     request: Request,

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// Why a handler did not handle a message.
 ///
-/// Every error becomes one that is tried again, so `?` works in a handler.
+/// Every error becomes one that is tried again, so `?` works in a handler. The handlers of calls have another type of this name,
+/// `HandlerError` of stream-server (`natstream::HandlerError`), which says what the caller is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandlerError {
     reason: String,

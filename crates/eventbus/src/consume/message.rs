@@ -13,7 +13,9 @@ use super::delivery::Delivery;
 use super::error::HandlerError;
 use crate::topology::Stored;
 
-/// A message, as a handler gets it. A clone shares everything.
+/// A message of a stream, as a handler of a [`Consumer`](crate::Consumer) gets it. A clone shares everything.
+///
+/// Messages without a stream are another type of this name, `Message` of stream-server (`natstream::Message`).
 #[derive(Clone)]
 pub struct Message {
     inner: Arc<Inner>,
