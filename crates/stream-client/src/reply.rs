@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::message::OutboundMessage;
-use async_nats::{HeaderMap, StatusCode};
+use async_nats::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use natstream_connect::{Arrival, Codec, Denials, Json, Route, RouteGuard, Router, TrySendError};
 use parking_lot::Mutex;
@@ -234,6 +234,8 @@ impl Reply {
     /// The value of a header, the first if there are several. Names are case-sensitive, as in NATS.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
+        // A name that cannot be one would panic in there.
+        let name: HeaderName = name.parse().ok()?;
         self.headers.as_ref()?.get(name).map(|value| value.as_str())
     }
 
@@ -343,5 +345,25 @@ impl Route for Waiter {
 impl Waits for Waiter {
     fn give_up(self: Arc<Self>) {
         self.answer(Err(Termination::Cancelled));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_header_has_is_not_there() {
+        let mut headers = HeaderMap::new();
+        headers.append("X-Name", "me");
+        let reply = Reply {
+            subject: "a".into(),
+            payload: Bytes::new(),
+            headers: Some(headers),
+        };
+        assert_eq!(reply.header("X-Name"), Some("me"));
+        for absent in ["x-name", "no: name", ""] {
+            assert_eq!(reply.header(absent), None);
+        }
     }
 }
