@@ -70,18 +70,17 @@ async fn main() -> anyhow::Result<()> {
         ("examples.batches.squares", "1000"),
         ("examples.batches.stream", ""),
     ] {
-        let mut items = pool.request_stream(subject, payload).await?;
-        let mut last = None;
-        let end = loop {
-            match items.try_next().await {
-                Ok(Some(item)) => last = Some(item),
-                Ok(None) => break "complete".to_owned(),
-                Err(error) => break format!("{:?}", error.status().map(|status| status.code)),
-            }
+        // What came before a failure is kept.
+        let mut items = Vec::new();
+        let mut answer = pool.request_stream(subject, payload).await?;
+        let end = match answer.collect_into(&mut items, 1 << 20).await {
+            Ok(()) => "complete".to_owned(),
+            Err(error) => format!("{:?}", error.status().map(|status| status.code)),
         };
         println!(
-            "{subject} {payload:?}: {} items, the last is {last:?}, {end}",
-            items.received()
+            "{subject} {payload:?}: {} items, the last is {:?}, {end}",
+            items.len(),
+            items.last()
         );
     }
     server.drain(Duration::from_secs(5)).await;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use natstream::eventbus::topology::{Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Event};
+use natstream::eventbus::topology::Storage;
+use natstream::{Bus, ConnectConfig, Connection, Event, StreamSpec, Topology};
 
 struct Record {
     id: u64,

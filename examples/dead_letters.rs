@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use natstream::eventbus::topology::{ConsumerSpec, Storage, StreamSpec, Topology};
-use natstream::eventbus::{Consumer, DeadLetters, HandlerError, Message};
-use natstream::{Bus, ConnectConfig, Connection, Event};
+use natstream::eventbus::topology::Storage;
+use natstream::eventbus::{HandlerError, Message};
+use natstream::{Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, DeadLetters, Event, StreamSpec, Topology};
 
 /// An order is a customer and an amount.
 fn process(order: &Message, shop_is_open: bool) -> Result<u64, HandlerError> {

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use natstream::eventbus::topology::{ConsumerSpec, StreamSpec, Topology};
-use natstream::recorder::{StreamRecorder, StreamVerifier};
-use natstream::sinks::{Format, RollingWriter, Rotation, Sync};
-use natstream::{Bus, ConnectConfig, Connection, Event};
+use natstream::recorder::StreamVerifier;
+use natstream::sinks::{Format, Rotation, Sync};
+use natstream::{
+    Bus, ConnectConfig, Connection, ConsumerSpec, Event, RollingWriter, StreamRecorder, StreamSpec, Topology,
+};
 
 const STREAM: &str = "EXAMPLE_ONCE";
 const EVENTS: u64 = 20_000;

@@ -5,7 +5,8 @@
 
 use std::fs;
 
-use natstream::sinks::{Format, Record, RecordSink as _, Retention, RollingWriter};
+use natstream::sinks::{Format, Record, Retention};
+use natstream::{RecordSink as _, RollingWriter};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

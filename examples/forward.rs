@@ -5,8 +5,11 @@
 use std::time::Duration;
 
 use natstream::eventbus::Ordering;
-use natstream::eventbus::topology::{ConsumerSpec, Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Consumer, Event, HandlerError, Pool, Server, Subscription};
+use natstream::eventbus::topology::Storage;
+use natstream::{
+    Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, Event, HandlerError, Pool, Server, StreamSpec,
+    Subscription, Topology,
+};
 
 const STREAM: &str = "EXAMPLE_FORWARD";
 const MESSAGES: usize = 300;
@@ -63,7 +66,7 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     let batch = consumer.fetch(MESSAGES, LIMIT).await?;
     let (mut next, mut in_order) = ([0, 1, 2], 0);
-    for message in batch.messages() {
+    for message in &batch {
         let number: usize = std::str::from_utf8(message.payload())?.parse()?;
         in_order += usize::from(next[number % 3] == number);
         next[number % 3] = number + 3;

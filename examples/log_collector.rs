@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use natstream::eventbus::Dedup;
-use natstream::eventbus::topology::{Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Event};
+use natstream::eventbus::topology::Storage;
+use natstream::{Bus, ConnectConfig, Connection, Event, StreamSpec, Topology};
 
 struct LogCollector {
     bus: Bus,

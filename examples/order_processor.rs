@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use natstream::eventbus::envelope::Envelope;
-use natstream::eventbus::topology::{Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Event, PublishError};
+use natstream::eventbus::topology::Storage;
+use natstream::{Bus, ConnectConfig, Connection, Event, PublishError, StreamSpec, Topology};
 
 /// A payment is confirmed before anybody is told so. Sent again with the same id, it is stored once.
 async fn process_payment(bus: &Bus, payment: u64) -> anyhow::Result<()> {

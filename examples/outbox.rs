@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use natstream::eventbus::topology::{Storage, StreamSpec, Topology};
-use natstream::{ConnectConfig, Connection, Event, Outbox};
+use natstream::eventbus::topology::Storage;
+use natstream::{ConnectConfig, Connection, Event, Outbox, StreamSpec, Topology};
 
 const STREAM: &str = "EXAMPLE_OUTBOX";
 const EVENTS: u64 = 1000;

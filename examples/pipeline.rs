@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use natstream::recorder::Recorder;
-use natstream::sinks::RollingWriter;
-use natstream::{ConnectConfig, Connection, HandlerError, Pool, Request, RequestError, ResponseSender, Server};
+use natstream::{
+    ConnectConfig, Connection, HandlerError, Pool, Recorder, Request, ResponseSender, RollingWriter, Server,
+};
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -32,29 +32,21 @@ async fn extract(count: u64, mut out: ResponseSender, ended: UnboundedSender<u64
     Ok(())
 }
 
-/// The caller of this handler is told what is wrong with the one behind it.
-fn upstream(error: RequestError) -> HandlerError {
-    HandlerError::unavailable(format!("no readings: {error}"))
-}
-
 /// Transform: averages of what is read from the other service, each sent as soon as it is known.
 async fn transform(pool: Pool, request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
-    tokio::select! {
-        // Whatever the other branch waits for, it is dropped, and with it the call to the extractor.
-        _reason = out.closed() => Ok(()),
-        transformed = averages(pool, request, &mut out) => transformed,
-    }
-}
-
-async fn averages(pool: Pool, request: Request, out: &mut ResponseSender) -> Result<(), HandlerError> {
-    let mut readings = pool.request_stream("examples.etl.extract", request.payload().clone());
-    if let Some(deadline) = request.deadline() {
+    let readings = pool
+        .request_stream("examples.etl.extract", request.payload().clone())
         // What is left of the caller's time.
-        readings = readings.deadline(deadline.saturating_duration_since(tokio::time::Instant::now()));
-    }
-    let mut readings = readings.await.map_err(upstream)?;
+        .deadline_at(request.deadline());
+    // The caller of this handler is told what is wrong with the one behind it.
+    let mut readings = readings.await.map_err(HandlerError::upstream)?;
     let (mut sum, mut count, mut group) = (0.0, 0, 0);
-    while let Some(line) = readings.try_next().await.map_err(upstream)? {
+    // When the caller leaves, whatever this waits for is dropped, and the call to the extractor with it.
+    while let Some(line) = out
+        .until_closed(readings.try_next())
+        .await?
+        .map_err(HandlerError::upstream)?
+    {
         let line = String::from_utf8_lossy(&line);
         let Some(celsius) = line.strip_prefix("boiler ").and_then(|text| text.parse::<f64>().ok()) else {
             continue;

@@ -79,19 +79,17 @@ async fn main() -> anyhow::Result<()> {
         ("examples.plain.theirs", ""),
         ("examples.plain.theirs", "fail"),
     ] {
-        let mut items = pool.request_stream(subject, payload).dialect(Dialect::AutoText).await?;
-        let end = loop {
-            match items.try_next().await {
-                Ok(Some(_item)) => {}
-                Ok(None) => break "complete".to_owned(),
-                Err(error) => break format!("{:?}", error.kind()),
-            }
+        let mut answer = pool.request_stream(subject, payload).dialect(Dialect::AutoText).await?;
+        let mut items = Vec::new();
+        let end = match answer.collect_into(&mut items, 1 << 20).await {
+            Ok(()) => "complete".to_owned(),
+            Err(error) => format!("{:?}", error.kind()),
         };
         // What a complete answer proves: natively everything, in plain text that its end was seen.
         println!(
             "{subject} {payload:?}: {} items, {end}, guarantee {:?}",
-            items.received(),
-            items.guarantee()
+            items.len(),
+            answer.guarantee()
         );
     }
     server.drain(Duration::from_secs(5)).await;

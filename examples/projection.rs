@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use natstream::eventbus::topology::{ConsumerSpec, Storage, StreamSpec, Topology};
-use natstream::eventbus::{Consumer, HandlerError, Key, Message};
-use natstream::{Bus, ConnectConfig, Connection, Event};
+use natstream::eventbus::topology::Storage;
+use natstream::eventbus::{HandlerError, Message};
+use natstream::{Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, Event, Key, StreamSpec, Topology};
 
 const ACCOUNTS: u64 = 10;
 const EVENTS: u64 = 50;
@@ -25,7 +25,7 @@ type Accounts = Arc<Mutex<BTreeMap<String, Account>>>;
 
 async fn apply(accounts: Accounts, message: Message) -> Result<(), HandlerError> {
     let name = message.subject().rsplit('.').next().unwrap_or_default().to_owned();
-    let amount: i64 = std::str::from_utf8(message.payload())?.parse()?;
+    let amount: i64 = message.json()?;
     if message.sequence().is_multiple_of(40) && message.attempt() == 1 {
         return Err(HandlerError::retry("the database is busy"));
     }

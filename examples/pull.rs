@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use natstream::eventbus::topology::{AckPolicy, ConsumerSpec, Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Consumer, Event};
+use natstream::eventbus::topology::{AckPolicy, Storage};
+use natstream::{Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, Event, StreamSpec, Topology};
 
 const STREAM: &str = "EXAMPLE_PULL";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
 
     let consumer = order_processor(connection.clone()).await?;
     let mut batch = consumer.fetch(6, Duration::from_secs(10)).await?;
-    let orders: Vec<u64> = batch.messages().iter().map(|message| message.sequence()).collect();
+    let orders: Vec<u64> = batch.iter().map(|message| message.sequence()).collect();
     println!("fetched {orders:?}");
     // Four are done, and confirmed to be. The other two are given back at once.
     if let Some(done) = orders.get(3) {
@@ -55,7 +55,7 @@ async fn main() -> anyhow::Result<()> {
     while orders < 6 {
         let batch = consumer.fetch(10, Duration::from_secs(1)).await?;
         orders += batch.messages().len();
-        again += batch.messages().iter().filter(|message| message.attempt() > 1).count();
+        again += batch.iter().filter(|message| message.attempt() > 1).count();
         batch.ack().await?;
     }
     println!("fetched {orders} more, {again} of them again");

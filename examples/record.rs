@@ -6,9 +6,9 @@
 use std::fs;
 use std::time::Duration;
 
-use natstream::recorder::{RecordedFiles, Recorder};
-use natstream::sinks::{Format, Record, RollingWriter};
-use natstream::{ConnectConfig, Connection, Pool};
+use natstream::recorder::RecordedFiles;
+use natstream::sinks::{Format, Record};
+use natstream::{ConnectConfig, Connection, Pool, Recorder, RollingWriter};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

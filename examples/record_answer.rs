@@ -6,9 +6,9 @@
 use std::fs;
 use std::time::Duration;
 
-use natstream::recorder::{RecordedFiles, Recorder};
-use natstream::sinks::{RollingWriter, Rotation};
-use natstream::{ConnectConfig, Connection, Pool, Server};
+use natstream::recorder::RecordedFiles;
+use natstream::sinks::Rotation;
+use natstream::{ConnectConfig, Connection, Pool, Recorder, RollingWriter, Server};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

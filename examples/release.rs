@@ -2,9 +2,8 @@
 //! `cargo run -p examples --example release`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use natstream::eventbus::object::ObjectSpec;
 use natstream::eventbus::topology::Storage;
-use natstream::{ConnectConfig, Connection, Objects};
+use natstream::{ConnectConfig, Connection, ObjectSpec, Objects};
 use tokio::io::AsyncReadExt as _;
 
 const MIB: u64 = 1 << 20;

@@ -51,7 +51,7 @@ fn start_responder() -> anyhow::Result<Child> {
 
 /// Who sends the answer.
 fn process(responses: &Responses) -> Option<u32> {
-    responses.headers()?.get("Process")?.as_str().parse().ok()
+    responses.header("Process")?.parse().ok()
 }
 
 fn number(item: &[u8]) -> Option<u64> {

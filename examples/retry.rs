@@ -35,7 +35,7 @@ async fn answer(upstream: Arc<Upstream>, mut out: ResponseSender) -> Result<(), 
     for attempt in 1.. {
         match upstream.ask().await {
             Ok(item) => return Ok(out.send(item).await?),
-            Err(error) if attempt == 3 => return Err(HandlerError::unavailable(error.to_string()).retry_after(PAUSE)),
+            Err(error) if attempt == 3 => return Err(HandlerError::unavailable(error).retry_after(PAUSE)),
             // Nobody may be left to wait for it.
             Err(_) if out.is_closed() => break,
             Err(_) => sleep(attempt * PAUSE).await,
@@ -48,10 +48,7 @@ async fn answer(upstream: Arc<Upstream>, mut out: ResponseSender) -> Result<(), 
 async fn break_off(breaks: Arc<Upstream>, mut out: ResponseSender) -> Result<(), HandlerError> {
     for number in 0..10 {
         if number == 4 {
-            breaks
-                .ask()
-                .await
-                .map_err(|error| HandlerError::unavailable(error.to_string()))?;
+            breaks.ask().await.map_err(HandlerError::unavailable)?;
         }
         out.send(number.to_string()).await?;
     }
@@ -86,12 +83,8 @@ async fn main() -> anyhow::Result<()> {
         .on(subject, move |_request, out| break_off(breaks.clone(), out))
         .await?;
     let mut responses = pool.request_stream(subject, "").retry(policy.clone()).await?;
-    let error = loop {
-        match responses.try_next().await {
-            Ok(Some(_item)) => {}
-            Ok(None) => anyhow::bail!("a broken answer looked complete"),
-            Err(error) => break error,
-        }
+    let Err(error) = responses.collect_into(&mut Vec::new(), 1 << 20).await else {
+        anyhow::bail!("a broken answer looked complete");
     };
     println!(
         "broken: {:?} after {} items, attempt {}",

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use natstream::async_nats::Subscriber;
-use natstream::eventbus::topology::{Storage, StreamSpec, Topology};
-use natstream::{Bus, ConnectConfig, Connection, Event, Pool};
+use natstream::eventbus::topology::Storage;
+use natstream::{Bus, ConnectConfig, Connection, Event, Pool, StreamSpec, Topology};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]

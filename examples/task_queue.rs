@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use natstream::eventbus::topology::{ConsumerSpec, Retention, Storage, StreamSpec, Topology};
-use natstream::eventbus::{Consumer, HandlerError, Message};
-use natstream::{Bus, ConnectConfig, Connection, Event};
+use natstream::eventbus::topology::{Retention, Storage};
+use natstream::eventbus::{HandlerError, Message};
+use natstream::{Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, Event, StreamSpec, Topology};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinSet;
 
@@ -27,7 +27,7 @@ async fn worker(connection: Connection) -> anyhow::Result<Consumer> {
 }
 
 async fn work(name: usize, task: Message, done: UnboundedSender<(usize, u64)>) -> Result<(), HandlerError> {
-    let number: u64 = std::str::from_utf8(task.payload())?.parse()?;
+    let number: u64 = task.json()?;
     if number.is_multiple_of(10) && task.attempt() == 1 {
         // It comes again after a pause, to this worker or to another one.
         return Err(HandlerError::retry("the service is busy"));

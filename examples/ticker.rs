@@ -3,7 +3,6 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,12 +40,9 @@ async fn stream_prices(exchange: Arc<Exchange>, request: Request, mut out: Respo
     let symbol = request.subject().rsplit('.').next().unwrap_or_default();
     let prices = exchange.get(symbol).ok_or_else(|| HandlerError::not_found(symbol))?;
     let mut prices = prices.clone();
-    let mut closed = pin!(out.closed());
     loop {
-        tokio::select! {
-            _reason = &mut closed => return Ok(()),
-            changed = prices.changed() => changed.map_err(|_| HandlerError::unavailable("the exchange has closed"))?,
-        }
+        let changed = out.until_closed(prices.changed()).await?;
+        changed.map_err(|_| HandlerError::unavailable("the exchange has closed"))?;
         let price = prices.borrow_and_update().clone();
         out.send_as(&price).await?;
     }

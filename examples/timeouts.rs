@@ -43,12 +43,8 @@ async fn serve(request: Request, mut out: ResponseSender) -> Result<(), HandlerE
 /// Reads to the end, which comes too early, and says how.
 async fn call(request: RequestBuilder) -> anyhow::Result<()> {
     let mut responses = request.await?;
-    let error = loop {
-        match responses.try_next().await {
-            Ok(Some(_item)) => {}
-            Ok(None) => anyhow::bail!("an answer that was cut off looked complete"),
-            Err(error) => break error,
-        }
+    let Err(error) = responses.collect_into(&mut Vec::new(), 1 << 20).await else {
+        anyhow::bail!("an answer that was cut off looked complete");
     };
     let code = error.status().map(|status| status.code);
     println!(

@@ -1,9 +1,9 @@
 //! A transfer between accounts, stored as a whole or not at all: `cargo run -p examples --example transaction`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use natstream::eventbus::topology::{Storage, StreamSpec, Topology};
-use natstream::eventbus::{AtomicBatch, AtomicBus, AtomicErrorKind};
-use natstream::{ConnectConfig, Connection, Event};
+use natstream::eventbus::AtomicErrorKind;
+use natstream::eventbus::topology::Storage;
+use natstream::{AtomicBatch, AtomicBus, ConnectConfig, Connection, Event, StreamSpec, Topology};
 
 /// An account's last booking, and its number in the stream: 0 for none.
 #[derive(Clone, Copy)]

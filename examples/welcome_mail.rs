@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use natstream::eventbus::envelope::Envelope;
-use natstream::eventbus::topology::{ConsumerSpec, Storage, StreamSpec, Topology};
-use natstream::eventbus::{Consumer, HandlerError, Message};
-use natstream::{Bus, ConnectConfig, Connection};
+use natstream::eventbus::topology::Storage;
+use natstream::eventbus::{HandlerError, Message};
+use natstream::{Bus, ConnectConfig, Connection, Consumer, ConsumerSpec, StreamSpec, Topology};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]

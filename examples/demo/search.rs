@@ -19,8 +19,8 @@ pub(super) async fn serve(server: &Server) -> Result<(), ServeError> {
 }
 
 async fn search(request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
-    let pattern = std::str::from_utf8(request.payload()).map_err(|error| HandlerError::invalid(error.to_string()))?;
-    let pattern = Regex::new(pattern).map_err(|error| HandlerError::invalid(error.to_string()))?;
+    let pattern = std::str::from_utf8(request.payload()).map_err(HandlerError::invalid)?;
+    let pattern = Regex::new(pattern).map_err(HandlerError::invalid)?;
     let mut folders = vec![PathBuf::from(".")];
     while let Some(folder) = folders.pop() {
         let mut entries = tokio::fs::read_dir(&folder).await.map_err(HandlerError::internal)?;

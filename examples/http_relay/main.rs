@@ -27,29 +27,22 @@ const MAX_LINE: usize = 64 * 1024;
 async fn relay(api: SocketAddr, request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
     let name = String::from_utf8_lossy(request.payload());
     let uri = format!("http://{api}/{name}").parse::<Uri>();
-    let uri = uri.map_err(|error| HandlerError::invalid(error.to_string()))?;
-    tokio::select! {
-        // The other branch is dropped wherever it is, and the HTTP request with it.
-        _reason = out.closed() => Ok(()),
-        relayed = forward(uri, &mut out) => relayed,
-    }
-}
-
-async fn forward(uri: Uri, out: &mut ResponseSender) -> Result<(), HandlerError> {
+    let uri = uri.map_err(HandlerError::invalid)?;
     // A service would keep it: it holds connections that are used again.
     let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let response = client.get(uri).await;
-    let response = response.map_err(|error| HandlerError::unavailable(error.to_string()))?;
+    // When the caller leaves, what this waits for is dropped, and the HTTP request with it.
+    let response = out.until_closed(client.get(uri)).await?;
+    let response = response.map_err(HandlerError::unavailable)?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND => return Err(HandlerError::not_found("the API does not know it")),
-        status => return Err(HandlerError::unavailable(status.to_string())),
+        status => return Err(HandlerError::unavailable(status)),
     }
     let body = response.into_body().into_data_stream().map_err(io::Error::other);
     let mut lines = FramedRead::new(StreamReader::new(body), LinesCodec::new_with_max_length(MAX_LINE));
-    while let Some(line) = lines.next().await {
+    while let Some(line) = out.until_closed(lines.next()).await? {
         // A body that was cut off is an error here, and so for the caller: it is not taken for a complete answer.
-        let line = line.map_err(|error| HandlerError::new(Code::DataLoss, error.to_string()))?;
+        let line = line.map_err(|error| HandlerError::new(Code::DataLoss, error))?;
         if let Some(event) = line.strip_prefix("data: ") {
             out.send(event).await?;
         }

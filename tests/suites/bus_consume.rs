@@ -252,6 +252,12 @@ async fn a_batch_is_acked_as_far_as_it_is_done() {
     let consumer = within(LIMIT, world.consumer(spec).open()).await.expect("open");
     let mut batch = within(LIMIT, consumer.fetch(6, LIMIT)).await.expect("fetched");
     assert_eq!(batch.messages().len(), 6);
+    let mut next = 0;
+    for message in &batch {
+        assert!(message.sequence() > next, "in the order in which they came");
+        next = message.sequence();
+    }
+    assert_eq!(batch.iter().count(), 6);
     within(LIMIT, batch.ack_through(4)).await.expect("confirmed");
     assert_eq!(consumer.info().await.expect("info").ack_floor, 4);
     batch.nak(Duration::from_millis(1));

@@ -59,6 +59,66 @@ async fn a_failure_comes_after_the_items_before_it() {
 }
 
 #[tokio::test]
+async fn what_came_before_a_failure_is_kept() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("calls");
+    let fail = |_request, mut out: natstream::ResponseSender| async move {
+        for item in ["one", "two", "three"] {
+            out.send(item).await?;
+        }
+        Err(HandlerError::unavailable("no more"))
+    };
+    within(LIMIT, server.on(&subject, fail)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let first = within(LIMIT, responses.try_next()).await.expect("an item");
+    assert_eq!(first.as_deref(), Some(&b"one"[..]));
+    // What is there already stays, and what was read before is the reader's.
+    let mut items = vec!["mine".into()];
+    let verdict = within(LIMIT, responses.collect_into(&mut items, 1024)).await;
+    let error = verdict.expect_err("the failure");
+    assert_eq!((error.kind(), error.items()), (RequestErrorKind::Failed, 3));
+    assert_eq!(items, ["mine", "two", "three"]);
+    assert!(matches!(responses.termination(), Some(Termination::Failed(_))));
+    // The verdict is given once.
+    within(LIMIT, responses.collect_into(&mut items, 1024))
+        .await
+        .expect("over");
+    assert_eq!(items.len(), 3);
+}
+
+#[tokio::test]
+async fn what_exceeds_the_limit_cancels_the_call_and_the_rest_is_kept() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("calls");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let endless = move |_request, mut out: natstream::ResponseSender| {
+        let tell = tell.clone();
+        async move {
+            while out.send([7; 68]).await.is_ok() {}
+            let _ = tell.send(out.closed().await);
+            Ok(())
+        }
+    };
+    within(LIMIT, server.on(&subject, endless)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    let mut items = Vec::new();
+    // An item counts 100 bytes.
+    let verdict = within(LIMIT, responses.collect_into(&mut items, 1050)).await;
+    assert_eq!(verdict.expect_err("too much").kind(), RequestErrorKind::Cancelled);
+    assert_eq!(items.len(), 10);
+    // The handler hears of it while the answer is still held.
+    assert_eq!(
+        within(LIMIT, told.recv()).await,
+        Some(natstream::CloseReason::Cancelled)
+    );
+    assert_eq!(responses.termination(), Some(&Termination::Cancelled));
+    assert!(
+        within(LIMIT, responses.next()).await.is_none(),
+        "one error, then nothing"
+    );
+}
+
+#[tokio::test]
 async fn nobody_serving_is_known_at_once() {
     let Peers { pool, .. } = Peers::connect().await;
     let mut responses = within(LIMIT, pool.request_stream(unique_subject("nobody"), ""))
@@ -89,6 +149,10 @@ async fn headers_of_the_handler_arrive_with_its_first_message() {
     assert!(within(LIMIT, responses.try_next()).await.expect("no failure").is_some());
     let headers = responses.headers().expect("headers");
     assert_eq!(headers.get("X-Columns").map(|value| value.as_str()), Some("id,name"));
+    assert_eq!(responses.header("X-Columns").as_deref(), Some("id,name"));
+    for absent in ["X-Large", "x-columns", "no: name", ""] {
+        assert_eq!(responses.header(absent), None);
+    }
     assert!(headers.get("X-Large").is_none() && headers.get("X-Late").is_none());
     assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
 }

@@ -130,6 +130,52 @@ async fn a_cancelled_call_gives_its_place_back() {
     assert_eq!(endpoint.stats().refused, 0);
 }
 
+#[tokio::test]
+async fn what_a_handler_waits_for_is_dropped_when_the_caller_leaves() {
+    let Peers { pool, server } = Peers::connect().await;
+    let subject = unique_subject("cancel");
+    let dropped = Arc::new(tokio::sync::Semaphore::new(0));
+    let (report, mut reports) = mpsc::unbounded_channel();
+    let handler = {
+        let dropped = dropped.clone();
+        move |_request, mut out: ResponseSender| {
+            let (dropped, report) = (dropped.clone(), report.clone());
+            async move {
+                out.send(out.until_closed(async { "one" }).await?).await?;
+                let guard = scopeguard(dropped);
+                let endless = async move {
+                    let _guard = guard;
+                    std::future::pending::<()>().await;
+                };
+                let error = out.until_closed(endless).await.expect_err("the caller has left");
+                // Not even what is ready goes on.
+                let late = out
+                    .until_closed(async { "two" })
+                    .await
+                    .expect_err("the caller has left");
+                let _ = report.send([error.clone(), late]);
+                Err(error.into())
+            }
+        }
+    };
+    let endpoint = within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut responses = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    within(LIMIT, responses.try_next()).await.expect("an item");
+    assert_eq!(dropped.available_permits(), 0);
+    drop(responses);
+    within(LIMIT, dropped.acquire()).await.expect("open").forget();
+    for error in within(LIMIT, reports.recv()).await.expect("the handler's report") {
+        assert_eq!(
+            (error.kind(), error.reason()),
+            (SendErrorKind::Closed, Some(CloseReason::Cancelled))
+        );
+    }
+    let stats = || async { endpoint.stats() };
+    testkit::settles_where(LIMIT, stats, |stats| stats.active == 0).await;
+    // It was the caller who ended it, whatever the handler returns then.
+    assert_eq!((endpoint.stats().cancelled, endpoint.stats().failed), (1, 0));
+}
+
 /// Adds a permit when dropped.
 fn scopeguard(semaphore: Arc<tokio::sync::Semaphore>) -> impl Drop + Send {
     struct Guard(Arc<tokio::sync::Semaphore>);

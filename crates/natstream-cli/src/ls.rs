@@ -16,7 +16,8 @@ Examples:
   natstream ls
   natstream ls --json | jq 'select(.failed > 0)'
 
-Columns: RESENT are messages that were sent again, STALLED is how long senders waited for callers to read, AVERAGE how long a \
+Columns: FOREIGN are calls of programs that know nothing of natstream, DENIED those whose answers nats-server did not let \
+through; both are there only where there are some. RESENT are messages that were sent again, STALLED is how long senders waited for callers to read, AVERAGE how long a \
 call lasts. Each process that serves has a row of its own. Nobody there is exit code 3.";
 
 /// List the streaming endpoints on this NATS, with their counters.

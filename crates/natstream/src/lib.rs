@@ -38,15 +38,23 @@
 //! - `config`: `connect::settings` and `ConnectConfig::load`, for configuration from a file, the environment and contexts of
 //!   the `nats` CLI.
 //! - `consul`: servers from Consul, in `connect::consul`.
-//! - `eventbus`: `Bus` and `Event`, for publishing to JetStream, `Consumer` for consuming, and the module `eventbus` with
-//!   all the rest; with `spool` it has `Outbox`, for events that outlive the process.
+//! - `eventbus`: `Bus` and `Event`, for publishing to JetStream, `Consumer` for consuming, `Topology` for streams and consumers,
+//!   and the module `eventbus` with all the rest; with `spool` it has `Outbox`, for events that outlive the process.
 //! - `kv` and `object`: `Kv` and `Objects`, buckets of values by key, and of objects of any size.
 //! - `metrics`: what everything counts, as metrics of the facade `metrics`, in the module `metrics`.
 //! - `otel`: traces of OpenTelemetry go on across calls, messages and events, in the headers `traceparent` and `tracestate`
 //!   ([`TraceContext`]); spans there are without it.
 //! - `server` (default): [`Server`], [`ResponseSender`] and [`Message`], for handlers.
-//! - `sinks`: the module `sinks`, files of records that roll and survive; with `gzip` and `zstd` they are compressed.
-//! - `recorder`: the module `recorder`, subjects and streams into such files; with `eventbus` those of JetStream too, exactly once.
+//! - `sinks`: `RollingWriter`, files of records that roll and survive, and the module `sinks`; with `gzip` and `zstd` they are
+//!   compressed.
+//! - `recorder`: `Recorder`, subjects and streams into such files, and the module `recorder`; with `eventbus` those of JetStream
+//!   too, exactly once (`StreamRecorder`).
+//!
+//! # Names
+//! At the top are calls and handlers as a whole, and of the other parts what a program begins with: handles, what describes
+//! them, and their errors. The rest is in the modules `eventbus`, `sinks`, `recorder` and `connect`, and so is what there is
+//! twice: `HandlerError`, `Message` and `Flaw` are those of handlers and calls, beside `eventbus::HandlerError`,
+//! `eventbus::Message` and `eventbus::Flaw`; `Storage` and `Retention` are in `eventbus::topology` and in `sinks`.
 //!
 //! Each part is a crate of its own; depend on those alone if you like. [`proto`] is the protocol without NATS, to be
 //! embedded in other transports.
@@ -73,13 +81,17 @@ pub mod metrics;
 pub use eventbus::Outbox;
 #[cfg(feature = "kv")]
 #[cfg_attr(docsrs, doc(cfg(feature = "kv")))]
-pub use eventbus::kv::Kv;
+pub use eventbus::kv::{Kv, KvSpec};
 #[cfg(feature = "object")]
 #[cfg_attr(docsrs, doc(cfg(feature = "object")))]
-pub use eventbus::object::Objects;
+pub use eventbus::object::{ObjectSpec, Objects};
 #[cfg(feature = "eventbus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "eventbus")))]
-pub use eventbus::{self, Bus, Consumer, Event, PublishAck, PublishError, PublishErrorKind};
+pub use eventbus::{
+    self, AtomicBatch, AtomicBus, Batch, Bus, ConsumeError, ConsumeErrorKind, Consumer, DeadLetters, Event, FastBus,
+    Key, PublishAck, PublishError, PublishErrorKind,
+    topology::{ConsumerSpec, StreamSpec, Topology, TopologyError, TopologyErrorKind},
+};
 pub use natstream_connect::{
     Codec, CodecError, ConnectConfig, ConnectError, ConnectErrorKind, Connection, ConnectionState, ConnectionStatus,
     Connections, ConnectionsBuilder, Credentials, EndReason, FenceError, FenceErrorKind, Json, Secret, Tls,
@@ -102,5 +114,14 @@ pub use stream_server::{
 pub use natstream_connect as connect;
 #[cfg(feature = "recorder")]
 pub use natstream_recorder as recorder;
+#[cfg(feature = "recorder")]
+#[cfg_attr(docsrs, doc(cfg(feature = "recorder")))]
+pub use natstream_recorder::Recorder;
+#[cfg(all(feature = "recorder", feature = "eventbus"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "recorder", feature = "eventbus"))))]
+pub use natstream_recorder::StreamRecorder;
 #[cfg(feature = "sinks")]
 pub use stream_sinks as sinks;
+#[cfg(feature = "sinks")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sinks")))]
+pub use stream_sinks::{RecordSink, RollingWriter, SinkError, SinkErrorKind};

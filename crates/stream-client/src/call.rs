@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_nats::message::OutboundMessage;
-use async_nats::{HeaderMap, HeaderValue, Subject};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::Bytes;
 use natstream_connect::{Arrival, DeadlineSlot, Denials, Driven, Route, RouteGuard, own_header};
 use parking_lot::{Mutex, MutexGuard};
@@ -184,6 +184,15 @@ impl Call {
 
     pub(crate) fn metadata(&self) -> Option<HeaderMap> {
         self.state.lock().metadata.as_deref().cloned()
+    }
+
+    /// The value of one of the headers of the first message.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        // A name that cannot be one would panic in there.
+        let name: HeaderName = name.parse().ok()?;
+        let state = self.state.lock();
+        let value = state.metadata.as_ref()?.get(name)?;
+        Some(value.as_str().to_owned())
     }
 
     pub(crate) fn stats(&self) -> InboundStats {

@@ -165,6 +165,12 @@ impl RequestError {
         Some(Self::new(kind, subject, items, detail))
     }
 
+    /// Did the answer exceed a limit of this side?
+    pub(crate) fn is_too_much(&self) -> bool {
+        // Whoever cancels says nothing.
+        self.inner.kind == RequestErrorKind::Cancelled && matches!(self.inner.detail, Detail::Text(_))
+    }
+
     /// The same error, after so many items.
     pub(crate) fn after(mut self, items: u64) -> Self {
         self.inner.items = items;

@@ -49,6 +49,7 @@ mod responses;
 mod retry;
 mod retry_budget;
 mod typed;
+mod upstream;
 
 pub use common::PoolStats;
 pub use dialect::{Dialect, DialectError};

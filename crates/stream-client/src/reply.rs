@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::message::OutboundMessage;
-use async_nats::{HeaderMap, StatusCode};
+use async_nats::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use natstream_connect::{Arrival, Codec, Denials, Json, Route, RouteGuard, Router, TrySendError};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use stream_proto::{Denied, LostCause, Status, Termination};
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::call::{compact, service_error};
 use crate::common::Waits;
@@ -33,6 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// | setting | default |
 /// |---|---|
 /// | [`timeout`](Self::timeout) | 5 s |
+/// | [`deadline_at`](Self::deadline_at) | none |
 ///
 /// It asks as any NATS program does, and takes the first message that comes. A streaming endpoint answers it in a plain dialect:
 /// the reply is then its first item, or in the text dialect the signal that there is none (`__STREAM_END__`,
@@ -43,6 +44,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct ReplyBuilder {
     message: Outgoing,
     timeout: Duration,
+    deadline_at: Option<Instant>,
 }
 
 impl ReplyBuilder {
@@ -50,6 +52,7 @@ impl ReplyBuilder {
         Self {
             message,
             timeout: TIMEOUT,
+            deadline_at: None,
         }
     }
 
@@ -64,6 +67,15 @@ impl ReplyBuilder {
     /// Time for all of it: waiting for the connection, and for the reply.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// When all of it is over at the latest, like [`timeout`](Self::timeout); of both, the earlier one holds. `None` sets
+    /// nothing.
+    ///
+    /// A handler passes on what is left of its own caller's time: `.deadline_at(request.deadline())`.
+    pub fn deadline_at(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.deadline_at = deadline.into();
         self
     }
 
@@ -120,7 +132,7 @@ impl ReplyBuilder {
 
     async fn ask(&self) -> Result<Reply, RequestError> {
         self.message.check()?;
-        let patience = Patience::connecting(self.timeout);
+        let patience = Patience::connecting(self.timeout).and_deadline(self.deadline_at);
         // Kept until the end.
         let _place = self.message.place(patience).await?;
         let try_send = |(link, router): (Link, Router)| self.try_send(link, &router);
@@ -239,6 +251,8 @@ impl Reply {
     /// The value of a header, the first if there are several. Names are case-sensitive, as in NATS.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
+        // A name that cannot be one would panic in there.
+        let name: HeaderName = name.parse().ok()?;
         self.headers.as_ref()?.get(name).map(|value| value.as_str())
     }
 
@@ -348,5 +362,25 @@ impl Route for Waiter {
 impl Waits for Waiter {
     fn give_up(self: Arc<Self>) {
         self.answer(Err(Termination::Cancelled));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_header_has_is_not_there() {
+        let mut headers = HeaderMap::new();
+        headers.append("X-Name", "me");
+        let reply = Reply {
+            subject: "a".into(),
+            payload: Bytes::new(),
+            headers: Some(headers),
+        };
+        assert_eq!(reply.header("X-Name"), Some("me"));
+        for absent in ["x-name", "no: name", ""] {
+            assert_eq!(reply.header(absent), None);
+        }
     }
 }

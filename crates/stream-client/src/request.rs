@@ -9,6 +9,7 @@ use bytes::Bytes;
 use natstream_connect::{Codec, Driver};
 use serde::de::DeserializeOwned;
 use stream_proto::InboundConfig;
+use tokio::time::Instant;
 
 use crate::attempt::Request;
 use crate::dialect::Dialect;
@@ -36,7 +37,7 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// | [`dialect`](Self::dialect) | native |
 /// | [`max_buffered`](Self::max_buffered), where there is no flow control | 16 MiB |
 /// | [`retry`](Self::retry), [`resume`](Self::resume) | a call is made once |
-/// | [`first_item_timeout`](Self::first_item_timeout), [`idle_timeout`](Self::idle_timeout), [`deadline`](Self::deadline) | none; 30 s without an item in the plain dialects |
+/// | [`first_item_timeout`](Self::first_item_timeout), [`idle_timeout`](Self::idle_timeout), [`deadline`](Self::deadline), [`deadline_at`](Self::deadline_at) | none; 30 s without an item in the plain dialects |
 ///
 /// Awaiting it checks the request, waits for the connection, and hands the request over. It does not wait for an answer:
 /// what comes of it is the [`Responses`]' to say.
@@ -44,6 +45,7 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct RequestBuilder {
     request: Request,
     deadline: Option<Duration>,
+    deadline_at: Option<Instant>,
     retry: Option<RetryPolicy>,
     resume: Option<Resume>,
 }
@@ -67,6 +69,7 @@ impl RequestBuilder {
                 client: None,
             },
             deadline: None,
+            deadline_at: None,
             retry: None,
             resume: None,
         }
@@ -172,6 +175,15 @@ impl RequestBuilder {
         self
     }
 
+    /// When the whole call is over at the latest, like [`deadline`](Self::deadline); of both, the earlier one holds. `None`
+    /// sets nothing.
+    ///
+    /// A handler passes on what is left of its own caller's time: `.deadline_at(request.deadline())`.
+    pub fn deadline_at(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.deadline_at = deadline.into();
+        self
+    }
+
     /// How long this side's connection may be down before the call is lost. What was missed is asked for once it is back.
     pub fn outage_limit(mut self, limit: Duration) -> Self {
         self.request.config.outage_limit = limit;
@@ -250,12 +262,14 @@ impl RequestBuilder {
         let Self {
             mut request,
             deadline,
+            deadline_at,
             retry,
             resume,
         } = self;
         let now = Driver::clock();
         // A deadline beyond all time is none.
-        request.deadline = deadline.and_then(|deadline| now.checked_add(deadline));
+        let deadline = deadline.and_then(|deadline| now.checked_add(deadline));
+        request.deadline = [deadline, deadline_at].into_iter().flatten().min();
         request.attempt_limit = retry.as_ref().and_then(RetryPolicy::attempt_limit);
         request.message.pool.inner.common.retries.deposit(now);
         let mut observed = Observed::call(&mut request.message, request.dialect.name());

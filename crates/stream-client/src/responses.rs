@@ -142,27 +142,91 @@ impl Responses {
     /// Dropping the future cancels the call; items already received are lost.
     pub async fn collect_all(mut self, limit: usize) -> Result<Vec<Bytes>, RequestError> {
         let mut items = Vec::new();
+        self.collect_into(&mut items, limit).await?;
+        Ok(items)
+    }
+
+    /// Reads to the end, and appends all items to `items`, where they stay whatever the verdict is: that is what it returns.
+    ///
+    /// They have at most `limit` bytes together, counted as by [`collect_all`](Self::collect_all). After a
+    /// [restart](crate::RetryPolicy::restart) those of the last attempt are there; items that were read before this call are
+    /// the reader's. What else is known of the call can be asked for afterwards: [`trailers`](Self::trailers),
+    /// [`guarantee`](Self::guarantee) and so on.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: stream_client::Pool) -> Result<(), stream_client::RequestError> {
+    /// let mut rows = pool.request_stream("rows.all", "").await?;
+    /// let mut items = Vec::new();
+    /// if let Err(error) = rows.collect_into(&mut items, 16 << 20).await {
+    ///     eprintln!("{} rows are here, then: {error}", items.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); `Cancelled` when the limit is exceeded: the call is cancelled, and the item that was too much
+    /// is lost.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: what has come is in `items`, and another call goes on, with the limit for itself. Only after a restart
+    /// in between it does not know what to take back.
+    pub async fn collect_into(&mut self, items: &mut Vec<Bytes>, limit: usize) -> Result<(), RequestError> {
+        self.read_into(items, limit, |_index, item| Ok(item)).await
+    }
+
+    /// Reads to the end, or until an item is none; each becomes what `read` makes of it and its number.
+    pub(crate) async fn read_into<T>(
+        &mut self,
+        items: &mut Vec<T>,
+        limit: usize,
+        read: impl Fn(u64, Bytes) -> Result<T, RequestError>,
+    ) -> Result<(), RequestError> {
+        let start = items.len();
         let mut size = 0usize;
-        while let Some(item) = self.try_next().await? {
+        let verdict = loop {
+            let item = match self.try_next().await {
+                Ok(Some(item)) => item,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
             if self.received == 1 {
                 // The first one, or the first one again after a restart.
-                items.clear();
+                items.truncate(start);
                 size = 0;
             }
             // Empty items cost memory too.
             size = size.saturating_add(item.len() + size_of::<Bytes>());
             if size > limit {
+                self.give_up();
                 return Err(RequestError::too_much(&self.subject, self.received, limit));
             }
-            items.push(item);
-        }
+            items.push(read(self.received - 1, item)?);
+        };
         if self.received == 0 {
-            items.clear();
+            items.truncate(start);
         }
-        Ok(items)
+        verdict
     }
 
-    /// The headers of the first message, once it is here, if the handler has added any.
+    /// Cancels the call, of which nothing is wanted any more.
+    fn give_up(&mut self) {
+        self.attempt.call.cancel();
+        self.attempt.ended();
+        self.items = Items::default();
+        self.is_done = true;
+        self.termination = Some(Box::new(Termination::Cancelled));
+    }
+
+    /// The value of a header of the first message, once it is here: one that the handler has added, the first if there are
+    /// several. Names are case-sensitive, as in NATS.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.attempt.call.header(name)
+    }
+
+    /// All headers of the first message, once it is here, if the handler has added any. They are copied: for one of them,
+    /// there is [`header`](Self::header).
     #[must_use]
     pub fn headers(&self) -> Option<HeaderMap> {
         self.attempt.call.metadata()

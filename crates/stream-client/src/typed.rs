@@ -147,6 +147,22 @@ impl<T: DeserializeOwned, C: Codec> TypedResponses<T, C> {
         (0..).zip(items).map(decode).collect()
     }
 
+    /// Reads to the end, and appends all values to `items`, where they stay whatever the verdict is: see
+    /// [`Responses::collect_into`].
+    ///
+    /// # Errors
+    /// As [`next`](Self::next): `Decode` ends nothing, so another call goes on behind the item that is not a `T`. `Cancelled` when
+    /// the limit is exceeded: the call is cancelled, and the item that was too much is lost.
+    ///
+    /// # Cancel safety
+    /// As [`Responses::collect_into`].
+    pub async fn collect_into(&mut self, items: &mut Vec<T>, limit: usize) -> Result<(), RequestError> {
+        let subject = self.responses.subject().to_owned();
+        let decode =
+            |index, item: Bytes| C::decode(&item).map_err(|error| RequestError::decode(&subject, index, error));
+        self.responses.read_into(items, limit, decode).await
+    }
+
     /// The same answer as bytes, from the next item on.
     pub fn into_responses(self) -> Responses {
         self.responses

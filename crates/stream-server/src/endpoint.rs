@@ -181,8 +181,18 @@ impl EndpointBuilder {
         self
     }
 
-    /// Most calls that run at a time, those included that wait for the limit of the server. Those above are queued, as many as [`max_queued`](Self::max_queued) says; more are
-    /// refused at once with `RESOURCE_EXHAUSTED`, certainly not processed.
+    /// Most calls that run at a time, those included that wait for the limit of the server. Those above are queued, as many as
+    /// [`max_queued`](Self::max_queued) says; more are refused at once with `RESOURCE_EXHAUSTED`, certainly not processed.
+    ///
+    /// Default: no limit, on purpose. Calls that wait for news cost next to nothing and may be tens of thousands; those that
+    /// compute are too many beyond the number of processors. What is above a limit is refused, so a number that nobody has
+    /// chosen would fail calls for no reason. Each call has a caller who lives and is told of its end, so their number is bounded
+    /// by those of the callers; for messages, which have none, there is a
+    /// [default](crate::SubscriptionBuilder::max_concurrent). **Set it in production**, here or for
+    /// [all endpoints](crate::ServerBuilder::max_concurrent), wherever callers are not your own.
+    ///
+    /// Memory: so many times what a handler keeps, about 2.5 KiB for its task and its stream, and at most
+    /// [`retention`](Self::retention) for a caller that does not confirm what it gets.
     pub fn max_concurrent(mut self, calls: usize) -> Self {
         self.max_concurrent = Some(calls);
         self

@@ -10,44 +10,58 @@ use stream_proto::{CloseReason, Code, Status};
 
 /// How a handler says that it failed. The caller gets the code, the message and the details.
 ///
+/// The handlers of a bus have another type of this name: `eventbus::HandlerError` says whether a message is tried again.
+///
 /// There is no conversion from any error: what the caller may see of an error is a choice. `?` works on
-/// [`SendError`], since the caller that a send fails for has gone.
+/// [`SendError`], since the caller that a send fails for has gone. A handler that is a caller itself passes the failure behind
+/// it on with [`upstream`](Self::upstream).
 #[derive(Clone, Debug)]
 pub struct HandlerError {
     status: Box<Status>,
 }
 
 impl HandlerError {
-    /// A failure with a code and a message for the caller.
+    /// A failure with a code and a message for the caller: a text, or whatever else can be shown, such as an error.
     #[must_use]
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl fmt::Display) -> Self {
         Self {
-            status: Box::new(Status::new(code, message)),
+            status: Box::new(Status::new(code, message.to_string())),
         }
     }
 
-    /// A fault of this side, with the error's text for the caller.
+    /// A fault of this side.
     #[must_use]
-    pub fn internal(error: impl fmt::Display) -> Self {
-        Self::new(Code::Internal, error.to_string())
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::new(Code::Internal, message)
     }
 
     /// The request is wrong.
     #[must_use]
-    pub fn invalid(message: impl Into<String>) -> Self {
+    pub fn invalid(message: impl fmt::Display) -> Self {
         Self::new(Code::InvalidArgument, message)
     }
 
     /// Something asked for does not exist.
     #[must_use]
-    pub fn not_found(message: impl Into<String>) -> Self {
+    pub fn not_found(message: impl fmt::Display) -> Self {
         Self::new(Code::NotFound, message)
     }
 
     /// Not available now; asking again may help.
     #[must_use]
-    pub fn unavailable(message: impl Into<String>) -> Self {
+    pub fn unavailable(message: impl fmt::Display) -> Self {
         Self::new(Code::Unavailable, message).retryable(true)
+    }
+
+    /// The failure of a call that the handler has made itself, with its code, message, details and whether asking again may help:
+    /// a [`Status`], or the `RequestError` of stream-client, whose `to_status` says which code a call has that was lost or ran
+    /// out of time.
+    ///
+    /// What the service behind this one says is passed on as it is; say something of your own with [`new`](Self::new) where
+    /// callers are not to see it. In a handler: `.map_err(HandlerError::upstream)?`.
+    #[must_use]
+    pub fn upstream(failure: impl Into<Status>) -> Self {
+        Self::from(failure.into())
     }
 
     /// Opaque bytes for the caller, at most 4 KiB; longer ones are left out.
@@ -94,6 +108,18 @@ impl fmt::Display for HandlerError {
 
 impl Error for HandlerError {}
 
+/// A failure in all its parts but `not_processed`: a handler that says it has run.
+impl From<Status> for HandlerError {
+    fn from(status: Status) -> Self {
+        Self {
+            status: Box::new(Status {
+                not_processed: false,
+                ..status
+            }),
+        }
+    }
+}
+
 impl From<SendError> for HandlerError {
     fn from(error: SendError) -> Self {
         let code = match error.kind {
@@ -105,7 +131,7 @@ impl From<SendError> for HandlerError {
             SendErrorKind::Unsent => Code::Unavailable,
             SendErrorKind::TooLarge { .. } => Code::ResourceExhausted,
         };
-        Self::new(code, error.to_string())
+        Self::new(code, error)
     }
 }
 

@@ -15,7 +15,8 @@ use crate::sender::ResponseSender;
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. What it returns ends the stream: see the [crate's documentation](crate#how-a-stream-ends).
     ///
-    /// It is not dropped when the caller leaves: `send` fails then, and [`ResponseSender::closed`] completes.
+    /// It is not dropped when the caller leaves: `send` fails then, and so does what waits in
+    /// [`ResponseSender::until_closed`].
     fn handle(&self, request: Request, sender: ResponseSender)
     -> impl Future<Output = Result<(), HandlerError>> + Send;
 }

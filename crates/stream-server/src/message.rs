@@ -23,6 +23,9 @@ use crate::stream::insert_failure;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A message: its subject, payload and headers as a [`Request`] has them, and the right to respond.
+///
+/// It is what [`Server::on_message`](crate::Server::on_message) gives. The messages of streams are another type of this name,
+/// `eventbus::Message`.
 #[derive(Clone)]
 pub struct Message {
     request: Request,
@@ -83,7 +86,7 @@ impl Message {
     ///
     /// # Cancel safety
     /// When the future is dropped before it completes, nothing was sent.
-    pub async fn respond_error(&self, code: Code, message: impl Into<String>) -> Result<(), SendError> {
+    pub async fn respond_error(&self, code: Code, message: impl fmt::Display) -> Result<(), SendError> {
         let responder = self.responder.as_ref().ok_or_else(no_reply)?;
         let status = HandlerError::new(code, message).into_status();
         responder.send(Some(failure(&status)), Bytes::new()).await

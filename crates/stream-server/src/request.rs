@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, HeaderName, Message};
 use bytes::Bytes;
 use natstream_connect::{Codec, Json};
 use serde::de::DeserializeOwned;
@@ -51,6 +51,8 @@ impl Request {
     /// The value of a header, the first if there are several. Names are case-sensitive, as in NATS.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
+        // A name that cannot be one would panic in there.
+        let name: HeaderName = name.parse().ok()?;
         self.headers.as_ref()?.get(name).map(|value| value.as_str())
     }
 

@@ -1,9 +1,10 @@
 //! What a handler sends with.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, IntoFuture, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::ready;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use natstream_connect::{Codec as _, Json};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use stream_proto::{CloseReason, Status};
 use tokio::task::coop;
 
-use crate::error::{HandlerError, SendError};
+use crate::error::{HandlerError, SendError, SendErrorKind};
 use crate::stream::StreamShared;
 
 /// The sending side of one stream.
@@ -58,7 +59,7 @@ impl ResponseSender {
             let outcome = ready!(self.stream.poll_send(cx, item));
             self.owes_turn |= outcome?;
             self.sent += 1;
-            std::task::Poll::Ready(Ok(()))
+            Poll::Ready(Ok(()))
         })
         .await
     }
@@ -133,6 +134,47 @@ impl ResponseSender {
     pub fn closed(&self) -> impl Future<Output = CloseReason> + Send + 'static {
         let stream = self.stream.clone();
         async move { stream.closed().await }
+    }
+
+    /// Runs a future until it completes, or until the stream has ended, which drops it: for what a handler waits for beside
+    /// [`send`](Self::send).
+    ///
+    /// ```no_run
+    /// # use stream_server::{HandlerError, ResponseSender};
+    /// # async fn example(out: &mut ResponseSender, mut lines: tokio::sync::mpsc::Receiver<String>) -> Result<(), HandlerError> {
+    /// while let Some(line) = out.until_closed(lines.recv()).await? {
+    ///     out.send(line).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It does not borrow the sender. The name elsewhere is `run_until_cancelled`.
+    ///
+    /// # Errors
+    /// `Closed`, with the reason, once the stream has ended, as from `send`: `?` ends the handler. The future is not polled
+    /// then, even if it is ready.
+    ///
+    /// # Cancel safety
+    /// That of the future.
+    pub fn until_closed<F: IntoFuture>(
+        &self,
+        future: F,
+    ) -> impl Future<Output = Result<F::Output, SendError>> + use<F> {
+        let stream = self.stream.clone();
+        let future = future.into_future();
+        async move {
+            let mut closed = pin!(stream.closed());
+            let mut future = pin!(future);
+            poll_fn(|cx| {
+                if let Poll::Ready(reason) = closed.as_mut().poll(cx) {
+                    let (kind, reason) = (SendErrorKind::Closed, Some(reason));
+                    return Poll::Ready(Err(SendError { kind, reason }));
+                }
+                future.as_mut().poll(cx).map(Ok)
+            })
+            .await
+        }
     }
 
     /// Items sent so far.

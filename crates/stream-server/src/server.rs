@@ -69,7 +69,8 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// Most calls that run at a time on all endpoints together. Default: no limit. Those above are queued, as many as
+    /// Most calls that run at a time on all endpoints together. Default: no limit, for the reasons that
+    /// [`EndpointBuilder::max_concurrent`](crate::EndpointBuilder::max_concurrent) gives. Those above are queued, as many as
     /// [`max_queued`](Self::max_queued) says; more are refused at once with `RESOURCE_EXHAUSTED`.
     pub fn max_concurrent(mut self, calls: usize) -> Self {
         self.max_concurrent = Some(calls);

@@ -1,6 +1,7 @@
 //! The clocks of a call, and the queue before a handler.
 
 mod clocks;
+mod onward;
 mod queue;
 
 use std::sync::Arc;

@@ -78,6 +78,19 @@ async fn an_item_that_is_no_value_ends_nothing() {
     let responses = within(LIMIT, request).await.expect("sent");
     let error = within(LIMIT, responses.collect_all(1024)).await.expect_err("two");
     assert_eq!((error.kind(), error.items()), (RequestErrorKind::Decode, 1));
+
+    let request = pool.request_stream(&subject, "").typed::<u32>();
+    let mut responses = within(LIMIT, request).await.expect("sent");
+    let mut items = Vec::new();
+    let error = within(LIMIT, responses.collect_into(&mut items, 1024))
+        .await
+        .expect_err("two");
+    assert_eq!((error.kind(), error.items()), (RequestErrorKind::Decode, 1));
+    assert_eq!(items, [1]);
+    within(LIMIT, responses.collect_into(&mut items, 1024))
+        .await
+        .expect("complete");
+    assert_eq!(items, [1, 3]);
 }
 
 #[tokio::test]

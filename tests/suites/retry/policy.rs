@@ -124,6 +124,23 @@ async fn all_items_are_those_of_the_last_attempt() {
 }
 
 #[tokio::test]
+async fn what_is_collected_behind_other_items_is_that_of_the_last_attempt_too() {
+    let Peers { pool, server } = Peers::connect().await;
+    // The third call is complete; with one retry, the second one has the last word.
+    for (retries, expected) in [(5, &["mine", "1", "2", "3"][..]), (1, &["mine", "1", "2"])] {
+        let subject = unique_subject("retry");
+        serve(&server, &subject, |number, _, out| one_more_each_time(number, out)).await;
+        let policy = RetryPolicy::fixed(retries, SHORT).restart();
+        let request = pool.request_stream(&subject, "").retry(policy);
+        let mut responses = within(LIMIT, request).await.expect("sent");
+        let mut items = vec!["mine".into()];
+        let verdict = within(LIMIT, responses.collect_into(&mut items, 1024)).await;
+        assert_eq!(verdict.is_ok(), retries == 5);
+        assert_eq!(items, expected);
+    }
+}
+
+#[tokio::test]
 async fn what_may_have_been_processed_is_not_made_again_where_that_is_forbidden() {
     let Peers { pool, server } = Peers::connect().await;
     let subject = unique_subject("retry");

@@ -68,7 +68,7 @@ pub(crate) async fn respond(url: &str, subject: &str, members: usize, window: Op
 }
 
 async fn answer(request: Request, mut out: ResponseSender) -> Result<(), HandlerError> {
-    let order = Order::decode(request.payload()).map_err(|error| HandlerError::invalid(error.to_string()))?;
+    let order = Order::decode(request.payload()).map_err(HandlerError::invalid)?;
     let item = order.item();
     for _ in 0..order.items {
         out.send(&item).await?;

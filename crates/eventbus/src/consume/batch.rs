@@ -33,6 +33,11 @@ impl Batch {
         &self.messages
     }
 
+    /// The same, one after the other. `for message in &batch` does so too.
+    pub fn iter(&self) -> std::slice::Iter<'_, Message> {
+        self.messages.iter()
+    }
+
     /// Acks all, and waits until nats-server has confirmed it.
     ///
     /// # Errors
@@ -76,6 +81,15 @@ impl Batch {
         for message in &self.messages {
             self.link.say(message.reply(), &Word::InProgress);
         }
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = &'a Message;
+    type IntoIter = std::slice::Iter<'a, Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What became of a batch that was not handled as a whole.
 
 use std::error::Error;
+use std::fmt;
 
 use super::error::HandlerError;
 
@@ -25,9 +26,9 @@ pub struct BatchError {
 impl BatchError {
     /// It may go well later: what is not named otherwise is tried again.
     #[must_use]
-    pub fn retry(reason: impl Into<String>) -> Self {
+    pub fn retry(reason: impl fmt::Display) -> Self {
         Self {
-            reason: reason.into(),
+            reason: reason.to_string(),
             done_through: 0,
             rejected: Vec::new(),
         }
@@ -43,8 +44,8 @@ impl BatchError {
     /// This message will never go well, and is put aside; see
     /// [`dead_letters`](crate::ConsumerBuilder::dead_letters). It may lie among those that are done.
     #[must_use]
-    pub fn reject(mut self, sequence: u64, reason: impl Into<String>) -> Self {
-        self.rejected.push((sequence, reason.into()));
+    pub fn reject(mut self, sequence: u64, reason: impl fmt::Display) -> Self {
+        self.rejected.push((sequence, reason.to_string()));
         self
     }
 

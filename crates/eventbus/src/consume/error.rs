@@ -5,7 +5,8 @@ use std::fmt;
 
 /// Why a handler did not handle a message.
 ///
-/// Every error becomes one that is tried again, so `?` works in a handler.
+/// Every error becomes one that is tried again, so `?` works in a handler. The handlers of calls have another type of this name,
+/// `HandlerError` of stream-server (`natstream::HandlerError`), which says what the caller is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandlerError {
     reason: String,
@@ -15,18 +16,18 @@ pub struct HandlerError {
 impl HandlerError {
     /// It may go well later: the message is tried again.
     #[must_use]
-    pub fn retry(reason: impl Into<String>) -> Self {
+    pub fn retry(reason: impl fmt::Display) -> Self {
         Self {
-            reason: reason.into(),
+            reason: reason.to_string(),
             is_final: false,
         }
     }
 
     /// It will never go well: the message is put aside at once.
     #[must_use]
-    pub fn reject(reason: impl Into<String>) -> Self {
+    pub fn reject(reason: impl fmt::Display) -> Self {
         Self {
-            reason: reason.into(),
+            reason: reason.to_string(),
             is_final: true,
         }
     }
@@ -169,5 +170,9 @@ mod tests {
         let error: HandlerError = std::io::Error::other("disk").into();
         assert_eq!((error.reason(), error.is_final()), ("disk", false));
         assert!(HandlerError::reject("x").is_final());
+        // Errors can be their reasons, and so can texts of any kind.
+        let parsed = "x".parse::<u8>().map_err(HandlerError::reject);
+        assert!(parsed.is_err_and(|error| error.is_final()));
+        assert_eq!(HandlerError::retry(format!("{} tries", 3)).reason(), "3 tries");
     }
 }

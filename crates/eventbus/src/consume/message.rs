@@ -6,11 +6,16 @@ use std::sync::Arc;
 use async_nats::subject::Subject;
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
+use natstream_connect::{Codec, Json};
+use serde::de::DeserializeOwned;
 
 use super::delivery::Delivery;
+use super::error::HandlerError;
 use crate::topology::Stored;
 
-/// A message, as a handler gets it. A clone shares everything.
+/// A message of a stream, as a handler of a [`Consumer`](crate::Consumer) gets it. A clone shares everything.
+///
+/// Messages without a stream are another type of this name, `Message` of stream-server (`natstream::Message`).
 #[derive(Clone)]
 pub struct Message {
     inner: Arc<Inner>,
@@ -82,6 +87,24 @@ impl Message {
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.inner.payload
+    }
+
+    /// What it carries, which is JSON, as a `T`.
+    ///
+    /// # Errors
+    /// One that is [final](HandlerError::is_final), with the parser's words: `?` in a handler puts the message aside at once,
+    /// since it never becomes JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
+        self.decode::<T, Json>()
+    }
+
+    /// What it carries, in the form of this codec, as a `T`.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub fn decode<T: DeserializeOwned, C: Codec>(&self) -> Result<T, HandlerError> {
+        C::decode(self.payload())
+            .map_err(|error| HandlerError::reject(format_args!("the payload cannot be decoded: {error}")))
     }
 
     /// Its headers, if it has any.
@@ -158,6 +181,11 @@ impl fmt::Debug for Message {
 
 #[cfg(test)]
 pub(super) fn sample(subject: &str, headers: &[(&str, &str)]) -> Message {
+    sample_with(b"payload", subject, headers)
+}
+
+#[cfg(test)]
+fn sample_with(payload: &'static [u8], subject: &str, headers: &[(&str, &str)]) -> Message {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(*name, *value);
@@ -165,7 +193,7 @@ pub(super) fn sample(subject: &str, headers: &[(&str, &str)]) -> Message {
     Message {
         inner: Arc::new(Inner {
             subject: subject.into(),
-            payload: Bytes::from_static(b"payload"),
+            payload: Bytes::from_static(payload),
             headers: (!headers.is_empty()).then_some(map),
             reply: "$JS.ACK.S.c.2.7.9.1760000000000000001.4".into(),
             sequence: 7,
@@ -189,5 +217,19 @@ mod tests {
         assert_eq!((message.header("Tenant"), message.header("x")), (Some("north"), None));
         assert_eq!(message.header("no name:"), None);
         assert_eq!(message.stored_at().as_second(), 1_760_000_000);
+    }
+
+    #[test]
+    fn what_is_no_value_is_put_aside_at_once() {
+        let numbers = sample_with(b"[1, 2]", "a.b", &[]);
+        assert_eq!(numbers.json::<Vec<u32>>(), Ok(vec![1, 2]));
+        let error = numbers.json::<String>().expect_err("an array");
+        assert!(error.is_final());
+        assert!(
+            sample_with(b"", "a.b", &[])
+                .json::<()>()
+                .expect_err("nothing")
+                .is_final()
+        );
     }
 }

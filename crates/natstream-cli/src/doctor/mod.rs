@@ -98,7 +98,7 @@ async fn examine(
         Opened::Works(mut inbox) => {
             let text = format!("answers arrive below `{}`", connection.inbox_prefix());
             report.tell([Finding::ok("inbox", text)]).await?;
-            let abilities = user(&mut inbox, subject, report).await?;
+            let abilities = user(&mut inbox, connection.inbox_prefix(), subject, report).await?;
             report.tell(jetstream::check(&mut inbox).await).await?;
             Some(abilities)
         }
@@ -120,10 +120,15 @@ async fn examine(
 }
 
 /// Tells who we are and what we may do.
-async fn user(inbox: &mut Inbox, subject: Option<&str>, report: &mut Report) -> Result<Abilities, Failure> {
+async fn user(
+    inbox: &mut Inbox,
+    prefix: &str,
+    subject: Option<&str>,
+    report: &mut Report,
+) -> Result<Abilities, Failure> {
     let (finding, abilities) = match user::ask(inbox).await {
-        Answer::User(user) => (user.finding(), user.abilities(subject)),
-        Answer::Unknown(finding) => (finding, user::try_out(inbox).await),
+        Answer::User(user) => (user.finding(), user.abilities(prefix, subject)),
+        Answer::Unknown(finding) => (finding, user::try_out(inbox, prefix).await),
     };
     report.tell([finding]).await?;
     report.tell(abilities.findings(subject)).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natstream::connect::Operation;
-use natstream::proto::{Clock, Denied, ProtocolError, is_mapped};
+use natstream::proto::{Clock, Denied, INBOX_PREFIX, ProtocolError, is_mapped};
 use natstream::{Connection, LostCause, Pool, RequestError, Termination};
 use tokio::time::timeout;
 
@@ -30,11 +30,17 @@ pub(super) async fn check(connection: &Connection, subject: &str, watch_credit: 
     let started = now();
     let outcome = ask(connection, subject, limit).await;
     let time = started.elapsed();
-    match outcome {
+    let end = outcome.as_ref().map(|(end, _)| end);
+    let is_in_doubt = match end {
         // The answer is shorter than the first window, and needs no credit; but its end is confirmed in the same way.
-        Ok((Termination::Ended { .. }, _)) if watch_credit && refuses_control(connection, &mut refusals).await => {
-            not_permitted(subject, Denied::Control)
-        }
+        Ok(Termination::Ended { .. }) => watch_credit,
+        Ok(Termination::NotPermitted(Denied::Control)) => true,
+        _ => false,
+    };
+    if is_in_doubt && let Some(inbox) = refused_control(connection, &mut refusals).await {
+        return no_control(subject, Some(&below(&inbox, connection.inbox_prefix())));
+    }
+    match outcome {
         Ok((termination, items)) => judge(subject, &termination, items, time),
         Err(error) => match error.denied() {
             Some(denied) => not_permitted(subject, denied),
@@ -43,15 +49,26 @@ pub(super) async fn check(connection: &Connection, subject: &str, watch_credit: 
     }
 }
 
-/// Does nats-server refuse messages to a responder's inbox?
-async fn refuses_control(connection: &Connection, refusals: &mut Refusals) -> bool {
-    let prefix = connection.inbox_prefix();
+/// The responder's inbox, if nats-server refuses messages to it. Its prefix is its own affair.
+async fn refused_control(connection: &Connection, refusals: &mut Refusals) -> Option<String> {
+    let own = connection.inbox_prefix();
     let is_control = |refusal: &Refusal| {
-        refusal.operation == Operation::Publish && (is_mapped(&refusal.subject) || refusal.subject.starts_with(prefix))
+        let subject = refusal.subject.as_str();
+        let below_own = subject.strip_prefix(own).and_then(|below| below.strip_prefix('.'));
+        // A round trip of our own has a single token there.
+        let is_own = below_own.is_some_and(|below| !below.contains('.'));
+        let is_inbox = is_mapped(subject) || subject.starts_with(INBOX_PREFIX) || below_own.is_some();
+        refusal.operation == Operation::Publish && is_inbox && !is_own
     };
-    timeout(REFUSAL, async { while !is_control(&refusals.next().await) {} })
-        .await
-        .is_ok()
+    let refused = timeout(REFUSAL, async {
+        loop {
+            let refusal = refusals.next().await;
+            if is_control(&refusal) {
+                return refusal.subject;
+            }
+        }
+    });
+    refused.await.ok()
 }
 
 /// How the answer ended, and after how many items; an error when there was no call.
@@ -135,14 +152,32 @@ fn not_permitted(subject: &str, denied: Denied) -> Finding {
         Denied::Inbox => Finding::wrong(CHECK, "this user may not subscribe to its inbox")
             .with_fix(allow("subscribe", &["_INBOX.>"]))
             .and_fix("or, with a prefix that it may subscribe to: --inbox-prefix PREFIX"),
-        _ => Finding::wrong(
-            CHECK,
-            format!("this user may not publish to the inbox of who serves `{subject}`: calls stop when their first window is full"),
-        )
-        .with_fix(allow("publish", &["_INBOX.>", "_R_.>"]))
-        .and_fix(format!("or: {GRANT}"))
-        .and_fix("or, where it is served with --allow-uncontrolled: call --no-control"),
+        _ => no_control(subject, None),
     }
+}
+
+/// Calls get no credit: the user may not publish to inboxes of this pattern, if it is known, where the responder's is.
+fn no_control(subject: &str, inboxes: Option<&str>) -> Finding {
+    let fix = match inboxes {
+        Some(inboxes) => allow("publish", &[inboxes]),
+        None => allow("publish", &["_INBOX.>", "_R_.>"]),
+    };
+    Finding::wrong(
+        CHECK,
+        format!(
+            "this user may not publish to the inbox of who serves `{subject}`: calls stop when their first window is full"
+        ),
+    )
+    .with_fix(fix)
+    .and_fix(format!("or: {GRANT}"))
+    .and_fix("or, where it is served with --allow-uncontrolled: call --no-control")
+}
+
+/// All inboxes with the prefix of this one, which is ours, or has no dot as far as is known.
+fn below(inbox: &str, own: &str) -> String {
+    let is_own = inbox.strip_prefix(own).is_some_and(|below| below.starts_with('.'));
+    let first = inbox.split('.').next().unwrap_or(inbox);
+    format!("{}.>", if is_own { own } else { first })
 }
 
 /// The line belongs to the user who serves.
@@ -167,6 +202,15 @@ mod tests {
 
     use super::*;
     use crate::doctor::finding::Level;
+
+    #[test]
+    fn an_inbox_has_the_prefix_that_is_known() {
+        assert_eq!(below("_INBOX_orders.c.t.1", "_INBOX_shop"), "_INBOX_orders.>");
+        assert_eq!(below("_INBOX.c.t", "_INBOX_shop"), "_INBOX.>");
+        assert_eq!(below("shop.in.c.t", "shop.in"), "shop.in.>");
+        assert_eq!(below("shop.input.c.t", "shop.in"), "shop.>");
+        assert_eq!(below("_R_.a.b", "_INBOX"), "_R_.>");
+    }
 
     #[test]
     fn an_answer_that_began_is_not_taken_for_none() {

@@ -82,7 +82,9 @@ fn read(reply: &Reply) -> Answer {
 /// What a user may do that streams need.
 #[derive(Clone, Debug)]
 pub(super) struct Abilities {
-    /// Publish to the inboxes of others of the same account.
+    /// Of this user's own inboxes.
+    prefix: String,
+    /// Publish to the inboxes of others of the same account, who have no prefix of their own.
     inboxes: Verdict,
     /// Where `inboxes` is not allowed: those that are, by their pattern.
     some_inboxes: Vec<String>,
@@ -116,12 +118,18 @@ impl User {
     }
 
     /// What it may do, by its permissions.
-    pub(super) fn abilities(&self, subject: Option<&str>) -> Abilities {
+    pub(super) fn abilities(&self, prefix: &str, subject: Option<&str>) -> Abilities {
         let all = Permissions::default();
         let permissions = self.permissions.as_ref().unwrap_or(&all);
+        let mut some_inboxes = permissions.others_below(INBOX_PREFIX, &someones_inbox());
+        // Of another form; peers may share it.
+        if !prefix.starts_with(INBOX_PREFIX) && permissions.publish(&inbox_below(prefix)).is_allowed() {
+            some_inboxes.push(format!("{prefix}.>"));
+        }
         Abilities {
+            prefix: prefix.to_owned(),
             inboxes: permissions.publish(&someones_inbox()),
-            some_inboxes: permissions.others_below(INBOX_PREFIX, &someones_inbox()),
+            some_inboxes,
             mapped: permissions.publish(&someones_mapped_inbox()),
             responses: permissions.responses,
             is_known: true,
@@ -136,16 +144,24 @@ impl User {
 }
 
 /// What a user may do, by trying what does nothing: to publish where nobody is subscribed.
-pub(super) async fn try_out(inbox: &mut Inbox) -> Abilities {
+pub(super) async fn try_out(inbox: &mut Inbox, prefix: &str) -> Abilities {
     let verdict = |reply| match reply {
         Reply::Denied => Verdict::NotListed,
         Reply::Silent => Verdict::Unknown,
         Reply::NoResponders | Reply::Message(_) => Verdict::Allowed,
     };
+    let inboxes = verdict(inbox.ask(&someones_inbox(), Bytes::new()).await);
+    // Those of peers cannot be guessed; but instances of one program share their prefix.
+    let mut some_inboxes = Vec::new();
+    if inboxes.is_denied() && prefix != INBOX_PREFIX {
+        let own = verdict(inbox.ask(&inbox_below(prefix), Bytes::new()).await);
+        some_inboxes.extend(own.is_allowed().then(|| format!("{prefix}.>")));
+    }
     Abilities {
-        inboxes: verdict(inbox.ask(&someones_inbox(), Bytes::new()).await),
+        prefix: prefix.to_owned(),
+        inboxes,
         mapped: verdict(inbox.ask(&someones_mapped_inbox(), Bytes::new()).await),
-        some_inboxes: Vec::new(),
+        some_inboxes,
         responses: None,
         is_known: false,
         // To subscribe could take requests away from those who serve it; to publish is a request.
@@ -154,7 +170,12 @@ pub(super) async fn try_out(inbox: &mut Inbox) -> Abilities {
 }
 
 fn someones_inbox() -> String {
-    format!("_INBOX.{}.{}", token(), token())
+    inbox_below(INBOX_PREFIX)
+}
+
+/// One that nobody has.
+fn inbox_below(prefix: &str) -> String {
+    format!("{prefix}.{}.{}", token(), token())
 }
 
 fn someones_mapped_inbox() -> String {
@@ -162,12 +183,11 @@ fn someones_mapped_inbox() -> String {
 }
 
 impl Abilities {
-    /// Is it open whether this user may send what a call needs? Then only a call shows it.
+    /// Is it open whether this user may send what a call needs? Then only a call shows it: it depends on where the inbox of
+    /// the responder is.
     pub(super) fn leaves_credit_open(&self) -> bool {
-        !self.is_known
-            && [&self.inboxes, &self.mapped]
-                .iter()
-                .any(|verdict| !verdict.is_allowed())
+        let verdicts = [&self.inboxes, &self.mapped];
+        verdicts.iter().any(|verdict| !verdict.is_allowed())
     }
 
     /// May this user call the subject, as far as is known?
@@ -197,7 +217,7 @@ impl Abilities {
         let grants = self.responses.is_some_and(|responses| responses.max < 0);
         if !here && !grants && !self.some_inboxes.is_empty() {
             let text = format!(
-                "may publish to inboxes below {} only: peers need that --inbox-prefix",
+                "may publish to inboxes below {} only: peers need such an --inbox-prefix",
                 self.some_inboxes.join(" and ")
             );
             return Finding::info(check, text).with_fix(self.inbox_fix());
@@ -206,7 +226,7 @@ impl Abilities {
         let unlisted = match (here, across) {
             (true, _) => "may not publish to inboxes across accounts (`_R_.>`)",
             (_, true) => "may not publish to inboxes of this account (`_INBOX.>`)",
-            _ => "may publish neither to `_INBOX.>` nor to `_R_.>`",
+            _ => "may publish neither to inboxes (`_INBOX.>`) nor across accounts (`_R_.>`)",
         };
         let level = if both { Level::Wrong } else { Level::Info };
         match self.responses {
@@ -218,15 +238,31 @@ impl Abilities {
                 );
                 Finding::new(level, check, text).with_fix(GRANT)
             }
-            None if !self.is_known && both => {
-                let text = format!("{unlisted}: it needs `allow_responses`, and whether it has that is not known");
-                Finding::warning(check, text)
-                    .with_fix(GRANT)
-                    .and_fix(allow("publish", &[USER_INFO]))
+            None if !self.is_known => {
+                let text = format!(
+                    "{unlisted}: it needs `allow_responses` there, or the inboxes of its peers, and whether it has them is \
+                     not known"
+                );
+                let level = if both { Level::Warning } else { Level::Info };
+                Finding::new(level, check, text)
+                    .with_fix(allow("publish", &[USER_INFO]))
+                    .and_fix(self.inbox_fix())
+                    .and_fix(format!("or: {GRANT}"))
+            }
+            None if !here && !self.prefix.starts_with(INBOX_PREFIX) => {
+                let text = format!(
+                    "{unlisted}, nor below its own prefix `{}`: whether it may to those of its peers, a call shows",
+                    self.prefix
+                );
+                let level = if both { Level::Warning } else { Level::Info };
+                Finding::new(level, check, text)
+                    .with_fix(self.inbox_fix())
+                    .and_fix(format!("or: {GRANT}"))
             }
             None => {
-                let text =
-                    format!("{unlisted}: it can answer nobody there, and calls stop when their first window is full");
+                let text = format!(
+                    "{unlisted}: it can answer nobody there, and calls there stop when their first window is full"
+                );
                 Finding::new(level, check, text)
                     .with_fix(self.inbox_fix())
                     .and_fix(format!("or: {GRANT}"))
@@ -234,8 +270,14 @@ impl Abilities {
         }
     }
 
+    /// For inboxes of peers: who has a prefix has peers with one, and need not write to everybody.
     fn inbox_fix(&self) -> String {
-        let verdicts = [(&self.inboxes, "_INBOX.>"), (&self.mapped, "_R_.>")];
+        let inboxes = match self.prefix.as_str() {
+            INBOX_PREFIX => (&self.inboxes, "_INBOX.>"),
+            _ if self.inboxes.is_denied() => (&Verdict::NotListed, "_INBOX_PEER.>"),
+            _ => (&Verdict::Allowed, "_INBOX_PEER.>"),
+        };
+        let verdicts = [inboxes, (&self.mapped, "_R_.>")];
         let denied = verdicts.iter().find_map(|(verdict, _)| match verdict {
             Verdict::DeniedBy(pattern) => Some(pattern),
             _ => None,

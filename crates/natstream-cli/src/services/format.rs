@@ -14,7 +14,7 @@ const MAX_CELL: usize = 64;
 /// The columns of the list: heading, content, and whether it stands at the right.
 type Column = (&'static str, fn(&Row) -> String, bool);
 
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 19] = [
     ("NAME", |row| cell(&row.name), false),
     ("VERSION", |row| cell(&row.version), false),
     ("ID", |row| cell(&row.id), false),
@@ -22,6 +22,7 @@ const COLUMNS: [Column; 17] = [
     ("SUBJECT", |row| cell(&row.subject), false),
     ("QUEUE", |row| cell(&row.queue), false),
     ("CALLS", |row| row.calls.to_string(), true),
+    (FOREIGN, |row| row.foreign.to_string(), true),
     ("ACTIVE", |row| row.active.to_string(), true),
     ("QUEUED", |row| row.queued.to_string(), true),
     ("ITEMS", |row| row.items.to_string(), true),
@@ -29,16 +30,37 @@ const COLUMNS: [Column; 17] = [
     ("FAILED", |row| row.failed.to_string(), true),
     ("CANCELLED", |row| row.cancelled.to_string(), true),
     ("REFUSED", |row| row.refused.to_string(), true),
+    (DENIED, |row| row.denied.to_string(), true),
     ("RESENT", |row| row.retransmitted.to_string(), true),
     ("STALLED", |row| time(row.stalled_ns), true),
     ("AVERAGE", |row| time(row.average_ns), true),
 ];
 
+/// The headings of columns that are there only where one of the rows has something in them.
+pub(crate) const FOREIGN: &str = "FOREIGN";
+pub(crate) const DENIED: &str = "DENIED";
+
+/// Is the column of this heading worth its room?
+pub(crate) fn is_wanted<'a>(heading: &str, rows: impl IntoIterator<Item = &'a Row>) -> bool {
+    let mut rows = rows.into_iter();
+    match heading {
+        FOREIGN => rows.any(|row| row.foreign > 0),
+        DENIED => rows.any(|row| row.denied > 0),
+        _ => true,
+    }
+}
+
 /// A table with a line for each row, and one above them; each line ends.
 pub(crate) fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
-    let mut lines = vec![COLUMNS.map(|(heading, ..)| heading.to_owned())];
-    lines.extend(rows.into_iter().map(|row| COLUMNS.map(|(_, content, _)| content(row))));
-    let mut widths = [0; COLUMNS.len()];
+    let rows: Vec<_> = rows.into_iter().collect();
+    let columns: Vec<_> = COLUMNS
+        .into_iter()
+        .filter(|(heading, ..)| is_wanted(heading, rows.iter().copied()))
+        .collect();
+    let line = |cell: &dyn Fn(&Column) -> String| columns.iter().map(cell).collect::<Vec<_>>();
+    let mut lines = vec![line(&|(heading, ..)| (*heading).to_owned())];
+    lines.extend(rows.iter().map(|row| line(&|(_, content, _)| content(row))));
+    let mut widths = vec![0; columns.len()];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
@@ -47,7 +69,7 @@ pub(crate) fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
     let mut out = String::new();
     for line in &lines {
         let mut text = String::new();
-        for ((cell, width), (.., is_right)) in line.iter().zip(widths).zip(COLUMNS) {
+        for ((cell, &width), (.., is_right)) in line.iter().zip(&widths).zip(&columns) {
             match is_right {
                 true => text.push_str(&format!("{cell:>width$}  ")),
                 false => text.push_str(&format!("{cell:<width$}  ")),
@@ -147,6 +169,42 @@ orders  -        -   -         orders.search  -      12345678       0       0   
 -       -        -   -         -              -             0       0       0      0      0 B       0          0        0       0        0        0
 ";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn what_is_rare_has_a_column_where_there_is_some() {
+        let headings = |rows: &[Row]| {
+            let table = table(rows);
+            let headings = table.lines().next().unwrap_or_default();
+            [FOREIGN, DENIED].map(|heading| headings.split_whitespace().any(|word| word == heading))
+        };
+        let (foreign, denied) = (
+            Row {
+                foreign: 3,
+                ..Row::default()
+            },
+            Row {
+                denied: 1,
+                ..Row::default()
+            },
+        );
+        assert_eq!(headings(&[Row::default()]), [false, false]);
+        assert_eq!(headings(&[Row::default(), foreign.clone()]), [true, false]);
+        assert_eq!(headings(std::slice::from_ref(&denied)), [false, true]);
+        let table = table(&[foreign, denied]);
+        let words = |line: usize| {
+            table
+                .lines()
+                .nth(line)
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+        };
+        let place = |heading| words(0).iter().position(|word| *word == heading);
+        let (foreign, denied) = (place(FOREIGN).expect("there"), place(DENIED).expect("there"));
+        // Sizes are two words.
+        assert_eq!((words(1)[foreign], words(1)[denied + 1]), ("3", "0"));
+        assert_eq!((words(2)[foreign], words(2)[denied + 1]), ("0", "1"));
     }
 
     #[test]

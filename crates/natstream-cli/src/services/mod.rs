@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) subject: String,
     pub(crate) queue: String,
     pub(crate) calls: u64,
+    /// Those of programs that know nothing of natstream.
+    pub(crate) foreign: u64,
     pub(crate) active: u64,
     pub(crate) queued: u64,
     pub(crate) items: u64,
@@ -37,6 +39,8 @@ pub(crate) struct Row {
     pub(crate) failed: u64,
     pub(crate) cancelled: u64,
     pub(crate) refused: u64,
+    /// Streams whose messages nats-server refused to deliver.
+    pub(crate) denied: u64,
     pub(crate) retransmitted: u64,
     pub(crate) stalled_ns: u64,
     pub(crate) average_ns: u64,
@@ -71,6 +75,7 @@ impl Row {
             subject: text(endpoint, "subject"),
             queue: text(endpoint, "queue_group"),
             calls: number(endpoint, "num_requests"),
+            foreign: number(data, "foreign"),
             active: number(data, "active"),
             queued: number(data, "queued"),
             items: number(data, "items"),
@@ -79,6 +84,7 @@ impl Row {
             failed: number(data, "failed"),
             cancelled: number(data, "cancelled"),
             refused: number(data, "refused"),
+            denied: number(data, "denied"),
             retransmitted: number(data, "retransmitted"),
             stalled_ns: number(data, "stalled_ns"),
             average_ns: number(data, "average_ns"),
@@ -113,6 +119,7 @@ impl Row {
             "subject": self.subject,
             "queue": self.queue,
             "calls": self.calls,
+            "foreign": self.foreign,
             "active": self.active,
             "queued": self.queued,
             "items": self.items,
@@ -121,6 +128,7 @@ impl Row {
             "failed": self.failed,
             "cancelled": self.cancelled,
             "refused": self.refused,
+            "denied": self.denied,
             "retransmitted": self.retransmitted,
             "stalled_ms": millis(self.stalled_ns),
             "average_ms": millis(self.average_ns),
@@ -167,6 +175,7 @@ mod tests {
                         "natstream": "1", "begun": 5, "active": 1, "queued": 2, "finished": 1, "failed": 1,
                         "cancelled": 2, "refused": 2, "items": 30, "bytes": 3000, "stalled_ns": 1_500_000,
                         "average_ns": 140, "errors": {"NOT_FOUND": 1, "RESOURCE_EXHAUSTED": 2}, "retransmitted": 4,
+                        "foreign": 6, "denied": 8,
                     },
                 },
                 { "name": "other", "subject": "orders.other", "data": {"anything": 1} },
@@ -186,6 +195,7 @@ mod tests {
             subject: "orders.search".to_owned(),
             queue: "q".to_owned(),
             calls: 7,
+            foreign: 6,
             active: 1,
             queued: 2,
             items: 30,
@@ -194,6 +204,7 @@ mod tests {
             failed: 1,
             cancelled: 2,
             refused: 2,
+            denied: 8,
             retransmitted: 4,
             stalled_ns: 1_500_000,
             average_ns: 140,
@@ -201,7 +212,12 @@ mod tests {
             last_error: "NOT_FOUND: none".to_owned(),
         };
         assert_eq!(rows, [expected], "the others stream nothing");
-        assert_eq!(rows[0].json()["stalled_ms"], 1.5);
+        let json = rows[0].json();
+        assert_eq!(json["stalled_ms"], 1.5);
+        assert_eq!((&json["foreign"], &json["denied"]), (&6.into(), &8.into()));
+        // For programs they are there always.
+        let none = Row::default().json();
+        assert_eq!((&none["foreign"], &none["denied"]), (&0.into(), &0.into()));
     }
 
     #[test]

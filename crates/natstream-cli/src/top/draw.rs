@@ -7,7 +7,7 @@ use ratatui::text::{Line as Text, Span};
 use ratatui::widgets::{Paragraph, Row as TableRow, Table};
 
 use super::view::{Line, Sort, View};
-use crate::services::format::{cell, short_count, time};
+use crate::services::format::{self, cell, short_count, time};
 use crate::size;
 
 /// Blanks between two columns.
@@ -20,13 +20,13 @@ const ID: usize = 8;
 struct Column {
     heading: &'static str,
     width: u16,
-    /// The columns with the lowest ranks are shown; others when there is room for all up to them.
+    /// The columns with the lowest ranks are shown, of equal ones the first; others when there is room for all up to them.
     rank: u8,
     is_right: bool,
     content: fn(&Line) -> String,
 }
 
-const COLUMNS: [Column; 16] = [
+const COLUMNS: [Column; 18] = [
     left("NAME", 18, 2, |line| cell(&line.row.name)),
     left("ID", 8, 13, |line| {
         cell(&line.row.id.chars().take(ID).collect::<String>())
@@ -35,6 +35,7 @@ const COLUMNS: [Column; 16] = [
     right("ACTIVE", 7, 1, |line| short_count(line.row.active as f64)),
     right("QUEUED", 7, 10, |line| short_count(line.row.queued as f64)),
     right("CALLS", 7, 6, |line| short_count(line.row.calls as f64)),
+    right(format::FOREIGN, 7, 6, |line| short_count(line.row.foreign as f64)),
     right("ITEMS/S", 8, 3, |line| line.items_rate.map_or_else(dash, short_count)),
     right("BYTES/S", 10, 4, |line| {
         line.bytes_rate.map_or_else(dash, size::display)
@@ -44,6 +45,7 @@ const COLUMNS: [Column; 16] = [
     right("FAILED", 7, 5, |line| short_count(line.row.failed as f64)),
     right("CANCELLED", 9, 9, |line| short_count(line.row.cancelled as f64)),
     right("REFUSED", 7, 7, |line| short_count(line.row.refused as f64)),
+    right(format::DENIED, 7, 5, |line| short_count(line.row.denied as f64)),
     right("RESENT", 7, 14, |line| short_count(line.row.retransmitted as f64)),
     right("STALLED", 9, 8, |line| time(line.row.stalled_ns)),
     right("AVERAGE", 9, 15, |line| time(line.row.average_ns)),
@@ -82,7 +84,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View) {
     frame.render_widget(Paragraph::new(header(view)), head);
     frame.render_widget(Paragraph::new(footer(view)), foot);
 
-    let columns = columns(body.width);
+    let columns = columns(body.width, &view.lines);
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let headings = columns.iter().map(|column| aligned(column, column.heading.to_owned()));
     let rows = view.lines.iter().skip(view.first).take(view.page);
@@ -107,19 +109,25 @@ fn aligned(column: &Column, text: String) -> Text<'static> {
 }
 
 /// Those that there is room for, in their order.
-fn columns(width: u16) -> Vec<&'static Column> {
+fn columns(width: u16, lines: &[Line]) -> Vec<&'static Column> {
     static ALL: [Column; COLUMNS.len()] = COLUMNS;
-    let mut shown = 0;
+    let rows = || lines.iter().map(|line| &line.row);
+    let wanted = ALL.iter().enumerate();
+    let mut wanted: Vec<_> = wanted
+        .filter(|(_, column)| format::is_wanted(column.heading, rows()))
+        .collect();
+    wanted.sort_by_key(|(_, column)| column.rank);
     let mut used = 0;
-    while let Some(next) = ALL.iter().find(|column| column.rank == shown) {
-        used += next.width + GAP;
-        // The first has no gap before it. One column is shown in any case.
-        if used - GAP > width && shown > 0 {
-            break;
-        }
-        shown += 1;
-    }
-    ALL.iter().filter(|column| column.rank < shown).collect()
+    let mut fits = |column: &Column| {
+        used += column.width + GAP;
+        // The first has no gap before it.
+        used - GAP <= width
+    };
+    let shown = wanted.iter().take_while(|(_, column)| fits(column)).count();
+    // One column is shown in any case.
+    wanted.truncate(shown.max(1));
+    wanted.sort_by_key(|(place, _)| *place);
+    wanted.into_iter().map(|(_, column)| column).collect()
 }
 
 fn header(view: &View) -> Text<'static> {
@@ -212,7 +220,8 @@ mod tests {
             lines[0],
             "natstream top  nats://127.0.0.1:4222  every 1s  1 endpoints, 1 services"
         );
-        for column in &COLUMNS {
+        let usual = COLUMNS.iter();
+        for column in usual.filter(|column| ![format::FOREIGN, format::DENIED].contains(&column.heading)) {
             assert!(
                 lines[1].contains(column.heading),
                 "{} is not in {lines:#?}",
@@ -236,6 +245,29 @@ mod tests {
         assert_eq!(
             lines[2].split_whitespace().collect::<Vec<_>>(),
             ["orders", "orders.search", "3", "-", "-"]
+        );
+    }
+
+    #[test]
+    fn what_is_rare_has_a_column_where_there_is_some() {
+        let rare = Row {
+            foreign: 2_000_000,
+            denied: 4,
+            ..row("orders", 1)
+        };
+        let mut view = view(&[], &[rare, row("prices", 1)]);
+        let lines = shown(&mut view, 240, 5);
+        for (heading, content) in [(format::FOREIGN, "2.0M"), (format::DENIED, "4")] {
+            // A column of numbers ends where its heading ends.
+            let end = lines[1].find(heading).expect("a heading") + heading.len();
+            assert!(lines[2][..end].ends_with(&format!("  {content}")), "{lines:#?}");
+            assert!(lines[3][..end].ends_with("  0"), "{lines:#?}");
+        }
+        // What was denied is told before what is merely interesting.
+        let narrow = shown(&mut view, 100, 5);
+        assert!(
+            narrow[1].contains(format::DENIED) && !narrow[1].contains("CALLS"),
+            "{narrow:#?}"
         );
     }
 

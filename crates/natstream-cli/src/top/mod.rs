@@ -23,7 +23,8 @@ const EXAMPLES: &str = "\
 Keys: q, Esc or Ctrl-C ends. n, a, i, b, f and s sort: by name, active calls, items/s, bytes/s, failed calls, stalled time. \
 The arrows scroll.
 
-Columns that do not fit into the terminal are left out. RESENT are messages that were sent again, STALLED is how long senders \
+Columns that do not fit into the terminal are left out. FOREIGN are calls of programs that know nothing of natstream, DENIED \
+those whose answers nats-server did not let through; both are there only where there are some. RESENT are messages that were sent again, STALLED is how long senders \
 waited for callers to read, AVERAGE how long a call lasts.";
 
 /// Shorter intervals show nothing: answers are waited for.

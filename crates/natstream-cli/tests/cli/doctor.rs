@@ -203,6 +203,45 @@ async fn what_a_user_may_not_ask_is_tried_out() {
 }
 
 #[tokio::test]
+async fn who_has_an_inbox_of_its_own_needs_that_of_its_peers_and_no_other() {
+    let orders = "subscribe: [\"svc.>\", \"_INBOX_orders.>\"]";
+    let shop = |inboxes: &str| format!("publish: [\"svc.>\", {inboxes}], subscribe: [\"_INBOX_shop.>\"]");
+    let server = server_of(&[
+        ("orders", orders),
+        // As in docs/guide/operating.md, with and without the right to ask for its permissions.
+        ("told", &shop(&format!("\"_INBOX_orders.>\", \"_R_.>\", {INFO}"))),
+        ("tried", &shop("\"_INBOX_orders.>\", \"_R_.>\"")),
+        ("alone", &shop("\"_INBOX_shop.>\"")),
+        ("closed", &shop("\"_R_.>\"")),
+    ])
+    .await;
+    let config = ConnectConfig::new(server.url().replace("nats://", "nats://orders:p@")).inbox_prefix("_INBOX_orders");
+    let connection = within(LIMIT, Connection::connect(config)).await.expect("connected");
+    let responder = natstream::Server::new(connection);
+    let items = responder.on_items("svc.a", |_request| async { Ok(["a"]) });
+    within(LIMIT, items).await.expect("served");
+
+    for (user, code, responses, answer) in [
+        ("told", 0, "info", "ok"),
+        ("tried", 0, "info", "ok"),
+        ("alone", 1, "info", "wrong"),
+        ("closed", 1, "info", "wrong"),
+    ] {
+        let run = doctor(&server, user, &["--inbox-prefix", "_INBOX_shop", "svc.a"]).await;
+        let run = run.exits_with(code);
+        assert_eq!(level(&run, "responses"), responses, "{user}: {:#?}", run.lines());
+        assert_eq!(level(&run, "answer"), answer, "{user}: {:#?}", run.lines());
+        // Nobody is told to open the inboxes of all.
+        for check in ["responses", "answer"] {
+            assert!(!fix(&run, check).contains("\"_INBOX.>\""), "{user}: {:#?}", run.lines());
+        }
+        // The call has shown whose it is.
+        let names_it = fix(&run, "answer").contains("_INBOX_orders.>");
+        assert_eq!(names_it, answer == "wrong", "{user}: {:#?}", run.lines());
+    }
+}
+
+#[tokio::test]
 async fn a_subject_that_may_neither_be_called_nor_served_is_wrong() {
     let server = server_of(&[(
         "u",

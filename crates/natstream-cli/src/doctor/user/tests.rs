@@ -20,7 +20,12 @@ fn restricted(permissions: &str) -> Box<User> {
 
 /// The only finding about responses.
 fn responses(permissions: &str) -> Finding {
-    let mut findings = restricted(permissions).abilities(None).findings(None);
+    responses_of(INBOX_PREFIX, permissions)
+}
+
+/// The same, for a user with this inbox prefix.
+fn responses_of(prefix: &str, permissions: &str) -> Finding {
+    let mut findings = restricted(permissions).abilities(prefix, None).findings(None);
     assert_eq!(findings.len(), 1, "{findings:?}");
     findings.remove(0)
 }
@@ -64,7 +69,7 @@ fn who_does_not_answer_leaves_it_unknown() {
 #[test]
 fn who_is_not_restricted_may_do_all() {
     let user = user(r#"{"user":"free","account":"$G","account_name":"$G"}"#);
-    let findings = user.abilities(Some("a")).findings(Some("a"));
+    let findings = user.abilities(INBOX_PREFIX, Some("a")).findings(Some("a"));
     assert_eq!(findings.len(), 3);
     assert!(
         findings.iter().all(|finding| finding.level == Level::Ok),
@@ -127,6 +132,36 @@ fn responses_are_judged() {
 }
 
 #[test]
+fn an_inbox_of_its_own_is_judged_by_those_of_its_peers() {
+    for (prefix, permissions, level) in [
+        // A peer's, its own, both.
+        (
+            "_INBOX_shop",
+            r#"{"publish":{"allow":["_INBOX_orders.>","_R_.>"]}}"#,
+            Level::Info,
+        ),
+        ("_INBOX_shop", r#"{"publish":{"allow":["_INBOX_shop.>"]}}"#, Level::Info),
+        ("shop.in", r#"{"publish":{"allow":["shop.in.>","_R_.>"]}}"#, Level::Info),
+        // None, here or at all.
+        ("_INBOX_shop", r#"{"publish":{"allow":["_R_.>"]}}"#, Level::Info),
+        ("_INBOX_shop", r#"{"publish":{"allow":["a"]}}"#, Level::Wrong),
+        // Where it has another form, its peers' may have too, and any pattern can be theirs.
+        ("shop.in", r#"{"publish":{"allow":["orders.in.>"]}}"#, Level::Warning),
+        (
+            "_INBOX_shop",
+            r#"{"publish":{"allow":["_INBOX.>","_R_.>"]}}"#,
+            Level::Ok,
+        ),
+    ] {
+        let finding = responses_of(prefix, permissions);
+        assert_eq!(finding.level, level, "{permissions}: {finding:?}");
+        let fix = finding.fix.unwrap_or_default();
+        assert_eq!(fix.is_empty(), level == Level::Ok, "{permissions}");
+        assert!(!fix.contains("\"_INBOX.>\""), "{permissions}: {fix}");
+    }
+}
+
+#[test]
 fn what_mends_it_is_said() {
     let fix = |permissions| responses(permissions).fix.unwrap();
     assert!(fix(r#"{"publish":{"allow":["a"]}}"#).contains(r#"["_INBOX.>", "_R_.>"]"#));
@@ -138,7 +173,7 @@ fn what_mends_it_is_said() {
 #[test]
 fn a_user_needs_one_role_only() {
     let roles = |permissions: &str| {
-        let abilities = restricted(permissions).abilities(Some("svc.a"));
+        let abilities = restricted(permissions).abilities(INBOX_PREFIX, Some("svc.a"));
         let findings = abilities.findings(Some("svc.a"));
         (abilities.may_call(), findings[1].level, findings[2].level)
     };
@@ -160,6 +195,7 @@ fn a_user_needs_one_role_only() {
 #[test]
 fn what_was_tried_out_is_less_certain() {
     let tried = |inboxes, mapped| Abilities {
+        prefix: INBOX_PREFIX.to_owned(),
         inboxes,
         some_inboxes: Vec::new(),
         mapped,
