@@ -27,6 +27,9 @@ use crate::session::{self, Refusals};
 
 /// Publish events to JetStream, consume them, and keep its streams and consumers.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  natstream bus stream add ORDERS --subjects 'orders.>'\n  natstream bus publish orders.new @order.json\n  natstream bus consume ORDERS --durable show --idle-timeout 1s"
+)]
 pub(crate) struct BusArgs {
     #[command(subcommand)]
     command: Command,

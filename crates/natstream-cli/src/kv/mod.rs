@@ -38,19 +38,27 @@ pub(crate) struct KvArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List all buckets.
+    #[command(after_help = "Examples:\n  natstream kv ls")]
     Ls,
     Add(bucket::AddArgs),
     /// Delete a bucket and all that it has.
+    #[command(after_help = "Examples:\n  natstream kv rm config")]
     Rm {
         /// The bucket.
         bucket: String,
     },
     /// Put a value; prints its revision.
+    #[command(
+        after_help = "Examples:\n  natstream kv put config limits.rate 100\n  natstream kv put config motd @motd.txt"
+    )]
     Put {
         #[command(flatten)]
         value: Value,
     },
     /// Print a key's value.
+    #[command(
+        after_help = "Examples:\n  natstream kv get config limits.rate\n  natstream kv get config motd --revision 3 --raw"
+    )]
     Get {
         #[command(flatten)]
         key: Key,
@@ -62,6 +70,7 @@ enum Command {
         raw: bool,
     },
     /// Put a value where the key has none; prints its revision.
+    #[command(after_help = "Examples:\n  natstream kv create locks nightly-report --ttl 1h")]
     Create {
         #[command(flatten)]
         value: Value,
@@ -70,6 +79,7 @@ enum Command {
         ttl: Option<Duration>,
     },
     /// Put a value if the key's last revision is the one that is expected; prints its revision.
+    #[command(after_help = "Examples:\n  natstream kv update config limits.rate 200 --revision 1")]
     Update {
         #[command(flatten)]
         value: Value,
@@ -78,6 +88,7 @@ enum Command {
         revision: u64,
     },
     /// Delete a key, and keep its history.
+    #[command(after_help = "Examples:\n  natstream kv del config limits.rate")]
     Del {
         #[command(flatten)]
         key: Key,
@@ -86,17 +97,20 @@ enum Command {
         revision: Option<u64>,
     },
     /// Delete a key with its history.
+    #[command(after_help = "Examples:\n  natstream kv purge config limits.rate")]
     Purge {
         #[command(flatten)]
         key: Key,
     },
     /// Print the revisions of a key that the bucket has.
+    #[command(after_help = "Examples:\n  natstream kv history config limits.rate")]
     History {
         #[command(flatten)]
         key: Key,
     },
     Watch(watch::WatchArgs),
     /// Print the keys that have a value.
+    #[command(after_help = "Examples:\n  natstream kv keys config\n  natstream kv keys config 'limits.>'")]
     Keys {
         /// The bucket.
         bucket: String,

@@ -31,12 +31,14 @@ pub(crate) struct ObjectArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the buckets, or the objects of one.
+    #[command(after_help = "Examples:\n  natstream object ls\n  natstream object ls releases")]
     Ls {
         /// The bucket.
         bucket: Option<String>,
     },
     Add(bucket::AddArgs),
     /// Delete a bucket and all that it has.
+    #[command(after_help = "Examples:\n  natstream object rm releases")]
     Rm {
         /// The bucket.
         bucket: String,
@@ -44,6 +46,7 @@ enum Command {
     Put(transfer::PutArgs),
     Get(transfer::GetArgs),
     /// Show what is known of an object.
+    #[command(after_help = "Examples:\n  natstream object info releases app-1.0.tar")]
     Info {
         /// The bucket.
         bucket: String,
@@ -51,6 +54,7 @@ enum Command {
         name: String,
     },
     /// Delete an object.
+    #[command(after_help = "Examples:\n  natstream object del releases app-1.0.tar")]
     Del {
         /// The bucket.
         bucket: String,
