@@ -31,6 +31,7 @@ mod lint;
 mod metadata;
 mod mutate;
 mod nats;
+mod package;
 mod parallel;
 mod peers;
 mod pip;
@@ -70,6 +71,7 @@ const TASKS: &[Task] = &[
     lint::TASK,
     docs::TASK,
     tidy::TASK,
+    package::TASK,
 ];
 
 fn main() -> ExitCode {
@@ -112,7 +114,7 @@ fn main() -> ExitCode {
 fn help() -> String {
     let mut text = "Usage: cargo xtask COMMAND\n\nCommands:\n".to_owned();
     for task in TASKS {
-        text += &format!("  {:<6} {}\n", task.name, task.about);
+        text += &format!("  {:<8} {}\n", task.name, task.about);
     }
     text + "\n`cargo xtask COMMAND --help` says more.\n"
 }
