@@ -22,6 +22,7 @@ use crate::{
 mod bench;
 mod demo;
 mod docs;
+mod features;
 mod flags;
 mod fmt;
 mod fuzz;
@@ -71,6 +72,7 @@ const TASKS: &[Task] = &[
     lint::TASK,
     docs::TASK,
     tidy::TASK,
+    features::TASK,
     package::TASK,
 ];
 
