@@ -21,6 +21,7 @@ use crate::{
 
 mod bench;
 mod demo;
+mod deny;
 mod docs;
 mod features;
 mod flags;
@@ -45,6 +46,7 @@ mod sim;
 mod test;
 mod tidy;
 mod tools;
+mod typos;
 mod watchdog;
 mod workspace;
 
@@ -72,6 +74,8 @@ const TASKS: &[Task] = &[
     lint::TASK,
     docs::TASK,
     tidy::TASK,
+    typos::TASK,
+    deny::TASK,
     features::TASK,
     package::TASK,
 ];
