@@ -8,6 +8,8 @@ mod interface;
 mod pages;
 #[cfg(test)]
 mod shell;
+#[cfg(test)]
+mod units;
 
 use std::ffi::OsString;
 

@@ -99,6 +99,13 @@ pub(crate) struct ServeArgs {
     drain: Duration,
 }
 
+#[cfg(test)]
+impl ServeArgs {
+    pub(crate) fn drain(&self) -> Duration {
+        self.drain
+    }
+}
+
 /// The forms of an answer for other programs.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Foreign {
