@@ -13,6 +13,7 @@ use natstream::eventbus::kv::{Buckets, KvError, KvErrorKind};
 use natstream::{Connection, Kv};
 use serde_json::json;
 
+use crate::bus::NOT_ENABLED;
 use crate::content;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -265,7 +266,7 @@ impl From<KvError> for Failure {
         let (exit, hint) = match error.kind() {
             KvErrorKind::InvalidBucket | KvErrorKind::InvalidKey => (Exit::Usage, None),
             KvErrorKind::Connection => (Exit::NoConnection, None),
-            KvErrorKind::NotEnabled => (Exit::NobodyAnswers, Some("`natstream doctor` says what to configure")),
+            KvErrorKind::NotEnabled => (Exit::NobodyAnswers, Some(NOT_ENABLED)),
             KvErrorKind::NotFound => (Exit::Failed, Some("`natstream kv add` makes a bucket")),
             KvErrorKind::NotPermitted => (Exit::NotPermitted, Some(session::PERMISSIONS)),
             KvErrorKind::Replaced => (Exit::Lost, None),

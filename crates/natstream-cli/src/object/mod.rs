@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use natstream::eventbus::object::{ObjectError, ObjectErrorKind};
 use natstream::{Connection, Objects};
 
+use crate::bus::NOT_ENABLED;
 use crate::bus::print;
 use crate::exit::{Exit, Failure};
 use crate::program::Context;
@@ -123,7 +124,7 @@ impl From<ObjectError> for Failure {
         let (exit, hint) = match error.kind() {
             ObjectErrorKind::InvalidBucket | ObjectErrorKind::InvalidName => (Exit::Usage, None),
             ObjectErrorKind::Connection => (Exit::NoConnection, None),
-            ObjectErrorKind::NotEnabled => (Exit::NobodyAnswers, Some("`natstream doctor` says what to configure")),
+            ObjectErrorKind::NotEnabled => (Exit::NobodyAnswers, Some(NOT_ENABLED)),
             ObjectErrorKind::NoBucket => (Exit::Failed, Some("`natstream object add` makes a bucket")),
             ObjectErrorKind::NotPermitted => (Exit::NotPermitted, Some(session::PERMISSIONS)),
             ObjectErrorKind::Digest | ObjectErrorKind::Incomplete => (Exit::Lost, None),
