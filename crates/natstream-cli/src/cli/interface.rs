@@ -49,6 +49,34 @@ fn describe(command: &Command, path: &str, is_root: bool, text: &mut String) {
     }
 }
 
+/// The lines, each with its command.
+fn lines(text: &str) -> Vec<String> {
+    let mut command = "";
+    let with_command = text.lines().map(|line| match line.strip_prefix("  ") {
+        Some(argument) => format!("{command}: {argument}"),
+        None => {
+            command = line;
+            line.to_owned()
+        }
+    });
+    with_command.collect()
+}
+
+/// Those of `text` that `other` has not.
+fn missing(text: &str, other: &str, sign: &str) -> String {
+    let other = lines(other);
+    let gone = lines(text).into_iter().filter(|line| !other.contains(line));
+    gone.map(|line| format!("{sign} {line}\n")).collect()
+}
+
+#[test]
+fn what_differs_is_told_with_its_command() {
+    let before = "a\n  --x <N>\na b\n  --x <N>\n";
+    let now = "a\n  --x <N>\na b\n  --y\n";
+    assert_eq!(missing(before, now, "-"), "- a b: --x <N>\n");
+    assert_eq!(missing(now, before, "+"), "+ a b: --y\n");
+}
+
 #[test]
 fn commands_and_options_are_those_of_interface_txt() {
     let mut now =
@@ -63,11 +91,6 @@ fn commands_and_options_are_those_of_interface_txt() {
         return;
     }
     let before = fs::read_to_string(&file).expect("the file is there");
-    let missing = |lines: &str, other: &str, sign: &str| {
-        let other: Vec<_> = other.lines().collect();
-        let gone = lines.lines().filter(|line| !other.contains(line));
-        gone.map(|line| format!("{sign} {}\n", line.trim())).collect::<String>()
-    };
     assert!(
         before == now,
         "commands or options have changed:\n{}{}\nScripts depend on them: what is gone or means something else breaks \
