@@ -15,7 +15,7 @@ use xshell::Cmd;
 use crate::{
     Task,
     flags::{Args, Usage},
-    process,
+    process, tools,
     workspace::Workspace,
 };
 
@@ -139,24 +139,7 @@ struct CargoFuzz<'a> {
 impl<'a> CargoFuzz<'a> {
     fn provide(workspace: &'a Workspace) -> Result<Self> {
         require_nightly(workspace)?;
-        let root = workspace
-            .target()
-            .join("tools")
-            .join("cargo-fuzz-".to_owned() + CARGO_FUZZ_VERSION);
-        let directory = root.join("bin");
-        if !directory.join("cargo-fuzz").exists() {
-            let install = workspace
-                .cargo([
-                    "install",
-                    "cargo-fuzz",
-                    "--version",
-                    CARGO_FUZZ_VERSION,
-                    "--locked",
-                    "--root",
-                ])
-                .arg(&root);
-            process::run(workspace, install).context("cannot install cargo-fuzz")?;
-        }
+        let directory = tools::build(workspace, "cargo-fuzz", CARGO_FUZZ_VERSION)?;
         let before = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths([directory].into_iter().chain(env::split_paths(&before)))?;
         Ok(Self { workspace, path })

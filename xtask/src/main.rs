@@ -21,7 +21,9 @@ use crate::{
 
 mod bench;
 mod demo;
+mod deny;
 mod docs;
+mod features;
 mod flags;
 mod fmt;
 mod fuzz;
@@ -31,6 +33,7 @@ mod lint;
 mod metadata;
 mod mutate;
 mod nats;
+mod package;
 mod parallel;
 mod peers;
 mod pip;
@@ -43,6 +46,7 @@ mod sim;
 mod test;
 mod tidy;
 mod tools;
+mod typos;
 mod watchdog;
 mod workspace;
 
@@ -70,6 +74,10 @@ const TASKS: &[Task] = &[
     lint::TASK,
     docs::TASK,
     tidy::TASK,
+    typos::TASK,
+    deny::TASK,
+    features::TASK,
+    package::TASK,
 ];
 
 fn main() -> ExitCode {
@@ -112,7 +120,7 @@ fn main() -> ExitCode {
 fn help() -> String {
     let mut text = "Usage: cargo xtask COMMAND\n\nCommands:\n".to_owned();
     for task in TASKS {
-        text += &format!("  {:<6} {}\n", task.name, task.about);
+        text += &format!("  {:<8} {}\n", task.name, task.about);
     }
     text + "\n`cargo xtask COMMAND --help` says more.\n"
 }

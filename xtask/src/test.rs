@@ -226,6 +226,10 @@ mod tests {
         Package {
             name: name.to_owned(),
             tests: owned(tests),
+            features: Vec::new(),
+            has_defaults: false,
+            is_published: false,
+            lacks: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use xshell::cmd;
 use crate::{Task, flags::Args, workspace::Workspace};
 
 mod edges;
+mod features;
 mod lock;
 mod machine;
 mod manifest;
@@ -24,7 +25,7 @@ pub(crate) const TASK: Task = Task {
 Usage: cargo xtask tidy
 
 Checks rules that no compiler checks: which of our crates may depend on which, what manifests
-inherit, sorted dependencies, no paths of one machine, sizes of files, reasons for ignored
+inherit, sorted dependencies, features that are documented, no paths of one machine, sizes of files, reasons for ignored
 tests and for sleeping ones, no address of a registry in lock files of npm, pages whose links
 lead somewhere, that stand in docs/README.md, and whose examples are compiled.
 `cargo test -p xtask` checks the same.
@@ -39,6 +40,7 @@ type Check = fn(&[Source]) -> Vec<Finding>;
 
 const CHECKS: &[Check] = &[
     edges::check,
+    features::check,
     lock::check,
     machine::check,
     manifests::check,

@@ -3,12 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process,
 };
 
 use anyhow::{Context, Result};
 
-use crate::workspace::Workspace;
+use crate::{process::run, workspace::Workspace};
 
 /// Where the tool `name` is, or will be.
 pub(crate) fn directory(workspace: &Workspace, name: &str) -> PathBuf {
@@ -37,7 +36,7 @@ pub(crate) fn install(
 ) -> Result<()> {
     let tools = dir.parent().context("the target directory has a parent")?;
     let name = dir.file_name().context("a tool has a name")?.to_string_lossy();
-    let part = tools.join(format!("{name}-{}.part", process::id()));
+    let part = tools.join(format!("{name}-{}.part", std::process::id()));
     fs::create_dir_all(tools).with_context(|| format!("cannot create {}", tools.display()))?;
     let _ = fs::remove_dir_all(&part);
 
@@ -51,6 +50,26 @@ pub(crate) fn install(
     });
     let _ = fs::remove_dir_all(&part);
     installed
+}
+
+/// A program of crates.io in one version, built from source at its first use. Returns the directory that has it.
+pub(crate) fn build(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
+    let root = directory(workspace, &format!("{name}-{version}"));
+    let programs = root.join("bin");
+    if !programs.join(name).exists() {
+        let install = workspace
+            .cargo(["install", name, "--version", version, "--locked", "--root"])
+            .arg(&root)
+            // They run for a second: to be built soon counts more.
+            .envs([
+                ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+                ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
+                ("CARGO_PROFILE_RELEASE_LTO", "off"),
+                ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+            ]);
+        run(workspace, install).with_context(|| format!("cannot install {name}"))?;
+    }
+    Ok(programs)
 }
 
 #[cfg(test)]
@@ -72,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_tool_is_made_once_and_again_when_it_is_damaged() {
-        let base = env::temp_dir().join(format!("xtask-tools-{}", process::id()));
+        let base = env::temp_dir().join(format!("xtask-tools-{}", std::process::id()));
         let dir = base.join("tool");
         let entries = || fs::read_dir(&base).unwrap().count();
         assert!(!is_cached(&dir, has_file).unwrap());

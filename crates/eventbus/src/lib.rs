@@ -46,6 +46,13 @@
 //!
 //! # Buckets
 //! With the feature `kv` there are values by key, in the module `kv`; with `object`, objects of any size, in the module `object`.
+//!
+//! # Features
+//! None is on by default.
+//! - `kv`: buckets of values by key.
+//! - `object`: buckets of objects of any size.
+//! - `spool`: `Outbox`, for events that outlive the process.
+
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

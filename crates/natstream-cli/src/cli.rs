@@ -1,7 +1,15 @@
 //! The command line.
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod interface;
+#[cfg(test)]
 mod pages;
+#[cfg(test)]
+mod shell;
+#[cfg(test)]
+mod units;
 
 use std::ffi::OsString;
 
@@ -10,11 +18,13 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::BenchArgs;
 use crate::bus::BusArgs;
 use crate::call::CallArgs;
+use crate::completions::CompletionsArgs;
 use crate::config::ConfigArgs;
 use crate::doctor::DoctorArgs;
 use crate::kv::KvArgs;
 use crate::logging::LogFormat;
 use crate::ls::LsArgs;
+use crate::man::ManArgs;
 use crate::object::ObjectArgs;
 use crate::options::ConnectionOptions;
 use crate::publish::PubArgs;
@@ -81,10 +91,12 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     Bus(BusArgs),
     Call(CallArgs),
+    Completions(CompletionsArgs),
     Config(ConfigArgs),
     Doctor(DoctorArgs),
     Kv(KvArgs),
     Ls(LsArgs),
+    Man(ManArgs),
     Object(ObjectArgs),
     Pub(PubArgs),
     Record(RecordArgs),

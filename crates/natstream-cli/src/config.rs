@@ -31,8 +31,10 @@ pub(crate) struct ConfigArgs {
 enum ConfigCommand {
     /// Say what is wrong with the configuration and with the files that it names. The exit code is 0 if nothing is, and 2
     /// otherwise; warnings are not wrong.
+    #[command(after_help = "Examples:\n  natstream config check --config nats.yaml && systemctl restart orders")]
     Check,
     /// Print all values that are set or have a default, secrets redacted.
+    #[command(after_help = "Examples:\n  natstream config show --origin\n  natstream config show --json | jq -r .key")]
     Show {
         /// Also say where each value comes from.
         #[arg(long)]

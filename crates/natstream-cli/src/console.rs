@@ -55,9 +55,11 @@ pub(crate) fn is_terminal() -> bool {
     stderr().is_terminal()
 }
 
-/// Can standard error show colours?
+/// Can standard error show colours, and may it? As for the help and for mistakes in the command line, which clap prints.
 pub(crate) fn has_colours() -> bool {
-    is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let is_forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let can_show = std::env::var_os("TERM").is_some_and(|terminal| terminal != "dumb");
+    is_terminal() && can_show && !is_forbidden
 }
 
 fn write_line(text: &str) {

@@ -55,6 +55,16 @@ impl Output {
     }
 }
 
+/// Writes all of this, and waits for it. That nobody reads it is not an error.
+pub(crate) async fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = Output::new();
+    output.buffer().extend_from_slice(bytes);
+    match output.flush().await.map_err(failure) {
+        Err(Some(failure)) => Err(failure),
+        Ok(()) | Err(None) => Ok(()),
+    }
+}
+
 /// Why it cannot be written. `None` for a closed pipe, which is not an error; a full disk is.
 pub(crate) fn failure(error: io::Error) -> Option<Failure> {
     (error.kind() != io::ErrorKind::BrokenPipe).then(|| {

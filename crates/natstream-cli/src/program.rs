@@ -10,7 +10,8 @@ use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
 use crate::options::ConnectionSettings;
 use crate::{
-    bench, bus, call, config, doctor, kv, logging, ls, object, publish, record, replay, request, serve, subscribe, top,
+    bench, bus, call, completions, config, doctor, kv, logging, ls, man, object, publish, record, replay, request,
+    serve, subscribe, top,
 };
 
 /// What every command works with.
@@ -79,10 +80,12 @@ async fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
         Command::Bench(args) => bench::run(context()?, args).await,
         Command::Bus(args) => bus::run(context()?, args).await,
         Command::Call(args) => call::run(context()?, args).await,
+        Command::Completions(args) => completions::run(args).await,
         Command::Config(args) => config::run(&cli.connection, args, console).await,
         Command::Doctor(args) => doctor::run(context()?, args).await,
         Command::Kv(args) => kv::run(context()?, args).await,
         Command::Ls(args) => ls::run(context()?, args).await,
+        Command::Man(args) => man::run(args, console).await,
         Command::Object(args) => object::run(context()?, args).await,
         Command::Pub(args) => publish::run(context()?, args).await,
         Command::Record(args) => record::run(context, args, console).await,

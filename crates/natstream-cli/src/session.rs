@@ -65,7 +65,8 @@ async fn within<T>(
         Err(_) => Err(Failure::text(
             Exit::NoConnection,
             format!("no connection within {}", humantime::format_duration(settings.timeout)),
-        )),
+        )
+        .with_hint("a larger --timeout waits longer; --server or NATS_URL says where NATS is")),
     }
 }
 
@@ -90,6 +91,7 @@ pub(crate) fn ended(connection: &Connection) -> Failure {
     match connection.end_reason() {
         Some(reason @ EndReason::CredentialsRefused { .. }) => {
             Failure::new(Exit::NotPermitted, anyhow::Error::new(reason).context(TEXT))
+                .with_hint("`natstream config show --origin` says where the credentials come from")
         }
         Some(reason) => Failure::new(Exit::NoConnection, anyhow::Error::new(reason).context(TEXT)),
         None => Failure::text(Exit::NoConnection, TEXT),

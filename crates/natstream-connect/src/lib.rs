@@ -49,6 +49,13 @@
 //!
 //! No password, token, seed or JWT is in the `Debug` or `Display` of anything here, and server URLs
 //! are shown without user info.
+//!
+//! # Features
+//!
+//! None is on by default.
+//! - `config`: `ConnectConfig::load` and the module `settings`.
+//! - `consul`: servers from Consul, in the module `consul`; an HTTP client comes with it.
+
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

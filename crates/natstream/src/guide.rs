@@ -10,7 +10,7 @@
 //! - [Timeouts and retries](timeouts_and_retries): clocks, deadlines, and what is asked again.
 //! - [Files](sinks): records that survive kills and full disks.
 //! - [Coming from Go](coming_from_go): for users of the Go packages whose place natstream takes.
-//! - [Operating](operating): permissions, accounts, TLS, what to watch, and how to stop.
+//! - [Operating](operating): permissions, accounts, TLS, what to watch, how to stop, and units for systemd.
 //!
 //! # Documents of the repository
 //! The pages refer to others, which lie in `docs` of the repository: `bus.md`, `buckets.md`, `configuration.md`, `discovery.md`,

@@ -256,13 +256,20 @@ pub(crate) fn decompressed(file: impl Read + Send + 'static, ending: Option<&str
         Some("gz") => Ok(Box::new(flate2::read::MultiGzDecoder::new(file))),
         #[cfg(feature = "zstd")]
         Some("zst") => Ok(Box::new(zstd::Decoder::new(file)?)),
-        #[cfg(not(all(feature = "gzip", feature = "zstd")))]
-        Some("gz" | "zst") => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "it is compressed, and this program was built without that",
-        )),
+        #[cfg(not(feature = "gzip"))]
+        Some("gz") => Err(not_built_in()),
+        #[cfg(not(feature = "zstd"))]
+        Some("zst") => Err(not_built_in()),
         _ => Ok(Box::new(file)),
     }
+}
+
+#[cfg(not(all(feature = "gzip", feature = "zstd")))]
+fn not_built_in() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "it is compressed, and this program was built without that",
+    )
 }
 
 /// Why a record could not be read.
@@ -351,6 +358,13 @@ mod tests {
         (Format::json_lines, ReadFormat::JsonLines),
         (Format::length_prefixed, ReadFormat::LengthPrefixed),
     ];
+
+    #[cfg(not(feature = "gzip"))]
+    #[test]
+    fn what_cannot_be_decompressed_here_is_an_error() {
+        let refused = decompressed(&b"\x1f\x8b"[..], Some("gz")).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+    }
 
     #[test]
     fn what_was_written_is_read() {

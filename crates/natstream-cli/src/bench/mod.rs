@@ -12,6 +12,7 @@ use crate::program::Context;
 
 /// Put load on this NATS, and measure it.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  natstream bench stream --duration 10s")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     command: BenchCommand,

@@ -29,15 +29,21 @@ pub(crate) struct ConsumerArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a durable pull consumer, or compare one that is there.
+    #[command(
+        after_help = "Examples:\n  natstream bus consumer add ORDERS mail --filter 'orders.*.created' --ack-wait 1m\n  natstream bus consumer add ORDERS stock --deliver new --max-ack-pending 64"
+    )]
     Add(AddArgs),
     /// Show a consumer, and how far it is.
+    #[command(after_help = "Examples:\n  natstream bus consumer info ORDERS mail")]
     Info(Place),
     /// List the consumers of a stream.
+    #[command(after_help = "Examples:\n  natstream bus consumer ls ORDERS")]
     Ls {
         /// The stream.
         stream: String,
     },
     /// Delete a consumer, and with it what it knows of acks.
+    #[command(after_help = "Examples:\n  natstream bus consumer rm ORDERS mail")]
     Rm(Place),
 }
 

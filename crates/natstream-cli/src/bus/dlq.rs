@@ -38,9 +38,15 @@ pub(crate) struct DlqArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List dead letters.
+    #[command(
+        after_help = "Examples:\n  natstream bus dlq ls ORDERS --consumer mail\n  natstream bus dlq ls ORDERS --json --reason 'no such customer' | jq -r .data"
+    )]
     Ls(Choice),
     /// Publish messages again, to the subjects that they had, and delete each dead letter when a stream has its message. All
     /// consumers of the stream get them.
+    #[command(
+        after_help = "Examples:\n  natstream bus dlq redrive ORDERS --consumer mail --dry-run\n  natstream bus dlq redrive ORDERS --sequence 7,12"
+    )]
     Redrive(RedriveArgs),
 }
 

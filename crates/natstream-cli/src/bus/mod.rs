@@ -27,6 +27,9 @@ use crate::session::{self, Refusals};
 
 /// Publish events to JetStream, consume them, and keep its streams and consumers.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  natstream bus stream add ORDERS --subjects 'orders.>'\n  natstream bus publish orders.new @order.json\n  natstream bus consume ORDERS --durable show --idle-timeout 1s"
+)]
 pub(crate) struct BusArgs {
     #[command(subcommand)]
     command: Command,
@@ -84,27 +87,39 @@ pub(crate) async fn print(context: &mut Context, text: &str) -> Result<(), Failu
 
 impl From<TopologyError> for Failure {
     fn from(error: TopologyError) -> Self {
-        let (exit, hint) = match error.kind() {
-            TopologyErrorKind::Connection => (Exit::NoConnection, None),
-            TopologyErrorKind::Differs if error.differences().iter().any(|difference| difference.destroys) => (
-                Exit::Failed,
-                Some("--update any changes it, also where that deletes or refuses messages"),
-            ),
-            TopologyErrorKind::Differs => (Exit::Failed, Some("--update harmless changes it")),
-            TopologyErrorKind::InvalidName => (Exit::Usage, Some("names have no blanks and none of . * > / \\")),
-            TopologyErrorKind::NotEnabled => (Exit::NobodyAnswers, Some("`natstream doctor` says what to configure")),
-            TopologyErrorKind::Timeout => (
-                Exit::ClockRanOut,
-                Some("`natstream doctor` looks at permissions and leaders"),
-            ),
-            _ => (Exit::Failed, None),
+        let exit = match error.kind() {
+            TopologyErrorKind::Connection => Exit::NoConnection,
+            TopologyErrorKind::InvalidName => Exit::Usage,
+            TopologyErrorKind::NotEnabled => Exit::NobodyAnswers,
+            TopologyErrorKind::Timeout => Exit::ClockRanOut,
+            _ => Exit::Failed,
         };
         Self {
-            hint: hint.map(str::to_owned),
+            hint: topology_hint(&error).map(str::to_owned),
             ..Self::new(exit, error)
         }
     }
 }
+
+/// What to do about a stream or consumer that is not as it should be.
+pub(crate) fn topology_hint(error: &TopologyError) -> Option<&'static str> {
+    Some(match error.kind() {
+        TopologyErrorKind::Differs if error.differences().iter().any(|difference| difference.destroys) => {
+            "--update any changes it, also where that deletes or refuses messages"
+        }
+        TopologyErrorKind::Differs => "--update harmless changes it",
+        TopologyErrorKind::InvalidName => "names have no blanks and none of . * > / \\",
+        TopologyErrorKind::NotEnabled => NOT_ENABLED,
+        TopologyErrorKind::NotFound => {
+            "`natstream bus stream ls` and `natstream bus consumer ls STREAM` say what there is, `add` makes one"
+        }
+        TopologyErrorKind::Timeout => "`natstream doctor` looks at permissions and leaders",
+        _ => return None,
+    })
+}
+
+/// What to do where there is no JetStream.
+pub(crate) const NOT_ENABLED: &str = "`natstream doctor` says what to configure";
 
 impl From<ConsumeError> for Failure {
     fn from(error: ConsumeError) -> Self {

@@ -24,9 +24,9 @@ Examples:
   natstream bus publish orders.new '{\"id\":7}'
   seq 1000 | natstream bus publish data.rows - --lines
   natstream bus publish load.test --count 1000000 --size 128 --mode fast
-  natstream bus publish accounts.7 - --lines --mode atomic   (up to 1000 lines are one transaction)
+  natstream bus publish accounts.7 - --lines --mode atomic   # up to 1000 lines are one transaction
   tail -F app.log | natstream bus publish logs.app - --lines --spool /var/spool/app
-  natstream bus publish logs.app --count 0 --spool /var/spool/app   (only delivers what is left)
+  natstream bus publish logs.app --count 0 --spool /var/spool/app   # only delivers what is left
 
 Exit code 0 says that streams have all events. When some were not delivered, it is 8, and standard error says how many and \
 why.";

@@ -33,15 +33,23 @@ pub(crate) struct StreamArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a stream, or compare one that is there; changes it only when told to.
+    #[command(
+        after_help = "Examples:\n  natstream bus stream add ORDERS --subjects 'orders.>' --replicas 3\n  natstream bus stream add JOBS --subjects 'jobs.*' --retention work-queue --max-age 1day"
+    )]
     Add(AddArgs),
     /// Show a stream, and what its acks are worth.
+    #[command(
+        after_help = "Examples:\n  natstream bus stream info ORDERS\n  natstream bus stream info ORDERS --json | jq .last_seq"
+    )]
     Info {
         /// The stream.
         name: String,
     },
     /// List all streams.
+    #[command(after_help = "Examples:\n  natstream bus stream ls")]
     Ls,
     /// Delete a stream and all that it has.
+    #[command(after_help = "Examples:\n  natstream bus stream rm ORDERS")]
     Rm {
         /// The stream.
         name: String,

@@ -12,6 +12,9 @@ use crate::{duration, size};
 
 /// Make a bucket, or compare one that is there; changes it only when told to.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  natstream kv add config --history 5 --replicas 3\n  natstream kv add locks --max-age 1h"
+)]
 pub(super) struct AddArgs {
     /// The bucket.
     bucket: String,

@@ -13,6 +13,7 @@ use natstream::eventbus::kv::{Buckets, KvError, KvErrorKind};
 use natstream::{Connection, Kv};
 use serde_json::json;
 
+use crate::bus::NOT_ENABLED;
 use crate::content;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -38,19 +39,27 @@ pub(crate) struct KvArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List all buckets.
+    #[command(after_help = "Examples:\n  natstream kv ls")]
     Ls,
     Add(bucket::AddArgs),
     /// Delete a bucket and all that it has.
+    #[command(after_help = "Examples:\n  natstream kv rm config")]
     Rm {
         /// The bucket.
         bucket: String,
     },
     /// Put a value; prints its revision.
+    #[command(
+        after_help = "Examples:\n  natstream kv put config limits.rate 100\n  natstream kv put config motd @motd.txt"
+    )]
     Put {
         #[command(flatten)]
         value: Value,
     },
     /// Print a key's value.
+    #[command(
+        after_help = "Examples:\n  natstream kv get config limits.rate\n  natstream kv get config motd --revision 3 --raw"
+    )]
     Get {
         #[command(flatten)]
         key: Key,
@@ -62,6 +71,7 @@ enum Command {
         raw: bool,
     },
     /// Put a value where the key has none; prints its revision.
+    #[command(after_help = "Examples:\n  natstream kv create locks nightly-report --ttl 1h")]
     Create {
         #[command(flatten)]
         value: Value,
@@ -70,6 +80,7 @@ enum Command {
         ttl: Option<Duration>,
     },
     /// Put a value if the key's last revision is the one that is expected; prints its revision.
+    #[command(after_help = "Examples:\n  natstream kv update config limits.rate 200 --revision 1")]
     Update {
         #[command(flatten)]
         value: Value,
@@ -78,6 +89,7 @@ enum Command {
         revision: u64,
     },
     /// Delete a key, and keep its history.
+    #[command(after_help = "Examples:\n  natstream kv del config limits.rate")]
     Del {
         #[command(flatten)]
         key: Key,
@@ -86,17 +98,20 @@ enum Command {
         revision: Option<u64>,
     },
     /// Delete a key with its history.
+    #[command(after_help = "Examples:\n  natstream kv purge config limits.rate")]
     Purge {
         #[command(flatten)]
         key: Key,
     },
     /// Print the revisions of a key that the bucket has.
+    #[command(after_help = "Examples:\n  natstream kv history config limits.rate")]
     History {
         #[command(flatten)]
         key: Key,
     },
     Watch(watch::WatchArgs),
     /// Print the keys that have a value.
+    #[command(after_help = "Examples:\n  natstream kv keys config\n  natstream kv keys config 'limits.>'")]
     Keys {
         /// The bucket.
         bucket: String,
@@ -251,7 +266,7 @@ impl From<KvError> for Failure {
         let (exit, hint) = match error.kind() {
             KvErrorKind::InvalidBucket | KvErrorKind::InvalidKey => (Exit::Usage, None),
             KvErrorKind::Connection => (Exit::NoConnection, None),
-            KvErrorKind::NotEnabled => (Exit::NobodyAnswers, Some("`natstream doctor` says what to configure")),
+            KvErrorKind::NotEnabled => (Exit::NobodyAnswers, Some(NOT_ENABLED)),
             KvErrorKind::NotFound => (Exit::Failed, Some("`natstream kv add` makes a bucket")),
             KvErrorKind::NotPermitted => (Exit::NotPermitted, Some(session::PERMISSIONS)),
             KvErrorKind::Replaced => (Exit::Lost, None),

@@ -12,6 +12,7 @@ use crate::program::Context;
 
 /// Print the values that there are, and what changes, until told to end.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  natstream kv watch config 'limits.>'\n  natstream kv watch config --once --json")]
 pub(super) struct WatchArgs {
     /// The bucket.
     bucket: String,

@@ -15,6 +15,9 @@ use crate::{duration, size};
 
 /// Make a bucket, or compare one that is there; changes it only when told to.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  natstream object add releases --replicas 3\n  natstream object add backups --max-age 30days --compress"
+)]
 pub(super) struct AddArgs {
     /// The bucket.
     bucket: String,
@@ -40,6 +43,7 @@ pub(super) struct AddArgs {
 
 /// Remove what uploads that never ended have left.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  natstream object sweep releases --quiet-for 1day")]
 pub(super) struct SweepArgs {
     /// The bucket.
     bucket: String,

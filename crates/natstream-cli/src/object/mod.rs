@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use natstream::eventbus::object::{ObjectError, ObjectErrorKind};
 use natstream::{Connection, Objects};
 
+use crate::bus::NOT_ENABLED;
 use crate::bus::print;
 use crate::exit::{Exit, Failure};
 use crate::program::Context;
@@ -31,12 +32,14 @@ pub(crate) struct ObjectArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the buckets, or the objects of one.
+    #[command(after_help = "Examples:\n  natstream object ls\n  natstream object ls releases")]
     Ls {
         /// The bucket.
         bucket: Option<String>,
     },
     Add(bucket::AddArgs),
     /// Delete a bucket and all that it has.
+    #[command(after_help = "Examples:\n  natstream object rm releases")]
     Rm {
         /// The bucket.
         bucket: String,
@@ -44,6 +47,7 @@ enum Command {
     Put(transfer::PutArgs),
     Get(transfer::GetArgs),
     /// Show what is known of an object.
+    #[command(after_help = "Examples:\n  natstream object info releases app-1.0.tar")]
     Info {
         /// The bucket.
         bucket: String,
@@ -51,6 +55,7 @@ enum Command {
         name: String,
     },
     /// Delete an object.
+    #[command(after_help = "Examples:\n  natstream object del releases app-1.0.tar")]
     Del {
         /// The bucket.
         bucket: String,
@@ -119,7 +124,7 @@ impl From<ObjectError> for Failure {
         let (exit, hint) = match error.kind() {
             ObjectErrorKind::InvalidBucket | ObjectErrorKind::InvalidName => (Exit::Usage, None),
             ObjectErrorKind::Connection => (Exit::NoConnection, None),
-            ObjectErrorKind::NotEnabled => (Exit::NobodyAnswers, Some("`natstream doctor` says what to configure")),
+            ObjectErrorKind::NotEnabled => (Exit::NobodyAnswers, Some(NOT_ENABLED)),
             ObjectErrorKind::NoBucket => (Exit::Failed, Some("`natstream object add` makes a bucket")),
             ObjectErrorKind::NotPermitted => (Exit::NotPermitted, Some(session::PERMISSIONS)),
             ObjectErrorKind::Digest | ObjectErrorKind::Incomplete => (Exit::Lost, None),

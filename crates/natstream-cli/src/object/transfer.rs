@@ -26,6 +26,9 @@ const REMOVAL: Duration = Duration::from_secs(5);
 
 /// Put an object in place of what has its name.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  natstream object put releases app-1.0.tar @app-1.0.tar\n  tar c . | natstream object put backups today -"
+)]
 pub(super) struct PutArgs {
     /// The bucket.
     bucket: String,
@@ -44,6 +47,9 @@ pub(super) struct PutArgs {
 
 /// Write an object to a file, or to standard output.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  natstream object get releases app-1.0.tar app.tar\n  natstream object get backups today | tar x"
+)]
 pub(super) struct GetArgs {
     /// The bucket.
     bucket: String,

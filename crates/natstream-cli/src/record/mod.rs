@@ -46,7 +46,7 @@ consumer goes there; messages are acked when they are safe, and wait in the stre
 which the stream took them. What the stream's limits removed before it was recorded is counted, and exit code 8.";
 
 /// How long the end may take: half of it for the last messages, and half for closing the file.
-const END: Duration = Duration::from_secs(10);
+pub(crate) const END: Duration = Duration::from_secs(10);
 
 /// Write the messages on a subject to files that roll by the hour and survive crashes.
 #[derive(Args, Debug)]

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::files::FileOptions;
 use super::progress::{Figures, Progress};
 use super::show;
+use crate::bus;
 use crate::console::Console;
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -202,12 +203,15 @@ pub(super) fn failure(error: StreamRecordError) -> Failure {
         ),
         StreamRecordErrorKind::NotRecorded | StreamRecordErrorKind::OtherSubjects => (Exit::Usage, None),
         StreamRecordErrorKind::StreamBehind => (Exit::Lost, Some("`record verify` compares what both have")),
-        StreamRecordErrorKind::Stream => (error.topology().map_or(Exit::Failed, topology_exit), None),
+        StreamRecordErrorKind::Stream => (
+            error.topology().map_or(Exit::Failed, topology_exit),
+            error.topology().and_then(bus::topology_hint),
+        ),
         StreamRecordErrorKind::Consumer => match error.consume().map(ConsumeError::kind) {
             Some(ConsumeErrorKind::InUse) => (Exit::Usage, Some("each recorder needs a consumer of its own")),
             Some(ConsumeErrorKind::NotPermitted) => (Exit::NotPermitted, Some(session::PERMISSIONS)),
             Some(ConsumeErrorKind::Closed) => (Exit::NoConnection, None),
-            Some(ConsumeErrorKind::NotEnabled) => (Exit::NobodyAnswers, None),
+            Some(ConsumeErrorKind::NotEnabled) => (Exit::NobodyAnswers, Some(bus::NOT_ENABLED)),
             Some(ConsumeErrorKind::Timeout) => (Exit::ClockRanOut, None),
             Some(ConsumeErrorKind::Invalid | ConsumeErrorKind::NotPull) => (Exit::Usage, None),
             _ => (Exit::Failed, None),

@@ -14,6 +14,10 @@ use crate::session;
 use crate::size;
 
 const EXAMPLES: &str = "\
+Examples:
+  natstream record verify /var/log/app
+  natstream record verify orders --stream ORDERS --payloads
+
 Each closed file is read to its end, compressed or not, and compared with what the recorder noted when it closed it, in \
 the hidden file .NAME.manifest: changed bytes, and files that are gone though retention did not remove them. Without one \
 only records are looked at: torn or damaged ones, and sequences that do not grow.

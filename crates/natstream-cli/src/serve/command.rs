@@ -33,7 +33,8 @@ impl Command {
     /// Checks that the program exists: who finds out with the first request has no terminal to say so.
     pub(crate) fn new(program: &OsStr, args: &[OsString], children: &Children) -> Result<Self, Failure> {
         if !is_program(program) {
-            return Err(Failure::usage(format!("{} is not a program", program.display())));
+            return Err(Failure::usage(format!("{} is not a program", program.display()))
+                .with_hint("a command of several words stands behind `--` as `sh -c '…'`"));
         }
         Ok(Self {
             program: program.to_owned(),

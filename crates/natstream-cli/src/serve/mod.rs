@@ -103,6 +103,13 @@ pub(crate) struct ServeArgs {
     metrics: MetricsArgs,
 }
 
+#[cfg(test)]
+impl ServeArgs {
+    pub(crate) fn drain(&self) -> Duration {
+        self.drain
+    }
+}
+
 /// The forms of an answer for other programs.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Foreign {

@@ -20,6 +20,10 @@ use crate::services::{self, Gathered, Patience};
 use crate::session::{self, Refusals};
 
 const EXAMPLES: &str = "\
+Examples:
+  natstream top
+  natstream top --interval 5s
+
 Keys: q, Esc or Ctrl-C ends. n, a, i, b, f and s sort: by name, active calls, items/s, bytes/s, failed calls, stalled time. \
 The arrows scroll.
 

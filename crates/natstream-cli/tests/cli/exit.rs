@@ -117,6 +117,49 @@ async fn no_connection() {
 }
 
 #[tokio::test]
+async fn what_can_be_done_is_said() {
+    let (subject, stream) = (unique_subject("cli.exit"), "NO_SUCH_STREAM");
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let dir = dir.path().to_str().expect("it is text");
+    for (args, code, hint) in [
+        (&["serve", "a", "--", "no-such-program"][..], 2, "`--`"),
+        (&["bus", "stream", "info", stream], 1, "bus stream ls"),
+        (&["bus", "consumer", "ls", stream], 1, "bus stream ls"),
+        (&["bus", "consume", stream, "--durable", "a"], 1, "bus stream ls"),
+        (&["bus", "dlq", "ls", stream], 1, "bus stream ls"),
+        (
+            &["bus", "publish", &subject, "x", "--deadline", "1s"],
+            8,
+            "bus stream add",
+        ),
+        (&["kv", "get", "no-such-bucket", "a"], 1, "kv add"),
+        (&["object", "info", "no-such-bucket", "a"], 1, "object add"),
+        (
+            &[
+                "record",
+                "--stream",
+                stream,
+                "--durable",
+                "a",
+                "--dir",
+                dir,
+                "--name",
+                "a",
+            ],
+            1,
+            "bus stream ls",
+        ),
+    ] {
+        let run = run(args).await.exits_with(code);
+        let hints: Vec<_> = run.stderr.lines().filter(|line| line.starts_with("hint: ")).collect();
+        assert!(
+            hints.len() == 1 && hints[0].contains(hint),
+            "`{hint}` is no hint in {run:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn not_permitted() {
     let config = r#"authorization { users = [
         { user: all, password: secret }

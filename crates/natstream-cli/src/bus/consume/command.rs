@@ -47,7 +47,8 @@ impl Command {
         children: &Children,
     ) -> Result<Self, Failure> {
         if !is_program(program) {
-            return Err(Failure::usage(format!("{} is not a program", program.display())));
+            return Err(Failure::usage(format!("{} is not a program", program.display()))
+                .with_hint("a command of several words stands behind `--` as `sh -c '…'`"));
         }
         Ok(Self {
             program: program.to_owned(),
