@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(lengths, [50, 25, 0, 5], "{drawn}");
         assert!(drawn.starts_with("  <   128 µs  62.5 % #"), "{drawn}");
         times.record(Duration::from_secs(7200));
-        assert_eq!(times.max(), LONGEST);
+        assert!((LONGEST..LONGEST + LONGEST / 1000).contains(&times.max()));
         assert!(times.bars().lines().count() <= BARS);
     }
 

@@ -80,6 +80,7 @@ pub(super) async fn run(mut context: Context, args: SinkArgs) -> Result<Exit, Fa
     };
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let dir = Dir::make(&parent)?;
+    context.console.progress(&format!("writing to {}", dir.0.display()));
     let outcome = write(&mut context, &args, &dir, bytes).await;
     let removed = dir.remove();
     let (spent, stats) = outcome?;

@@ -45,6 +45,7 @@ impl StreamOptions {
 /// The stream.
 #[derive(Clone, Debug)]
 pub(super) struct Temporary {
+    connection: Connection,
     topology: Topology,
     pub(super) name: String,
     /// What it takes.
@@ -61,6 +62,7 @@ impl Temporary {
     ) -> Result<Self, Failure> {
         let token = token();
         let stream = Self {
+            connection: connection.clone(),
             topology: Topology::new(connection.clone()),
             name: format!("NATSTREAM_BENCH_{token}"),
             subject: format!("natstream.bench.{token}"),
@@ -109,8 +111,10 @@ impl Temporary {
 
     /// Removes it. `outcome` is told in any case, and what cannot be removed too.
     async fn removed<T>(&self, outcome: Result<T, Failure>, interrupts: &mut Interrupts) -> Result<T, Failure> {
+        let mut refusals = Refusals::of(&self.connection);
         let removed = tokio::select! {
             removed = self.remove() => removed.map_err(Failure::from),
+            refusal = refusals.next() => Err(refusal.into_failure()),
             signal = interrupts.next() => Err(session::interrupted(signal)),
         };
         let Err(failure) = removed else {
@@ -161,6 +165,7 @@ pub(super) async fn with_stream<T>(
     work: impl AsyncFnOnce(&Temporary) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let stream = Temporary::make(connection, options, is_fast, &mut context.interrupts).await?;
+    context.console.progress(&format!("using the stream {}", stream.name));
     let mut refusals = Refusals::of(connection);
     let outcome = tokio::select! {
         biased;
