@@ -1,7 +1,10 @@
 //! `natstream bench bus`: publishing to JetStream.
 
+use std::time::Duration;
+
 use clap::Args;
 
+use super::bounds;
 use super::publish::{Load, Mode, Published, publish};
 use super::table::{self, Row};
 use super::temporary::{StreamOptions, with_stream};
@@ -9,7 +12,7 @@ use super::workers;
 use crate::bus::print;
 use crate::exit::{Exit, Failure};
 use crate::program::Context;
-use crate::size;
+use crate::{duration, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +50,9 @@ pub(crate) struct BusArgs {
     /// Events of each mode [default: 300000, of sync 20000].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// No event of a mode is published later [default: 10s, with --count no limit].
+    #[arg(long, value_name = "DUR", value_parser = duration::parse_positive)]
+    duration: Option<Duration>,
     /// Bytes of each event.
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = size::parse)]
     size: u64,
@@ -116,9 +122,12 @@ impl BusArgs {
     fn load(&self, mode: Mode) -> Load {
         let is_sync = mode == Mode::Sync;
         let window = if mode == Mode::Fast { WINDOW_FAST } else { WINDOW };
+        let unless_set = if is_sync { COUNT_SYNC } else { COUNT };
+        let (count, time) = bounds(self.count, self.duration, unless_set);
         Load {
             mode,
-            count: self.count.unwrap_or(if is_sync { COUNT_SYNC } else { COUNT }),
+            count,
+            time,
             size: self.size,
             window: self.window.unwrap_or(window),
             ids: self.ids,
@@ -135,11 +144,10 @@ impl BusArgs {
         let row = Row::new("bus")
             .text("MODE", "mode", mode)
             .text("STORAGE", "storage", self.stream.storage())
-            .count("EVENTS", "acked", *acked)
+            .count("EVENTS", "count", *acked)
             .rate("EVENTS/S", "events_per_second", spent.per_second(*acked))
             .spent(spent, *acked, acked.saturating_mul(load.size))
             .count("RETRIED", "retried", published.retried)
-            .json_only("count", load.count)
             .json_only("duplicates", published.duplicates)
             .json_only("size", load.size)
             .json_only("window", load.window)

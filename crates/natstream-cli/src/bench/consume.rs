@@ -10,6 +10,7 @@ use natstream::eventbus::topology::ConsumerSpec;
 use natstream::eventbus::{Consumer, HandlerError, Message};
 use tokio::task::JoinSet;
 
+use super::bounds;
 use super::publish::{Load, Mode, publish};
 use super::seen::Seen;
 use super::spent::{Spent, Stopwatch};
@@ -32,6 +33,9 @@ The stream is filled first, which is not measured; each way has a consumer of it
 end, also after Ctrl-C. Every message must come and be acked, and nats-server must have the acks: otherwise it is an error (exit \
 code 8). The processor time is that of this process, without nats-server's.";
 
+/// Messages, unless it is set.
+const COUNT: u64 = 200_000;
+
 /// How long to wait for a message where there is none: others may give theirs back.
 const WITHIN: Duration = Duration::from_secs(1);
 
@@ -48,9 +52,9 @@ pub(crate) struct ConsumeArgs {
         default_value = "each,batch"
     )]
     way: Vec<Way>,
-    /// Messages.
-    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    count: u64,
+    /// Messages [default: 200000, or as many as the stream has taken within 10s].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    count: Option<u64>,
     /// Bytes of each message.
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = size::parse)]
     size: u64,
@@ -78,6 +82,7 @@ enum Way {
 /// What one way has made.
 #[derive(Debug)]
 struct Consumed {
+    count: u64,
     spent: Spent,
     repeated: u64,
 }
@@ -89,16 +94,18 @@ pub(super) async fn run(mut context: Context, args: ConsumeArgs) -> Result<Exit,
     let mut rows = Vec::new();
     let console = context.console;
     let work = async |stream: &Temporary| {
+        let (count, time) = bounds(args.count, None, COUNT);
         let load = Load {
             mode: Mode::Async,
-            count: args.count,
+            count,
+            time,
             size: args.size,
             window: 1000,
             ids: false,
         };
-        publish(&connections[..1], stream, load, console).await?;
+        let count = publish(&connections[..1], stream, load, console).await?.acked;
         for way in &args.way {
-            let consumed = args.consume(&connections[1..], stream, *way, console).await?;
+            let consumed = args.consume(&connections[1..], stream, *way, count, console).await?;
             rows.push(args.row(*way, &consumed));
         }
         Ok(())
@@ -115,6 +122,7 @@ impl ConsumeArgs {
         connections: &[Connection],
         stream: &Temporary,
         way: Way,
+        count: u64,
         console: Console,
     ) -> Result<Consumed, Failure> {
         // What is here of one connection, with the next batch on its way.
@@ -123,7 +131,7 @@ impl ConsumeArgs {
             // Nobody is to wait for the acks of others.
             .max_ack_pending((2 * prefetch * connections.len() as u64).max(1000));
         let mut consumers = Vec::with_capacity(connections.len());
-        for (connection, share) in connections.iter().zip(workers::shares(self.count, connections.len())) {
+        for (connection, share) in connections.iter().zip(workers::shares(count, connections.len())) {
             let builder = Consumer::builder(connection.clone(), spec.clone())
                 .concurrency(self.concurrency.into())
                 .prefetch(size::to_usize(prefetch).max(self.concurrency.into()));
@@ -134,7 +142,7 @@ impl ConsumeArgs {
             };
             consumers.push(builder.open().await?);
         }
-        let seen = Arc::new(Seen::new(self.count));
+        let seen = Arc::new(Seen::new(count));
         let watch = Stopwatch::start();
         let mut tasks = JoinSet::new();
         for consumer in &consumers {
@@ -147,47 +155,46 @@ impl ConsumeArgs {
                 }
             });
         }
-        workers::all(tasks, console, seen.distinct(), self.count, "messages were handled").await?;
+        workers::all(tasks, console, seen.distinct(), count, "messages were handled").await?;
         let spent = watch.read();
-        self.check(&consumers[0], &seen).await?;
+        check(&consumers[0], &seen, count).await?;
         Ok(Consumed {
+            count,
             spent,
             repeated: seen.repeated(),
         })
     }
 
-    /// Have all come, and has nats-server all acks?
-    async fn check(&self, consumer: &Consumer, seen: &Seen) -> Result<(), Failure> {
-        let info = consumer.info().await?;
-        if seen.is_complete() && (info.ack_floor, info.pending, info.ack_pending) == (self.count, 0, 0) {
-            return Ok(());
-        }
-        let text = format!(
-            "of {} messages {} have come; nats-server has {} as not acked and {} as not delivered",
-            self.count,
-            seen.distinct().load(Ordering::Relaxed),
-            info.ack_pending,
-            info.pending
-        );
-        Err(Failure::text(Exit::Incomplete, text))
-    }
-
     fn row(&self, way: Way, consumed: &Consumed) -> Row {
-        let Consumed { spent, repeated } = consumed;
+        let Consumed { count, spent, repeated } = consumed;
         Row::new("consume")
             .text("WAY", "way", way.name())
             .text("STORAGE", "storage", self.stream.storage())
-            .count("MESSAGES", "acked", self.count)
-            .rate("MESSAGES/S", "messages_per_second", spent.per_second(self.count))
-            .spent(spent, self.count, self.count.saturating_mul(self.size))
+            .count("MESSAGES", "count", *count)
+            .rate("MESSAGES/S", "messages_per_second", spent.per_second(*count))
+            .spent(spent, *count, count.saturating_mul(self.size))
             .count("REPEATED", "repeated", *repeated)
-            .json_only("count", self.count)
             .json_only("size", self.size)
             .json_only("batch", self.batch)
             .json_only("concurrency", self.concurrency)
             .json_only("replicas", self.stream.replicas)
             .json_only("connections", self.connections)
     }
+}
+
+/// Have all come, and has nats-server all acks?
+async fn check(consumer: &Consumer, seen: &Seen, count: u64) -> Result<(), Failure> {
+    let info = consumer.info().await?;
+    if seen.is_complete() && (info.ack_floor, info.pending, info.ack_pending) == (count, 0, 0) {
+        return Ok(());
+    }
+    let text = format!(
+        "of {count} messages {} have come; nats-server has {} as not acked and {} as not delivered",
+        seen.distinct().load(Ordering::Relaxed),
+        info.ack_pending,
+        info.pending
+    );
+    Err(Failure::text(Exit::Incomplete, text))
 }
 
 impl Way {

@@ -38,8 +38,8 @@ pub(super) struct Plan {
 pub(super) enum Until {
     /// No call begins later. Failures are counted.
     Time(Duration),
-    /// So many calls, of all callers together. The first failure ends them.
-    Calls(u64),
+    /// So many calls, of all callers together, or for so long: the last ones come to their ends. The first failure ends them.
+    Calls(u64, Option<Duration>),
     /// Each caller makes one call, and all of these are open at the same time.
     Once,
 }
@@ -59,7 +59,7 @@ pub(super) async fn drive(context: &mut Context, ends: &Ends, plan: &Plan) -> Re
     let live = Arc::new(Live::default());
     let (is_once, budget) = match plan.until {
         Until::Time(_) => (false, u64::MAX),
-        Until::Calls(calls) => (false, calls),
+        Until::Calls(calls, _) => (false, calls),
         Until::Once => (true, plan.callers),
     };
     let caller = Caller {
@@ -84,15 +84,21 @@ pub(super) async fn drive(context: &mut Context, ends: &Ends, plan: &Plan) -> Re
     let mut seconds = interval_at((begin + SECOND).into(), SECOND);
     let mut end = std::pin::pin!(async {
         match plan.until {
-            Until::Time(time) => sleep(time).await,
-            Until::Calls(_) | Until::Once => std::future::pending().await,
+            Until::Time(time) | Until::Calls(_, Some(time)) => sleep(time).await,
+            Until::Calls(_, None) | Until::Once => std::future::pending().await,
         }
     });
-    let (mut second, mut before) = (0, 0);
+    let (mut second, mut before, mut is_over) = (0, 0, false);
     loop {
         tokio::select! {
             biased;
-            () = &mut end => break,
+            () = &mut end, if !is_over => {
+                if run.goes_on {
+                    break;
+                }
+                is_over = true;
+                run.left.store(0, Ordering::Relaxed);
+            }
             signal = context.interrupts.next() => return Err(session::interrupted(signal)),
             done = tasks.join_next() => match done {
                 Some(done) => done.map_err(|error| Failure::new(Exit::Failed, anyhow::Error::new(error)))?,

@@ -9,6 +9,7 @@ use natstream::eventbus::{Dedup, FastBus};
 use natstream::{Bus, Connection, Event, PublishError, PublishErrorKind};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::histogram::Times;
 use super::spent::{Spent, Stopwatch};
@@ -39,6 +40,8 @@ pub(super) enum Mode {
 pub(super) struct Load {
     pub(super) mode: Mode,
     pub(super) count: u64,
+    /// No event is published later.
+    pub(super) time: Option<Duration>,
     /// Bytes of an event.
     pub(super) size: u64,
     /// Events under way, of each connection.
@@ -73,7 +76,7 @@ pub(super) async fn publish(
     load: Load,
     console: Console,
 ) -> Result<Published, Failure> {
-    let done = Done::default();
+    let (done, over) = (Done::default(), Arc::new(AtomicBool::new(false)));
     let payload = Bytes::from(vec![b'.'; size::to_usize(load.size)]);
     let watch = Stopwatch::start();
     let mut tasks = JoinSet::new();
@@ -83,6 +86,7 @@ pub(super) async fn publish(
             load: Load { count, ..load },
             event: Event::new(stream.subject.clone(), payload.clone()),
             done: done.clone(),
+            over: over.clone(),
             trouble: Arc::default(),
         };
         let name = stream.name.clone();
@@ -94,7 +98,15 @@ pub(super) async fn publish(
             }
         });
     }
-    let parts = workers::all(tasks, console, &done, load.count, "events were published").await?;
+    let mut parts = std::pin::pin!(workers::all(tasks, console, &done, load.count, "events were published"));
+    let parts = tokio::select! {
+        biased;
+        parts = &mut parts => parts?,
+        () = sleep(load.time.unwrap_or(Duration::MAX)) => {
+            over.store(true, Ordering::Relaxed);
+            parts.await?
+        }
+    };
     let mut published = Published {
         spent: watch.read(),
         acked: 0,
@@ -108,11 +120,11 @@ pub(super) async fn publish(
         published.duplicates += part.duplicates;
         published.times.add(&part.times);
     }
-    let stored = stream.info().await?.messages;
-    if (published.acked, stored) != (load.count, load.count) {
+    let (stored, count) = (stream.info().await?.messages, done.load(Ordering::Relaxed));
+    if (published.acked, stored) != (count, count) {
         let text = format!(
-            "of {} events {} were acked, and the stream has {stored}",
-            load.count, published.acked
+            "of {count} events {} were acked, and the stream has {stored}",
+            published.acked
         );
         return Err(Failure::text(Exit::Incomplete, text));
     }
@@ -149,6 +161,7 @@ impl Trouble {
 fn failed(error: PublishError, count: u64) -> Failure {
     let exit = match error.kind() {
         PublishErrorKind::Closed => Exit::NoConnection,
+        PublishErrorKind::NotPermitted => Exit::NotPermitted,
         _ => Exit::Incomplete,
     };
     let error = anyhow::Error::new(error).context(format!("{count} events were not acked, one of them so"));
@@ -161,10 +174,16 @@ struct Work {
     load: Load,
     event: Event,
     done: Done,
+    /// The time is.
+    over: Arc<AtomicBool>,
     trouble: Arc<Trouble>,
 }
 
 impl Work {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
     async fn open(&self, trouble: Option<Arc<Trouble>>) -> Result<Bus, Failure> {
         let mut builder = Bus::builder(self.connection.clone())
             .window(size::to_usize(self.load.window))
@@ -180,6 +199,9 @@ impl Work {
         let bus = self.open(Some(self.trouble.clone())).await?;
         for _ in 0..self.load.count {
             self.trouble.check()?;
+            if self.is_over() {
+                break;
+            }
             bus.enqueue(self.event.clone())
                 .await
                 .map_err(|error| failed(error, 1))?;
@@ -195,6 +217,9 @@ impl Work {
         let bus = self.open(None).await?;
         let mut times = Times::new();
         for _ in 0..self.load.count {
+            if self.is_over() {
+                break;
+            }
             let began = now();
             bus.publish(self.event.clone())
                 .await
@@ -220,6 +245,9 @@ impl Work {
         let bus = opened.map_err(|error| cannot_open(&self.connection, error))?;
         for _ in 0..self.load.count {
             self.trouble.check()?;
+            if self.is_over() {
+                break;
+            }
             bus.enqueue(self.event.clone())
                 .await
                 .map_err(|error| failed(error, 1))?;

@@ -43,9 +43,9 @@ impl Spent {
         if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
     }
 
-    /// Processor time of each, in nanoseconds.
-    pub(super) fn cpu_of_each(&self, count: u64) -> f64 {
-        self.cpu.as_secs_f64() * 1e9 / count.max(1) as f64
+    /// Processor time of each, in nanoseconds; `None` of nothing.
+    pub(super) fn cpu_of_each(&self, count: u64) -> Option<f64> {
+        (count > 0).then(|| self.cpu.as_secs_f64() * 1e9 / count as f64)
     }
 
     /// How many processors were busy.
@@ -79,7 +79,7 @@ mod tests {
         while watch.read().cpu < Duration::from_millis(2) {
             sum = sum.wrapping_add(std::hint::black_box(1));
         }
-        assert!(watch.read().cpu_of_each(sum) > 0.0);
+        assert!(watch.read().cpu_of_each(sum) > Some(0.0));
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
         let spent = Spent::default();
         assert_eq!(
             (spent.per_second(7), spent.processors(), spent.cpu_of_each(0)),
-            (0.0, 0.0, 0.0)
+            (0.0, 0.0, None)
         );
     }
 }

@@ -86,7 +86,10 @@ impl Row {
 }
 
 /// Processor time, in nanoseconds.
-pub(super) fn cost(nanos: f64) -> String {
+pub(super) fn cost(nanos: Option<f64>) -> String {
+    let Some(nanos) = nanos else {
+        return "-".to_owned();
+    };
     match nanos {
         nanos if nanos < 1e3 => format!("{nanos:.0} ns"),
         nanos if nanos < 1e6 => format!("{:.2} µs", nanos / 1e3),
@@ -182,6 +185,7 @@ file          50        25   25.0 KiB   20.0 ms  0.50     2.00  120 µs
 
     #[test]
     fn processor_time_is_shown_in_its_unit() {
-        assert_eq!([cost(59.4), cost(1551.0), cost(2.5e6)], ["59 ns", "1.55 µs", "2.5 ms"]);
+        let shown = [Some(59.4), Some(1551.0), Some(2.5e6), None].map(cost);
+        assert_eq!(shown, ["59 ns", "1.55 µs", "2.5 ms", "-"]);
     }
 }

@@ -70,11 +70,12 @@ pub(super) async fn all<T: 'static>(
             },
             _ = looks.tick() => {
                 let count = done.load(Ordering::Relaxed);
-                console.progress(&format!("{count} of {of} {what}"));
+                let of = if of == u64::MAX { String::new() } else { format!(" of {of}") };
+                console.progress(&format!("{count}{of} {what}"));
                 if count > before {
                     (before, since) = (count, now());
                 } else if now() - since >= STALLED {
-                    let text = format!("{count} of {of} {what}, and none for {}", humantime::format_duration(STALLED));
+                    let text = format!("{count}{of} {what}, and none for {}", humantime::format_duration(STALLED));
                     return Err(Failure::text(Exit::Incomplete, text));
                 }
             }

@@ -51,8 +51,8 @@ async fn every_mode_has_all_its_events() {
         assert_eq!(modes, ["async", "fast", "sync"]);
         for row in &rows {
             assert_eq!(
-                (&row["bench"], &row["count"], &row["acked"], &row["duplicates"]),
-                (&json!("bus"), &json!(301), &json!(301), &json!(0))
+                (&row["bench"], &row["count"], &row["duplicates"], &row["retried"]),
+                (&json!("bus"), &json!(301), &json!(0), &json!(0))
             );
             assert_eq!(row["size"], json!(64));
             assert!(row["events_per_second"].as_f64() > Some(0.0), "{row}");
@@ -62,6 +62,23 @@ async fn every_mode_has_all_its_events() {
         assert_eq!(rows[0]["ack_us"], json!(null));
         has_no_stream(&server).await;
     }
+}
+
+#[tokio::test]
+async fn a_time_bounds_what_no_number_does() {
+    let server = server().await;
+    let args = ["--json", "bus", "--mode", "async,sync", "--duration", "200ms"];
+    let run = bench(&server, &args).await.exits_with(0);
+    let rows = objects(&run);
+    assert_eq!(rows.len(), 2);
+    for row in &rows {
+        assert!(
+            row["count"].as_u64() > Some(0) && row["seconds"].as_f64() >= Some(0.2),
+            "{row}"
+        );
+    }
+    has_times(&rows[1]["ack_us"], rows[1]["count"].as_u64().unwrap());
+    has_no_stream(&server).await;
 }
 
 #[tokio::test]
@@ -84,10 +101,7 @@ async fn every_message_is_consumed_in_each_way() {
         let ways: Vec<_> = rows.iter().map(|row| row["way"].as_str().unwrap()).collect();
         assert_eq!(ways, ["each", "batch"]);
         for row in &rows {
-            assert_eq!(
-                (&row["bench"], &row["count"], &row["acked"]),
-                (&json!("consume"), &json!(1003), &json!(1003))
-            );
+            assert_eq!((&row["bench"], &row["count"]), (&json!("consume"), &json!(1003)));
             assert!(row["messages_per_second"].as_f64() > Some(0.0), "{row}");
             assert!(row["cpu_ns_each"].as_f64() > Some(0.0), "{row}");
         }
@@ -150,6 +164,22 @@ async fn who_may_make_no_stream_is_told() {
             .await
             .exits_with(7);
         assert!(run.stdout.is_empty(), "{run:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_publish_is_told() {
+    let server = denying("natstream.bench.>").await;
+    let loads: [&[&str]; 5] = [
+        &["bus", "--mode", "async"],
+        &["bus", "--mode", "fast"],
+        &["bus", "--mode", "sync"],
+        &["consume"],
+        &["latency"],
+    ];
+    for load in loads {
+        let args: Vec<_> = ["--user", "u", "--password", "p"].iter().chain(load).copied().collect();
+        bench(&server, &args).await.exits_with(7);
     }
 }
 
