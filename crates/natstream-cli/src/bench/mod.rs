@@ -11,6 +11,7 @@ mod histogram;
 mod latency;
 mod load;
 mod publish;
+mod publisher;
 mod report;
 mod seen;
 mod sink;

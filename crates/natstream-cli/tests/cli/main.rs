@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_bus;
+mod bench_sink;
 mod buckets;
 mod bus;
 mod call;
