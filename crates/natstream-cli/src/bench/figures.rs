@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use natstream::RequestError;
 
+use super::histogram::Times;
 use super::load::{Called, Outcome};
+use crate::exit::{Exit, Failure};
 
 /// Counters that all callers share; read while they run.
 #[derive(Debug, Default)]
@@ -31,9 +31,6 @@ impl Live {
     }
 }
 
-/// Times beyond an hour count as an hour.
-const LONGEST: u64 = 3_600_000_000;
-
 /// What became of the calls.
 #[derive(Debug)]
 pub(super) struct Figures {
@@ -46,36 +43,33 @@ pub(super) struct Figures {
     pub(super) failures: BTreeMap<String, u64>,
     /// One of them, whole.
     pub(super) sample: Option<Box<RequestError>>,
-    /// Microseconds.
-    pub(super) first_item: Histogram<u64>,
-    /// Microseconds; of calls that were complete.
-    pub(super) whole: Histogram<u64>,
+    pub(super) first_item: Times,
+    /// Of calls that were complete.
+    pub(super) whole: Times,
 }
 
 impl Figures {
     pub(super) fn new() -> Self {
-        let histogram =
-            Histogram::new_with_max(LONGEST, 3).unwrap_or_else(|error| unreachable!("3 digits are allowed: {error}"));
         Self {
             complete: 0,
             stopped: 0,
             wrong: 0,
             failures: BTreeMap::new(),
             sample: None,
-            first_item: histogram.clone(),
-            whole: histogram,
+            first_item: Times::new(),
+            whole: Times::new(),
         }
     }
 
     /// Counts a call.
     pub(super) fn add(&mut self, called: Called) {
         if let Some(time) = called.first_item {
-            self.first_item.saturating_record(micros(time));
+            self.first_item.record(time);
         }
         match called.outcome {
             Outcome::Complete => {
                 self.complete += 1;
-                self.whole.saturating_record(micros(called.whole));
+                self.whole.record(called.whole);
             }
             Outcome::Stopped => self.stopped += 1,
             Outcome::Wrong => self.wrong += 1,
@@ -89,6 +83,27 @@ impl Figures {
     pub(super) fn failed(&self) -> u64 {
         self.wrong + self.failures.values().sum::<u64>()
     }
+
+    /// The failure of the command, unless all calls were what they had to be.
+    pub(super) fn into_failure(self) -> Option<Failure> {
+        let failed = self.failed();
+        match (self.wrong, self.sample) {
+            (0, None) => None,
+            (0, Some(error)) => {
+                let failure = Failure::from(*error);
+                Some(Failure {
+                    error: failure.error.context(format!("{failed} calls failed, one of them so")),
+                    // It speaks of options that are not here.
+                    hint: None,
+                    ..failure
+                })
+            }
+            (wrong, _) => Some(Failure::text(
+                Exit::Lost,
+                format!("{wrong} of {failed} calls that failed brought items that were not theirs"),
+            )),
+        }
+    }
 }
 
 /// The sort of a failure, for a table.
@@ -99,12 +114,10 @@ fn kind(error: &RequestError) -> String {
     }
 }
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -121,5 +134,11 @@ mod tests {
         assert_eq!((figures.complete, figures.stopped, figures.failed()), (2, 1, 1));
         assert_eq!((figures.first_item.len(), figures.whole.len()), (4, 2));
         assert!((5000..5010).contains(&figures.whole.max()));
+        assert_eq!(figures.into_failure().map(|failure| failure.exit), Some(Exit::Lost));
+    }
+
+    #[test]
+    fn calls_that_all_went_well_are_no_failure() {
+        assert!(Figures::new().into_failure().is_none());
     }
 }

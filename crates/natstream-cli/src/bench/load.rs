@@ -1,14 +1,25 @@
 //! The load: items that say which they are, so that nothing can go missing unseen.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use natstream::{HandlerError, Pool, Request, RequestError, ResponseSender};
 
+use super::figures::Live;
+use super::gate::Gate;
 use crate::clock::now;
 use crate::size;
 
 /// Each item begins with its number.
-pub(super) const SMALLEST: u64 = 8;
+const SMALLEST: u64 = 8;
+
+/// Reads the size of an item.
+pub(super) fn item_size(text: &str) -> Result<u64, String> {
+    match size::parse(text)? {
+        size if size < SMALLEST => Err(format!("an item has at least {SMALLEST} bytes: its number")),
+        size => Ok(size),
+    }
+}
 
 /// What a call asks for.
 #[derive(Clone, Copy, Debug)]
@@ -66,58 +77,71 @@ pub(super) enum Outcome {
     Wrong,
 }
 
-/// Makes a call, and looks at each item. `stop` ends it.
-pub(super) async fn call(
-    pool: &Pool,
-    subject: &str,
-    order: Order,
-    count: impl Fn(u64),
-    stop: impl Future<Output = ()>,
-) -> Called {
-    let begin = now();
-    let mut called = Called {
-        first_item: None,
-        whole: Duration::ZERO,
-        items: 0,
-        outcome: Outcome::Stopped,
-    };
-    let outcome = async {
-        match read(pool, subject, order, count, begin, &mut called).await {
-            Ok(true) => Outcome::Complete,
-            Ok(false) => Outcome::Wrong,
-            Err(error) => Outcome::Failed(Box::new(error)),
-        }
-    };
-    let outcome = tokio::select! {
-        biased;
-        outcome = outcome => outcome,
-        () = stop => Outcome::Stopped,
-    };
-    called.outcome = outcome;
-    called.whole = now() - begin;
-    called
+/// What a caller needs for its calls.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) pool: Pool,
+    pub(super) subject: String,
+    pub(super) order: Order,
+    /// Bytes; that of the library unless it is set.
+    pub(super) window: Option<u64>,
+    /// Where the streams wait for each other behind their first item.
+    pub(super) gate: Option<Arc<Gate>>,
+    pub(super) live: Arc<Live>,
 }
 
-/// Reads an answer; false when it is not the one that was ordered.
-async fn read(
-    pool: &Pool,
-    subject: &str,
-    order: Order,
-    count: impl Fn(u64),
-    begin: Instant,
-    called: &mut Called,
-) -> Result<bool, RequestError> {
-    let mut responses = pool.request_stream(subject, order.to_text()).await?;
-    while let Some(item) = responses.try_next().await? {
-        called.first_item.get_or_insert_with(|| now() - begin);
-        let is_right = item.len() as u64 == order.size && item[..8] == called.items.to_be_bytes();
-        if !is_right {
-            return Ok(false);
-        }
-        called.items += 1;
-        count(order.size);
+impl Caller {
+    /// Makes a call, and looks at each item. `stop` ends it.
+    pub(super) async fn call(&self, stop: impl Future<Output = ()>) -> Called {
+        let begin = now();
+        let mut called = Called {
+            first_item: None,
+            whole: Duration::ZERO,
+            items: 0,
+            outcome: Outcome::Stopped,
+        };
+        let outcome = async {
+            match self.read(begin, &mut called).await {
+                Ok(true) => Outcome::Complete,
+                Ok(false) => Outcome::Wrong,
+                Err(error) => Outcome::Failed(Box::new(error)),
+            }
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = outcome => outcome,
+            () = stop => Outcome::Stopped,
+        };
+        called.outcome = outcome;
+        called.whole = now() - begin;
+        called
     }
-    Ok(called.items == order.items)
+
+    /// Reads an answer; false when it is not the one that was ordered.
+    async fn read(&self, begin: Instant, called: &mut Called) -> Result<bool, RequestError> {
+        let Order { items, size } = self.order;
+        let mut expected = self.gate.as_deref().map(Gate::expect);
+        let mut request = self.pool.request_stream(self.subject.as_str(), self.order.to_text());
+        if let Some(window) = self.window {
+            request = request.window(size::to_usize(window));
+        }
+        let mut responses = request.send().await?;
+        while let Some(item) = responses.try_next().await? {
+            called.first_item.get_or_insert_with(|| now() - begin);
+            let is_right = item.len() as u64 == size && item[..8] == called.items.to_be_bytes();
+            if !is_right {
+                return Ok(false);
+            }
+            called.items += 1;
+            self.live.item(size);
+            if called.items == 1
+                && let Some(expected) = &mut expected
+            {
+                expected.pass().await;
+            }
+        }
+        Ok(called.items == items)
+    }
 }
 
 #[cfg(test)]

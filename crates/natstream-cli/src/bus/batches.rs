@@ -109,7 +109,7 @@ async fn open(
             let bus = AtomicBus::builder(connection.clone(), stream)
                 .deadline(deadline)
                 .dedup(dedup);
-            let bus = bus.open().await.map_err(|error| failure(connection, error))?;
+            let bus = bus.open().await.map_err(|error| cannot_open(connection, error))?;
             Ok(Bus::Atomic(bus, size, Arc::default()))
         }
         Plan::Fast { window, dedup } => {
@@ -123,13 +123,14 @@ async fn open(
             if dedup == Dedup::Id {
                 bus = bus.with_ids();
             }
-            let bus = bus.open().await.map_err(|error| failure(connection, error))?;
+            let bus = bus.open().await.map_err(|error| cannot_open(connection, error))?;
             Ok(Bus::Fast(bus))
         }
     }
 }
 
-fn failure(connection: &Connection, error: OpenError) -> Failure {
+/// Why a bus cannot be opened.
+pub(crate) fn cannot_open(connection: &Connection, error: OpenError) -> Failure {
     match error {
         OpenError::InvalidSetting { .. } => Failure::new(Exit::Usage, error),
         OpenError::Stream(error) => error.into(),

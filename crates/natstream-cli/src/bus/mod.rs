@@ -11,6 +11,7 @@ mod stream;
 mod tally;
 mod totals;
 
+pub(crate) use self::batches::cannot_open;
 pub(crate) use self::stream::{ChangesForm, StorageForm};
 
 use std::io;

@@ -244,7 +244,8 @@ fn zone(text: &str) -> Result<Zone, String> {
     })
 }
 
-fn sync(text: &str) -> Result<Sync, String> {
+/// Reads `none`, `interval:1s` or `commit`.
+pub(crate) fn sync(text: &str) -> Result<Sync, String> {
     match (text, text.strip_prefix("interval:")) {
         ("none", _) => Ok(Sync::None),
         ("commit", _) => Ok(Sync::Commit),

@@ -1,6 +1,6 @@
 //! `natstream record`: write messages to files.
 
-pub(crate) use self::files::RecordFormat;
+pub(crate) use self::files::{RecordFormat, sync};
 
 mod files;
 mod progress;

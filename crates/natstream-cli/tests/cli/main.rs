@@ -1,6 +1,8 @@
 //! The program `natstream`, run as its users run it, against a real nats-server.
 
 mod bench;
+mod bench_bus;
+mod bench_sink;
 mod buckets;
 mod bus;
 mod call;
