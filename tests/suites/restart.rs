@@ -119,7 +119,9 @@ async fn an_answer_of_one_message_to_a_caller_that_was_away_comes_again() {
     let pool = Pool::new(caller.clone());
     let subject = unique_subject("restart");
     let probe = unique_subject("restart");
-    let _probed = within(LIMIT, caller.nats().subscribe(probe.clone())).await.expect("subscribed");
+    let _probed = within(LIMIT, caller.nats().subscribe(probe.clone()))
+        .await
+        .expect("subscribed");
     within(LIMIT, caller.nats().flush()).await.expect("flushed");
     let (asked, mut requests) = mpsc::unbounded_channel();
     let (answer, may_answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -153,7 +155,9 @@ async fn an_answer_of_one_message_to_a_caller_that_was_away_comes_again() {
     may_answer.notify_one();
     within(LIMIT, answer.notified()).await;
     // It was told that nobody is there.
-    within(LIMIT, server.connection().nats().flush()).await.expect("flushed");
+    within(LIMIT, server.connection().nats().flush())
+        .await
+        .expect("flushed");
     proxy.refuse(false);
     let item = within(LIMIT, call.try_next()).await.expect("an item");
     assert_eq!(item.as_deref(), Some(&b"one"[..]));

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_nats::Message;
 use async_nats::message::OutboundMessage;
+use async_nats::{Message, StatusCode};
 use natstream_connect::{Connection, KeptRouter, Lease, Outbox, RateLimit, Router, Unrouted};
 use parking_lot::Mutex;
 use stream_proto::{Code, Frame, Status};
@@ -452,6 +452,10 @@ impl Unrouted for Strays {
         let Some(server) = self.server.upgrade() else {
             return;
         };
+        let is_nobody = message.status == Some(StatusCode::NO_RESPONDERS);
+        if is_nobody && server.answered.no_responders(&message.subject) {
+            return;
+        }
         count(&server.counters.strays);
         let reply = message.reply.filter(|reply| server.is_safe(reply));
         let (Some(reply), Ok(Frame::State { sid, .. })) = (reply, Frame::decode(&message.payload)) else {
