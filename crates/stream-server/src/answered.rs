@@ -245,7 +245,10 @@ impl Answered {
 
 impl State {
     fn keep(&mut self, answer: Kept) {
-        // Nearly always behind all others.
+        // Nearly always behind all others, which are not in a cache.
+        if self.kept.back().is_none_or(|last| last.until <= answer.until) {
+            return self.kept.push_back(answer);
+        }
         let at = self.kept.partition_point(|other| other.until <= answer.until);
         self.kept.insert(at, answer);
     }
