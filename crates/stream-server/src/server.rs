@@ -49,7 +49,7 @@ const RESETS_PER_SECOND: u32 = 100;
 ///
 /// Memory: for each running call its request, and at most `min(retention, granted) + one unit` and the rest of an item
 /// that exceeds the credit, where retention above 2 MiB is 64 MiB for all calls of the process together; streams that were sent and wait for their confirmation keep 16 MiB and 10,000 entries together
-/// at most; answers of one message, which nobody confirms, as much again, for 2 s; refusals that wait for the connection, 4 MiB.
+/// at most; answers of one message, which nobody confirms, 16 MiB and 10,000 of each server, for 2 s; refusals that wait for the connection, 4 MiB.
 #[derive(Clone)]
 pub struct Server {
     pub(crate) inner: Arc<Inner>,
