@@ -93,6 +93,43 @@ async fn events_are_delivered_once_and_in_order() {
     }
 }
 
+/// Where the window is full, nobody wakes the task that delivers for an event more: what makes room must.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn producers_that_wait_for_their_acks_in_a_small_window_all_get_them() {
+    for (ordering, window, window_bytes) in [
+        (Ordering::Strict, 1, usize::MAX),
+        (Ordering::Strict, 3, 1),
+        (Ordering::Fast, 1, 1),
+        (Ordering::Fast, 2, usize::MAX),
+    ] {
+        let world = World::new().await;
+        let builder = Outbox::builder(world.dir.path()).level(SpoolLevel::Process);
+        let outbox = open(builder.ordering(ordering).window(window).window_bytes(window_bytes)).await;
+        outbox.deliver_by(world.connection.clone());
+        let producers: Vec<_> = (0..4)
+            .map(|producer| {
+                let events: Vec<Event> = (0..150).map(|n| world.event(4 * n + producer)).collect();
+                let outbox = outbox.clone();
+                tokio::spawn(async move {
+                    for event in events {
+                        // Each waits for its own: none behind it can wake for it.
+                        let published = within(LIMIT, outbox.publish(event)).await.expect("published");
+                        assert!(matches!(published, Published::Acked(_)), "{published:?}");
+                    }
+                })
+            })
+            .collect();
+        for producer in producers {
+            producer.await.expect("no panic");
+        }
+        // sleep: until it has forgotten what is done, and no timer is left that would wake the task
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let published = within(LIMIT, outbox.publish(world.event(600))).await;
+        assert!(matches!(published, Ok(Published::Acked(_))), "{published:?}");
+        assert_eq!(outbox.stats().acked, 601);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_server_events_are_accepted_and_delivered_by_the_next_process() {
     let world = World::new().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use integration::{LIMIT, Peers, connection};
 use natstream::{HandlerError, Pool, RequestErrorKind, ResponseSender, Server};
-use testkit::{Flow, NatsServer, Proxy, settles, shared_url, unique_subject, within};
+use testkit::{Flow, NatsServer, Proxy, settles, settles_where, shared_url, unique_subject, within};
 use tokio::sync::{Notify, mpsc};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,6 +106,103 @@ async fn answers_of_one_message_that_were_lost_with_the_responders_connection_co
     // Of a server that is gone nothing stays, once their time is over.
     let own = server.connection().clone();
     drop(server);
+    settles(LIMIT, || std::future::ready(own.driver().load()), (0, 0)).await;
+}
+
+/// When nobody is subscribed where an answer of one message goes, it is sent again: its caller may be on its way back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_of_one_message_to_a_caller_that_was_away_comes_again() {
+    let nats = NatsServer::start().await;
+    let proxy = Proxy::start(nats.url()).await;
+    let caller = connection(&proxy.url()).await;
+    let server = Server::new(connection(&nats.url()).await);
+    let pool = Pool::new(caller.clone());
+    let subject = unique_subject("restart");
+    let probe = unique_subject("restart");
+    let _probed = within(LIMIT, caller.nats().subscribe(probe.clone()))
+        .await
+        .expect("subscribed");
+    within(LIMIT, caller.nats().flush()).await.expect("flushed");
+    let (asked, mut requests) = mpsc::unbounded_channel();
+    let (answer, may_answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (answer, may_answer) = (answer.clone(), may_answer.clone());
+        move |_request, mut out: ResponseSender| {
+            let (asked, answer, may_answer) = (asked.clone(), answer.clone(), may_answer.clone());
+            async move {
+                let _ = asked.send(());
+                may_answer.notified().await;
+                out.send("one").await?;
+                out.finish();
+                answer.notify_one();
+                Ok(())
+            }
+        }
+    };
+    let endpoint = within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    let mut call = within(LIMIT, pool.request_stream(&subject, "")).await.expect("sent");
+    within(LIMIT, requests.recv()).await.expect("asked");
+    proxy.refuse(true);
+    proxy.cut();
+    // Until nats-server knows that the caller is gone. Where that takes long, the answer is no single message any more, and
+    // a stream has done this all the time.
+    let own = server.connection().nats().clone();
+    let is_gone = async || {
+        let asked = tokio::time::timeout(Duration::from_millis(10), own.request(probe.clone(), "".into())).await;
+        matches!(asked, Ok(Err(_)))
+    };
+    within(LIMIT, async { while !is_gone().await {} }).await;
+    may_answer.notify_one();
+    within(LIMIT, answer.notified()).await;
+    // It was told that nobody is there.
+    within(LIMIT, server.connection().nats().flush())
+        .await
+        .expect("flushed");
+    proxy.refuse(false);
+    let item = within(LIMIT, call.try_next()).await.expect("an item");
+    assert_eq!(item.as_deref(), Some(&b"one"[..]));
+    assert_eq!(within(LIMIT, call.try_next()).await.expect("the end"), None);
+    let repeated = || std::future::ready(endpoint.stats().retransmitted);
+    settles_where(LIMIT, repeated, |repeated| *repeated > 0).await;
+    assert_eq!(server.stats().strays, 0);
+}
+
+/// A server that is dropped while its connection is down still sends again what it has answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_one_message_outlive_their_server_and_an_outage() {
+    let proxy = Proxy::start(shared_url()).await;
+    let own = connection(&proxy.url()).await;
+    let server = Server::new(own.clone());
+    let pool = Pool::new(connection(shared_url()).await);
+    let subject = unique_subject("restart");
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    let handler = move |_request, mut out: ResponseSender| {
+        let answered = answered.clone();
+        async move {
+            out.send("one").await?;
+            out.finish();
+            let _ = answered.send(());
+            Ok(())
+        }
+    };
+    within(LIMIT, server.on(&subject, handler)).await.expect("served");
+    proxy.blackhole(Flow::ToServer, true);
+    let request = pool.request_stream(&subject, "").connect_timeout(LIMIT);
+    let mut call = within(LIMIT, request).await.expect("sent");
+    within(LIMIT, answers.recv()).await.expect("answered");
+    let mut state = own.state();
+    proxy.refuse(true);
+    proxy.cut();
+    within(LIMIT, state.wait_for(|state| !state.is_connected()))
+        .await
+        .expect("down");
+    drop(server);
+    // sleep: longer than such an answer is kept where the connection is up
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    proxy.blackhole(Flow::ToServer, false);
+    proxy.refuse(false);
+    let item = within(LIMIT, call.try_next()).await.expect("an item");
+    assert_eq!(item.as_deref(), Some(&b"one"[..]));
     settles(LIMIT, || std::future::ready(own.driver().load()), (0, 0)).await;
 }
 

@@ -27,6 +27,17 @@ impl Denials {
         }
     }
 
+    /// How long to wait before the next ones are [gathered](Self::gathered).
+    pub const PAUSE: Duration = INTERVAL;
+
+    /// What `event` says, and those that wait in `more`: for whoever publishes without a route.
+    #[must_use]
+    pub fn gathered(event: ServerErrorEvent, more: &mut broadcast::Receiver<ServerErrorEvent>) -> Self {
+        let mut denials = Self::default();
+        denials.gather(event, more, "");
+        denials
+    }
+
     /// Was a message to `subject` refused?
     #[must_use]
     pub fn publish(&self, subject: &str) -> bool {

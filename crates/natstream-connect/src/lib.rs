@@ -130,5 +130,5 @@ pub use self::subject::{
 };
 pub use self::subscriber::{Losses, Subscriber, SubscriberError, SubscriberErrorKind};
 pub use self::tls::Tls;
-pub use self::token::{random_u32, token};
+pub use self::token::{RouteToken, random_u32, token};
 pub use self::trace_context::TraceContext;

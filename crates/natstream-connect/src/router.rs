@@ -22,7 +22,7 @@ use crate::knows::Knows;
 use crate::overflow::Overflow;
 use crate::server_error::ServerErrorEvent;
 use crate::state::ConnectionState;
-use crate::token::{TOKEN_LEN, letters, token};
+use crate::token::{RouteToken, TOKEN_LEN, letters, token};
 
 /// Messages that are dispatched before the router looks at anything else.
 const MESSAGES_PER_TURN: usize = 8;
@@ -448,6 +448,12 @@ impl RouteGuard {
         // Letters and digits.
         let token = std::str::from_utf8(&self.key).unwrap_or_default();
         Subject::from([&*self.alive.prefix, token].concat())
+    }
+
+    /// What the [subject](Self::subject) ends with.
+    #[must_use]
+    pub fn token(&self) -> RouteToken {
+        RouteToken(self.key)
     }
 }
 

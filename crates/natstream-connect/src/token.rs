@@ -37,6 +37,19 @@ pub(crate) fn letters() -> [u8; TOKEN_LEN] {
     letters
 }
 
+/// What the subject of a [`RouteGuard`](crate::RouteGuard) ends with: to know it again when its route is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteToken(pub(crate) [u8; TOKEN_LEN]);
+
+impl RouteToken {
+    /// Does `subject` end with it?
+    #[inline]
+    #[must_use]
+    pub fn is_of(&self, subject: &str) -> bool {
+        subject.as_bytes().ends_with(&self.0)
+    }
+}
+
 /// 32 random bits, of the same generator.
 ///
 /// # Panics

@@ -18,7 +18,7 @@ use crate::limit::Limit;
 use crate::server::Inner;
 use crate::service::{EndpointIdentity, default_endpoint_name};
 use crate::serving::{self, Cause, FENCE_TIMEOUT, Serves, Stage};
-use crate::stats::{Counters, EndpointStats};
+use crate::stats::{Counters, EndpointStats, count};
 use crate::stream::MAX_METADATA;
 
 /// The group that members of a service share when nothing else is said (ADR-32).
@@ -410,6 +410,19 @@ pub(crate) struct EndpointShared {
     pub(crate) retry_after: Duration,
     pub(crate) dialects: Dialects,
     stage: Stage,
+}
+
+impl EndpointShared {
+    /// nats-server has refused an answer to `reply`.
+    pub(crate) fn denied(&self, reply: &str) {
+        count(&self.counters.denied);
+        tracing::error!(
+            subject = self.subject,
+            %reply,
+            "nats-server lets this user not answer: it needs `allow_responses: {{max: -1, expires: \"24h\"}}`, or to \
+             publish to the inboxes of callers"
+        );
+    }
 }
 
 impl Serves for EndpointShared {

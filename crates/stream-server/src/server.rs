@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_nats::Message;
 use async_nats::message::OutboundMessage;
+use async_nats::{Message, StatusCode};
 use natstream_connect::{Connection, KeptRouter, Lease, Outbox, RateLimit, Router, Unrouted};
 use parking_lot::Mutex;
 use stream_proto::{Code, Frame, Status};
@@ -49,7 +49,7 @@ const RESETS_PER_SECOND: u32 = 100;
 ///
 /// Memory: for each running call its request, and at most `min(retention, granted) + one unit` and the rest of an item
 /// that exceeds the credit, where retention above 2 MiB is 64 MiB for all calls of the process together; streams that were sent and wait for their confirmation keep 16 MiB and 10,000 entries together
-/// at most; answers of one message, which nobody confirms, as much again, for 2 s; refusals that wait for the connection, 4 MiB.
+/// at most; answers of one message, which nobody confirms, 16 MiB and 10,000 of each server, for 2 s; refusals that wait for the connection, 4 MiB.
 #[derive(Clone)]
 pub struct Server {
     pub(crate) inner: Arc<Inner>,
@@ -453,6 +453,10 @@ impl Unrouted for Strays {
         let Some(server) = self.server.upgrade() else {
             return;
         };
+        let is_nobody = message.status == Some(StatusCode::NO_RESPONDERS);
+        if is_nobody && server.answered.no_responders(&message.subject) {
+            return;
+        }
         count(&server.counters.strays);
         let reply = message.reply.filter(|reply| server.is_safe(reply));
         let (Some(reply), Ok(Frame::State { sid, .. })) = (reply, Frame::decode(&message.payload)) else {

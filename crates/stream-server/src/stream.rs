@@ -364,9 +364,12 @@ impl StreamShared {
     fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         self.transmit(&mut state);
         let whole = state.outbound.release().map(|transmit| Kept {
+            endpoint: Arc::downgrade(&self.endpoint),
             reply: self.reply.clone(),
+            control: state.control.as_ref().map(RouteGuard::token),
+            asked: None,
             transmit,
-            answer: self.answer.map(|(_, answer)| answer),
+            answer: self.answer,
             metadata: state.metadata.take(),
             until: 0,
         });
@@ -517,13 +520,7 @@ impl Route for StreamShared {
         if !denied.publish(&self.reply) {
             return;
         }
-        count(&self.endpoint.counters.denied);
-        tracing::error!(
-            subject = self.endpoint.subject,
-            reply = %self.reply,
-            "nats-server lets this user not answer: it needs `allow_responses: {{max: -1, expires: \"24h\"}}`, or to \
-             publish to the inboxes of callers"
-        );
+        self.endpoint.denied(&self.reply);
         let mut state = self.state.lock();
         state.outbound.give_up(CloseReason::NotPermitted);
         self.settle(state);

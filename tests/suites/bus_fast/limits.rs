@@ -31,6 +31,31 @@ async fn gaps_are_filled_in_order_and_nothing_is_stored_twice() {
     }
 }
 
+/// Whatever keeps producers waiting, the batch ends when it must for them to go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_producers_of_a_small_window_go_on() {
+    let (_nats, connection) = server("").await;
+    fast_stream(&connection, |spec| spec).await;
+    for (doubt, window, bytes) in [
+        (Doubt::Unknown, 1, usize::MAX),
+        (Doubt::WithIds, 2, usize::MAX),
+        (Doubt::AtLeastOnce, 7, usize::MAX),
+        (Doubt::Unknown, 4000, 1),
+        (Doubt::WithIds, 4000, 100),
+        (Doubt::Unknown, 40, 100),
+    ] {
+        let small = |builder: FastBusBuilder| builder.window(window).window_bytes(bytes);
+        let (bus, _failed) = open(&connection, doubt, small).await;
+        let producers: Vec<_> = (0..4).map(|_| publish(&bus, 200)).collect();
+        for producer in producers {
+            within(LONG, producer).await.expect("no panic");
+        }
+        within(LONG, bus.flush(LONG)).await.expect("all stored");
+        let stats = bus.stats();
+        assert_eq!((stats.accepted, stats.acked), (800, 800), "{stats:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_stream_hands_back_what_it_does_not_take() {
     let (_nats, connection) = server("").await;

@@ -9,7 +9,7 @@ use natstream::{
     Clock, CloseReason, HandlerError, LostCause, RequestErrorKind, ResponseSender, SendErrorKind, ServeErrorKind,
     Server,
 };
-use testkit::within;
+use testkit::{settles, within};
 use tokio::sync::mpsc;
 
 use crate::*;
@@ -164,6 +164,25 @@ async fn is_not_answered(allow: &str, items: u64, is_mapped: bool) {
         assert_eq!(heard, (reason, SendErrorKind::Closed, Some(reason)), "{case}");
         let stats = stage.endpoint.stats();
         assert_eq!((stats.denied, stats.failed), (denied, denied), "{case}");
+    }
+}
+
+/// The handler has gone by then; whoever looks at the figures sees what is wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_answers_of_one_message_are_counted() {
+    for is_mapped in [false, true] {
+        let stage = Answering::start("", is_mapped).await;
+        let pool = pool(&stage.nats, "caller").await;
+        let one = stage.server.on_items("svc.one", |_| async { Ok(["one"]) });
+        let endpoint = within(LIMIT, one).await.expect("served");
+        for denied in 1..=2 {
+            let request = pool.request_stream("svc.one", "").heartbeat(HEARTBEAT);
+            let call = within(LIMIT, request).await.expect("sent");
+            let counted = || std::future::ready(endpoint.stats().denied);
+            settles(LIMIT, counted, denied).await;
+            drop(call);
+        }
+        assert_eq!(endpoint.stats().finished, 2);
     }
 }
 
