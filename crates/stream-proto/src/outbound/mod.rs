@@ -3,6 +3,7 @@
 mod config;
 mod event;
 mod receive;
+mod release;
 mod timers;
 mod units;
 
@@ -345,29 +346,6 @@ impl Outbound {
     #[must_use]
     pub fn awaits_close(&self) -> bool {
         self.is_end_sent() && !self.forgotten && !self.timers.is_single()
-    }
-
-    /// When the whole answer was one message, and that was handed out: forgets the stream, and gives the message again.
-    ///
-    /// It is for hosts of many short calls, which keep the message themselves in place of a machine with its timers and its
-    /// control subject: for 2 s, in which the clock stands still while their own connection is down; when it is back, the
-    /// message is sent again and the 2 s begin anew (rules 44 and 54). A 503 at the control subject that it was sent with
-    /// makes them send it again after 250 ms, with that subject (rule 49). `None` where there is more to a stream, or a
-    /// mapping to be ended.
-    pub fn release(&mut self) -> Option<Transmit> {
-        if self.forgotten || self.mapped || !self.control || !self.timers.is_single() || !self.is_end_sent() {
-            return None;
-        }
-        let payload = self.units.last()?.payload.clone();
-        let failure = self.end.as_ref().filter(|status| !status.is_ok()).cloned();
-        self.forget();
-        Some(Transmit {
-            payload,
-            header: true,
-            metadata: true,
-            control: false,
-            failure,
-        })
     }
 
     /// Gives the stream up: nothing more is sent, and nothing is kept.
