@@ -57,7 +57,7 @@ struct State {
     is_down: bool,
     waits: bool,
     deadline: DeadlineSlot,
-    /// What follows the connection ends with this; `None` before the first answer.
+    /// What follows the connection ends with this; `None` before the first endpoint.
     follower: Option<oneshot::Sender<()>>,
 }
 
@@ -106,14 +106,19 @@ impl Answered {
         })
     }
 
-    /// Keeps an answer that was handed over, on this connection.
-    pub(crate) fn keep(self: &Arc<Self>, connection: &Connection, mut answer: Kept) {
-        let now = self.now();
-        answer.until = now.saturating_add(KEEP);
+    /// Hears of the connection from now on: a server's answers come after its first endpoint.
+    pub(crate) fn follow(self: &Arc<Self>, connection: &Connection) {
         let mut state = self.state.lock();
         if state.follower.is_none() {
             state.follower = Some(follow::begin(self, connection));
         }
+    }
+
+    /// Keeps an answer that was handed over.
+    pub(crate) fn keep(self: &Arc<Self>, mut answer: Kept) {
+        let now = self.now();
+        answer.until = now.saturating_add(KEEP);
+        let mut state = self.state.lock();
         state.bytes += answer.size();
         state.keep(answer);
         self.settle(state, now);

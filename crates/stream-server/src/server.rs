@@ -327,6 +327,7 @@ impl Inner {
                 resets,
             })
         };
+        self.answered.follow(&self.connection);
         self.router.get(&self.connection, strays).await
     }
 

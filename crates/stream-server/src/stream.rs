@@ -417,7 +417,7 @@ impl StreamShared {
         drop(forgotten);
         if let Some(whole) = whole {
             let server = &self.endpoint.server;
-            server.answered.keep(&server.connection, whole);
+            server.answered.keep(whole);
         }
         if let Some(observed) = observed {
             observed.tell();
