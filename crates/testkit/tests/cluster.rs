@@ -104,6 +104,9 @@ async fn nodes_tell_of_each_other_unless_told_not_to() {
 async fn a_lame_duck_sends_its_clients_to_the_others_and_ends() {
     let cluster = Cluster::builder(2).config("lame_duck_grace_period: \"100ms\"");
     let mut cluster = within(START, cluster.start()).await;
+    // Before it knows of the other one, a client has nowhere to go.
+    let urls = async || info(&cluster.url(0))["connect_urls"].as_array().map_or(0, Vec::len);
+    settles(LONG, urls, 2).await;
     let client = within(LONG, async_nats::connect(cluster.url(0))).await.unwrap();
     cluster.node_mut(0).lame_duck();
     within(LONG, cluster.node_mut(0).ended(LONG)).await;
