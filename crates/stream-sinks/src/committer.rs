@@ -355,6 +355,11 @@ impl Committer {
         Ok(())
     }
 
+    /// Nothing is written any more: another writer may have the name.
+    pub(crate) fn unlock(&mut self) {
+        self.lock = None;
+    }
+
     /// The directory may have been removed, and the lock with it.
     fn relock(&mut self) -> Result<(), SinkError> {
         let place = &self.settings.place;

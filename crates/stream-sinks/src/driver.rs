@@ -41,8 +41,9 @@ fn run(end: &End, mut committer: Committer, janitor: &Janitor, left: Vec<Closed>
                     janitor.submit(closed);
                 }
                 if done.ends(&shared.queue()) {
-                    // Whoever waits for the end waits for the hooks too.
+                    // Whoever waits for the end waits for the hooks too, and may open another writer.
                     janitor.wait();
+                    committer.unlock();
                 }
                 shared.complete(done);
             }

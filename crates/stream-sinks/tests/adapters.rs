@@ -131,3 +131,12 @@ mod with_tokio {
         assert!(dropped > 0);
     }
 }
+
+#[test]
+fn after_a_close_another_writer_may_come_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..500 {
+        let writer = writer(dir.path());
+        writer.close_blocking().unwrap();
+    }
+}
