@@ -141,19 +141,6 @@ async fn more_is_on_its_way_where_the_round_trip_asks_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nearby_a_window_stays_as_it_is() {
-    const COUNT: u64 = 30_000;
-    let way = Way::new(true).await;
-    let mut responses = way.ask(COUNT).await;
-    for number in 0..COUNT {
-        item(&mut responses, number).await;
-    }
-    assert!(within(LIMIT, responses.try_next()).await.expect("complete").is_none());
-    let seen = *way.seen.borrow();
-    assert!(seen.widest <= NEAR_WINDOW, "{seen:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_on_its_way_over_a_long_way_is_sent_again() {
     for before_the_caller in [true, false] {
         let way = Way::new(before_the_caller).await;
